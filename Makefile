@@ -1,0 +1,83 @@
+# The course in a virtual environment of its own (.venv). `make` alone lists what there is.
+# Needs Python 3.11 or newer and make; kept to what GNU make 3.81 (macOS) understands.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+ONLY   ?=
+JOBS   ?= 2
+COURSE := $(VENV)/.course-installed
+DEV    := $(VENV)/.dev-installed
+
+.PHONY: help lab test notebooks check lint coverage clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make lab         set up if needed, open the course in JupyterLab    (make lab ARGS=--no-browser)"
+	@echo "make test        set up if needed, run the whole test suite         (make test ARGS='-k patch')"
+	@echo "make notebooks   run the sources into notebooks/*.ipynb             (make notebooks ONLY=03)"
+	@echo "make check       do sources and notebooks agree? (seconds, no kernel)"
+	@echo "make lint        ruff"
+	@echo "make coverage    how much of the package the notebooks exercise"
+	@echo "make clean       remove .venv and caches; your notebooks and data stay"
+
+# A candidate counts only if it runs: a version manager's shim may exist for a Python that is not there.
+# PYTHON=/path/to/python overrides the search.
+define FIND_PYTHON
+found=; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14 python; do \
+  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "The course needs Python 3.11 or newer; found: $$(python3 --version 2>&1 || echo none)."; \
+  echo "Install one (python.org, Homebrew, your package manager, or conda with environment.yml) and run make again,"; \
+  echo "or name it: make lab PYTHON=/path/to/python3.12"; \
+  exit 1; \
+fi
+endef
+
+# One recipe for both installs: $(1) is what pip installs. An unusable .venv (never finished, or its Python gone) is made anew.
+define INSTALL
+@if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+  $(FIND_PYTHON); \
+  echo "Making $(VENV) with $$found ($$("$$found" --version 2>&1))"; \
+  if ! "$$found" -m venv --clear $(VENV); then \
+    rm -rf $(VENV); \
+    echo "Python could not make a virtual environment. On Debian and Ubuntu: sudo apt-get install python3-venv"; \
+    exit 1; \
+  fi; \
+fi
+@echo "Installing the course and what it needs (a few minutes and about 5 GB the first time)"
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$(1)"
+endef
+
+$(COURSE): pyproject.toml constraints.txt
+	$(call INSTALL,.)
+	@touch $(COURSE)
+
+$(DEV): pyproject.toml constraints.txt
+	$(call INSTALL,.[dev])
+	@touch $(COURSE) $(DEV)
+
+lab: $(COURSE)
+	@$(BIN)/vit-tutorial lab $(ARGS)
+
+# pytest last, so that its summary is the last line. Notebooks run in kernels of their own, outputs compared (nbval).
+test: lint check
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 120 -n $(JOBS) --dist loadfile tests notebooks $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+
+notebooks: $(DEV)
+	$(BIN)/python tools/build_notebooks.py --jobs $(JOBS) $(ONLY)
+
+check: $(DEV)
+	$(BIN)/python tools/build_notebooks.py --check
+
+# Serial: coverage of the kernels is lost when xdist shares them out.
+coverage: $(DEV)
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 240 --cov --cov-report term-missing notebooks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info
+	find vit_tutorial tests tools notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -1,0 +1,180 @@
+"""What a fresh machine relies on: the install files agree with each other, and importing the package stays light."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import vit_tutorial
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def requirements(lines):
+    """{canonical name: specifier} of requirement lines; the project's reference to itself is left out."""
+    parsed = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r.specifier for r in parsed if r.name != PROJECT["name"]}
+
+
+NEEDED = requirements(PROJECT["dependencies"])
+EXTRAS = requirements(line for lines in PROJECT["optional-dependencies"].values() for line in lines)
+PINNED = requirements(
+    line
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+)
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+
+
+def test_bounds_leave_a_hosted_service_what_it_has():
+    hosted = {
+        "torch": "2.11.0",
+        "torchvision": "0.26.0",
+        "ipywidgets": "7.7.1",
+        "anywidget": "0.9.21",
+        "numpy": "2.1.3",
+    }
+    for name, version in hosted.items():
+        assert NEEDED[name].contains(version), f"{name}{NEEDED[name]} would replace {version}"
+    assert not any(specifier.operator in ("<", "<=", "==") for bounds in NEEDED.values() for specifier in bounds)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED | EXTRAS))
+def test_tested_version_is_within_the_bounds(name):
+    assert name in PINNED, f"constraints.txt does not say which version of {name} was tested"
+    version = next(iter(PINNED[name])).version
+    assert (NEEDED | EXTRAS)[name].contains(version), f"{name} {version} is not {(NEEDED | EXTRAS)[name]}"
+
+
+def test_constraints_are_exact_versions_without_addresses():
+    for name, specifiers in PINNED.items():
+        assert [specifier.operator for specifier in specifiers] == ["=="], (
+            f"{name}{specifiers} is not one exact version"
+        )
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text and " @ " not in text and not re.search("^-", text, re.MULTILINE)
+
+
+def test_conda_environment_agrees_with_pyproject():
+    lines = [line for line in CONDA["dependencies"] if isinstance(line, str) and not line.startswith("python=")]
+    conda = requirements(line for line in lines if line != "pip")
+    for name, bounds in NEEDED.items():
+        name = CONDA_NAMES.get(name, name)
+        assert conda.get(name) == bounds, f"environment.yml: expected {name}{bounds}, found {conda.get(name)}"
+    known = {CONDA_NAMES.get(name, name): bounds for name, bounds in (NEEDED | EXTRAS).items()}
+    for name, bounds in conda.items():
+        assert known.get(name) == bounds, f"pyproject.toml: expected {name}{bounds}, found {known.get(name)}"
+
+
+def test_conda_environment_installs_the_project_from_conda_forge_alone():
+    assert "python=3.12" in CONDA["dependencies"]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("3.12")
+    assert CONDA["dependencies"][-1] == {"pip": ["-e ."]}
+    assert CONDA["channels"] == ["conda-forge", "nodefaults"]
+
+
+@pytest.mark.parametrize("module", ["vit_tutorial", "vit_tutorial.layers", "vit_tutorial.model"])
+def test_import_stays_light(module):
+    heavy = ["torchvision", "matplotlib", "anywidget", "ipywidgets", "timm", "skimage", "jupyterlab"]
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.stdout.strip() == "[]", process.stdout + process.stderr
+
+
+def test_versions_and_licences_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"] == vit_tutorial.__version__
+    assert PROJECT["license"] == " AND ".join(citation["license"])
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+    assert "creativecommons.org/licenses/by/4.0/" in (ROOT / "LICENSE-TEXT").read_text(encoding="utf-8")
+    holders = {author["name"] for author in PROJECT["authors"]}
+    assert holders == {author["name"] for author in citation["authors"]}
+    for name in PROJECT["license-files"]:
+        assert all(holder in (ROOT / name).read_text(encoding="utf-8") for holder in holders)
+
+
+def test_contributing_is_ten_lines():
+    steps = re.findall(r"^\d+\. ", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [int(step[:-2]) for step in steps] == list(range(1, 11))
+
+
+def test_workflow_covers_the_systems_and_pythons_that_the_course_promises():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    assert {name.split("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    lowest = Version(PROJECT["requires-python"].removeprefix(">="))
+    assert Version(min(matrix["python"], key=Version)) == lowest
+    assert len(matrix["python"]) == 3
+
+
+def test_workflow_on_windows_runs_what_make_test_runs():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(JOBS)", "2")
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    for command in (
+        "-m pytest --nbval --nbval-cell-timeout 120 -n 2 --dist loadfile tests notebooks",
+        "tools/build_notebooks.py --check",
+        "ruff check .",
+    ):
+        assert command in makefile and command in workflow, command
+
+
+def test_jupyterlab_knows_the_settings_that_the_course_changes():
+    from jupyterlab.commands import get_app_dir
+
+    overrides = ROOT / "vit_tutorial" / "jupyter" / "labconfig" / "default_setting_overrides.json"
+    for plugin, values in json.loads(overrides.read_text(encoding="utf-8")).items():
+        package, name = plugin.split(":")
+        schema = json.loads((Path(get_app_dir()) / "schemas" / package / f"{name}.json").read_text(encoding="utf-8"))
+        assert set(values) <= set(schema["properties"]), plugin
+
+
+unix = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("make"), reason="needs make")
+
+
+@unix
+def test_make_lists_its_targets_by_default():
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert listed.returncode == 0, listed.stderr
+    targets = set(re.findall(r"^make (\w+)", listed.stdout, re.MULTILINE))
+    assert {"lab", "test", "notebooks", "coverage", "clean"} <= targets
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert targets | {"help"} == set(phony.split())
+
+
+@unix
+def test_make_with_an_old_python_says_what_to_do(tmp_path):
+    """Only a Python that refuses is on the search path; make stops there, with a message and without a .venv."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("make", "sh", "rm", "touch"):
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / "python3").write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1 && exit 0\nexit 1\n')
+    (tools / "python3").chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    process = subprocess.run(
+        ["make", "lab"], cwd=tmp_path, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode != 0
+    assert "needs Python 3.11 or newer; found: Python 3.9.1" in process.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+@unix
+def test_ci_runs_the_whole_suite():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text(encoding="utf-8")
+    assert "set -euo pipefail" in text and text.rstrip().endswith("make test")

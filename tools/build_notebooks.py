@@ -1,0 +1,231 @@
+"""Build notebooks/NN_name.ipynb from notebooks/source/NN_name.py (py:percent text), or check that the two agree.
+
+    python tools/build_notebooks.py            build all
+    python tools/build_notebooks.py 03 05      build those whose names start so
+    python tools/build_notebooks.py --check    no kernel: does every notebook agree with its source?
+
+A built notebook depends on its source alone: cell ids are hashes of the cells, timings and widget state are left out,
+and the old file stays where it is until the new one is complete. In markdown, `{colab}` becomes the notebook's address
+on Colab, made from the Repository address in pyproject.toml.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+import tomllib
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+SOURCES = NOTEBOOKS / "source"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+KERNEL_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+CELL_SECONDS = 300
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# What would differ on the next machine, and so must not be committed.
+ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+|\b0x[0-9a-fA-F]{8,}")
+MACHINE_PATH = re.compile(r"(?:/home/|/Users/|/root/|/tmp/|/private/var/|\b[A-Z]:\\Users\\)[\w.\-]*")
+
+
+class BuildError(Exception):
+    """The notebook was not written; the message says which cell is at fault."""
+
+
+def target(source: Path) -> Path:
+    """notebooks/source/NN_name.py -> notebooks/NN_name.ipynb."""
+    return NOTEBOOKS / f"{source.stem}.ipynb"
+
+
+def find_sources(prefixes: list[str]) -> list[Path]:
+    """The sources whose names start with one of the prefixes (all without a prefix), sorted."""
+    found = sorted(path for path in SOURCES.glob("*.py") if path.name.startswith(tuple(prefixes) or ""))
+    if not found:
+        wanted = f" that starts with {' or '.join(prefixes)}" if prefixes else ""
+        raise BuildError(f"expected a source in notebooks/source/{wanted}, found none")
+    return found
+
+
+def colab_address(source: Path) -> str:
+    """Where Colab opens the notebook, from the Repository address in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project["urls"]["Repository"].removesuffix("/")
+    on_colab = repository.replace("//github.com/", "//colab.research.google.com/github/")
+    return f"{on_colab}/blob/main/notebooks/{target(source).name}"
+
+
+def read_source(source: Path) -> nbformat.NotebookNode:
+    """The notebook without outputs, as its text says."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = nbformat.from_dict(KERNEL_METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    copies: Counter[str] = Counter()
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace("{colab}", colab_address(source))
+        digest = hashlib.sha1(cell.source.encode()).hexdigest()[:8]
+        copies[digest] += 1
+        cell.id = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code" and "solution" in tags:
+            cell.metadata["jupyter"] = {"source_hidden": True}
+    return notebook
+
+
+def normalise(notebook: nbformat.NotebookNode) -> None:
+    """Leave out, in place, what differs from run to run or cannot be shown without a kernel."""
+    notebook.metadata = nbformat.from_dict(KERNEL_METADATA)  # drops the widget state and the Python version
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+
+
+def output_text(output: nbformat.NotebookNode) -> str:
+    """All that a reader sees of an output as text; pictures that are embedded in HTML are left out."""
+    data = output.get("data", {})
+    texts = [output.get("text", ""), *(value for kind, value in data.items() if kind.startswith("text/"))]
+    return re.sub(r"data:[\w/+;-]+,[\w+/=%]*", "", "\n".join(texts))
+
+
+def faults(notebook: nbformat.NotebookNode) -> list[str]:
+    """What must not be committed in an executed notebook, one line each, with the number of the cell (from 0)."""
+    found = []
+    code = [(number, cell) for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    for expected, (number, cell) in enumerate(code, start=1):
+        if cell.execution_count != expected:
+            found.append(f"cell {number}: expected execution count {expected}, found {cell.execution_count}")
+        for output in cell.outputs:
+            text = output_text(output)
+            if output.output_type == "error":
+                found.append(f"cell {number}: raised {output.ename}: {ANSI.sub('', output.evalue)}")
+            if output.get("name") == "stderr":
+                found.append(f"cell {number}: wrote to stderr: {text.strip()[:200]!r}")
+            for what, match in (
+                ("an object address", ADDRESS.search(text)),
+                ("a path of this machine", MACHINE_PATH.search(text)),
+                ("the place of the checkout", re.search(re.escape(str(ROOT)), text)),
+            ):
+                if match:
+                    found.append(f"cell {number}: its output shows {what}: {match[0]}")
+    return found
+
+
+def differences(expected: nbformat.NotebookNode, found: nbformat.NotebookNode) -> list[str]:
+    """Where a built notebook says something else than its source; outputs are not compared."""
+    if expected.metadata != found.metadata:
+        return ["the notebook's metadata differ from what the build writes"]
+    if len(expected.cells) != len(found.cells):
+        return [f"expected {len(expected.cells)} cells, found {len(found.cells)}"]
+    for number, (ours, theirs) in enumerate(zip(expected.cells, found.cells, strict=True)):
+        for part in ("cell_type", "source", "id", "metadata"):
+            if ours[part] != theirs.get(part):
+                return [f"cell {number}: the {part} differs; the source has {str(ours.source)[:80]!r}"]
+    return []
+
+
+def check(source: Path) -> list[str]:
+    """Why the notebook of this source must be built again; empty where it need not. Reads no file times."""
+    path = target(source)
+    if not path.exists():
+        return ["it was never built"]
+    found = nbformat.read(path, as_version=4)
+    return differences(read_source(source), found) + faults(found)
+
+
+def explain_failure(notebook: nbformat.NotebookNode, error: Exception) -> str:
+    """Which cell failed, its source and the traceback."""
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                traceback = ANSI.sub("", "\n".join(output.traceback))
+                return f"cell {number} failed:\n\n{cell.source}\n\n{traceback}"
+    return f"{type(error).__name__}: {error}"
+
+
+def build(source: Path) -> str:
+    """Execute the source in the folder notebooks/ and write the result; returns a line with its costs."""
+    started = time.perf_counter()
+    notebook = read_source(source)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise BuildError(explain_failure(notebook, error)) from None
+    normalise(notebook)
+    nbformat.validate(notebook)
+    if found := faults(notebook):
+        raise BuildError("\n".join(found))
+    from vit_tutorial.files import atomic_path  # here, for it loads torch, which --check has no use for
+
+    path = target(source)
+    with atomic_path(path) as temporary:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+    return f"{time.perf_counter() - started:6.1f} s {peak_memory()} {path.stat().st_size / 1000:7.1f} kB"
+
+
+def peak_memory() -> str:
+    """The most memory that this process's finished children (the kernel) held, where the system counts it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6:6.0f} MB"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prefixes", nargs="*", metavar="NN", help="only the notebooks whose names start so")
+    parser.add_argument("--check", action="store_true", help="compare only; run nothing")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="notebooks built at a time (default 1)")
+    options = parser.parse_args(arguments)
+    try:
+        sources = find_sources(options.prefixes)
+    except BuildError as error:
+        print(error)
+        return 1
+
+    failed = 0
+    if options.check:
+        for source in sources:
+            found = check(source)
+            print(f"{'ok   ' if not found else 'STALE'} {target(source).name}", *found, sep="\n      ")
+            failed += bool(found)
+        return min(failed, 1)
+
+    os.environ["PYTHONHASHSEED"] = "0"  # for the kernels: the order of a set is the same in each build
+    # A fresh process for each notebook, so that peak_memory() belongs to it alone.
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        runs = [(source, pool.submit(build, source)) for source in sources]
+        for source, run in runs:
+            try:
+                print(f"built  {target(source).name:32} {run.result()}", flush=True)
+            except BuildError as error:
+                print(f"FAILED {target(source).name}: the notebook stays as it was\n{error}\n", flush=True)
+                failed += 1
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Vision Transformers, built step by step: the helper package of the course.
+
+`import vit_tutorial` loads torch alone; datasets, training, plots, widgets and checks load when first used.
+"""
+
+from importlib import import_module
+
+from .layers import (
+    MLP,
+    DropPath,
+    EncoderBlock,
+    MultiHeadAttention,
+    PatchEmbedding,
+    grid_size,
+    interpolate_positions,
+    patchify,
+    sinusoidal_positions,
+    unpatchify,
+)
+from .model import VisionTransformer, ViTConfig, set_image_size
+
+__version__ = "0.1.0"
+__all__ = [
+    "MLP",
+    "DropPath",
+    "EncoderBlock",
+    "MultiHeadAttention",
+    "PatchEmbedding",
+    "ViTConfig",
+    "VisionTransformer",
+    "grid_size",
+    "interpolate_positions",
+    "patchify",
+    "set_image_size",
+    "sinusoidal_positions",
+    "unpatchify",
+]
+MODULES = ("check", "datasets", "plots", "training", "weights", "widgets")
+
+
+def __getattr__(name):
+    if name in MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

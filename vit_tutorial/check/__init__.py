@@ -1,0 +1,12 @@
+"""Exercises that answer back: `check.<exercise>(answer)` prints a verdict, never raises, and names the mistake."""
+
+from . import attention, encoder, model, patches, positions, start, training
+from .verdict import CheckResult
+
+EXERCISES = {  # name -> checker, in the order of the course
+    name: getattr(module, name)
+    for module in (start, patches, positions, attention, encoder, model, training)
+    for name in module.__all__
+}
+globals().update(EXERCISES)
+__all__ = ["EXERCISES", "CheckResult", *EXERCISES]

@@ -1,0 +1,3 @@
+"""Checks of the exercises (to be written)."""
+
+__all__ = []

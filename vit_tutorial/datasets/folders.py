@@ -1,0 +1,67 @@
+"""Images from folders: one folder a class."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from .images import ImageSet, split_indices
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+
+
+def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
+    """Read a folder of images into an `ImageSet`.
+
+    Takes `root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*`, of which the fraction `holdout` of every
+    class becomes the test split. `split` is "train" or "test". With `image_size`, each image's centre square is resized
+    to that many pixels a side; without it all images must have one size. Colours are RGB.
+    Raises `ValueError` for an empty folder, a class with one picture, an unreadable image or images of several sizes.
+    """
+    root = Path(root)
+    if split not in ("train", "test"):
+        raise ValueError(f"expected split 'train' or 'test', found {split!r}")
+    if not root.is_dir():
+        raise ValueError(f"expected a folder with one folder of images a class, found nothing at {root}")
+    fixed_split = (root / "train").is_dir() and (root / "test").is_dir()
+    files, classes = list_images(root / split if fixed_split else root)
+    if fixed_split:
+        both = [list_images(root / part)[1] for part in ("train", "test")]
+        if both[0] != both[1]:
+            raise ValueError(f"expected the same classes in train and test, found {both[0]} and {both[1]}")
+    labels = torch.tensor([classes.index(file.parent.name) for file in files])
+    if not fixed_split:
+        few = [name for i, name in enumerate(classes) if (labels == i).sum() < 2]
+        if few:
+            raise ValueError(f"expected at least 2 images a class, one for each split, found 1 in: {', '.join(few)}")
+        keep = split_indices(labels, holdout, seed)[split == "test"]
+        files, labels = [files[i] for i in keep.tolist()], labels[keep]
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(lambda file: read_image(file, image_size), files))
+    sizes = {tuple(image.shape[1:]) for image in images}
+    if len(sizes) > 1:
+        raise ValueError(f"expected images of one size, found {len(sizes)} sizes under {root}; pass image_size=...")
+    return ImageSet(torch.stack(images), labels, classes)
+
+
+def list_images(folder):
+    """All image files under `folder/<class>/`, sorted, and the class names that have any."""
+    files = sorted(f for f in folder.glob("*/*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    if not files:
+        raise ValueError(f"expected images in {folder}/<class>/, found none ({', '.join(sorted(SUFFIXES))} are read)")
+    return files, tuple(sorted({file.parent.name for file in files}))
+
+
+def read_image(file, image_size=None):
+    """One image file as uint8 `(3, Y, X)`, RGB; `ValueError` names the file where it cannot be read."""
+    import numpy as np
+    from PIL import Image
+
+    from .photographs import centre_square
+
+    try:
+        with Image.open(file) as opened:
+            image = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)  # (3, Y, X)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"expected an image, found {file} unreadable ({error}); replace or remove it") from None
+    return image if image_size is None else centre_square(image, image_size)

@@ -1,0 +1,67 @@
+"""A set of labelled images in memory: what every dataset of the course returns."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Images `(n, C, Y, X)` as uint8 in 0..255, labels `(n,)` as int64, class names, and masks `(n, Y, X)` where known.
+
+    Raises `ValueError` where these do not fit together.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    masks: torch.Tensor | None = None
+
+    def __post_init__(self):
+        n = len(self.labels)
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8 or len(self.images) != n:
+            raise ValueError(
+                f"expected {n} uint8 images (n, C, Y, X), one a label, found {self.images.dtype} of shape "
+                f"{tuple(self.images.shape)}; scale floats with (255 * images).to(torch.uint8)"
+            )
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise ValueError(
+                f"expected labels in 0..{len(self.classes) - 1} for {len(self.classes)} classes, "
+                f"found {int(self.labels.min())}..{int(self.labels.max())}"
+            )
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        """One `(image, label)` for an integer; an `ImageSet` for a slice, a mask or a list of indices."""
+        if isinstance(index, int):
+            return self.images[index], int(self.labels[index])
+        masks = None if self.masks is None else self.masks[index]
+        return ImageSet(self.images[index], self.labels[index], self.classes, masks)
+
+    def __repr__(self):
+        n, C, Y, X = self.images.shape
+        return f"ImageSet({n} images of {C} x {Y} x {X}, {len(self.classes)} classes)"
+
+    def to(self, device):
+        """The same set with images and labels on `device`."""
+        return ImageSet(self.images.to(device), self.labels.to(device), self.classes, self.masks)
+
+    @property
+    def image_size(self):
+        """`(rows, columns)` in pixels."""
+        return tuple(self.images.shape[2:])
+
+
+def split_indices(labels, fraction, seed):
+    """Indices of two parts of a labelled set, `fraction` of every class (at least one image) in the second."""
+    generator = torch.Generator().manual_seed(seed)
+    first, second = [], []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        held_out = max(1, round(fraction * len(members)))
+        second.append(members[:held_out])
+        first.append(members[held_out:])
+    return torch.cat(first).sort().values, torch.cat(second).sort().values

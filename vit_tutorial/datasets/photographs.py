@@ -1,0 +1,26 @@
+"""Photographs that come with scikit-image, so that they are there without a network."""
+
+import torch
+
+NAMES = {"cat": "chelsea", "astronaut": "astronaut", "coffee": "coffee", "rocket": "rocket"}
+
+
+def sample_image(name="cat", size=None):
+    """A photograph as a uint8 tensor `(3, Y, X)`: "cat", "astronaut", "coffee" or "rocket".
+
+    With `size`, the centre square resized to `size` x `size` pixels. Raises `ValueError` for another name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"expected a photograph named one of {', '.join(NAMES)}, found {name!r}")
+    from skimage import data
+
+    image = torch.from_numpy(getattr(data, NAMES[name])()).permute(2, 0, 1).contiguous()  # (3, Y, X)
+    return image if size is None else centre_square(image, size)
+
+
+def centre_square(image, size):
+    """The largest centred square of a uint8 image `(C, Y, X)`, resized to `size` x `size` with antialiasing."""
+    from torchvision.transforms.v2 import functional as F
+
+    side = min(image.shape[1:])
+    return F.resize(F.center_crop(image, [side, side]), [size, size], antialias=True)

@@ -1,0 +1,291 @@
+"""`vit-tutorial doctor`: what works on this machine, and what to do about what does not.
+
+Every probe is a function without arguments that returns one or more `Finding`s. Nothing leaves the machine unless
+`--online` asks for it. Runs as `python vit_tutorial/doctor.py` too, where the package itself cannot be imported.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+PROJECT = "vit-tutorial"
+INSTALL = "python -m pip install --constraint constraints.txt --editable ."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: `state` is OK, NOTE (the course runs, but) or PROBLEM; `advice` is what to do."""
+
+    item: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def python_version() -> Finding:
+    """Whether this is a Python that the course is tested with (pip refuses to install it on an older one)."""
+    if sys.version_info >= (3, 14):
+        return Finding("Python", NOTE, f"{platform.python_version()}; the course is tested with 3.11 to 3.13")
+    return Finding("Python", OK, platform.python_version())
+
+
+def packages() -> Finding:
+    """Whether all that pyproject.toml asks for is installed, in versions within its bounds."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(line) for line in metadata.requires(PROJECT) or []]
+    except metadata.PackageNotFoundError:
+        return Finding("Packages", PROBLEM, "the course is not installed in this Python", INSTALL)
+    wrong = []
+    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    for requirement in needed:
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version} where {requirement.specifier} is needed")
+    if wrong:
+        return Finding("Packages", PROBLEM, "; ".join(wrong), INSTALL)
+    return Finding("Packages", OK, f"all {len(needed)} that the course needs")
+
+
+def torch_and_torchvision() -> Finding:
+    """Whether both import and fit together; builds from two sources fail at torchvision's compiled operators."""
+    try:
+        import torch
+        import torchvision
+
+        kept = torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
+        if kept.tolist() != [0]:
+            raise RuntimeError(f"torchvision.ops.nms gave {kept.tolist()} for one box")
+    except Exception as error:  # an import of compiled code fails with whatever its loader raises
+        return Finding(
+            "PyTorch",
+            PROBLEM,
+            f"torch and torchvision do not work together: {first_line(error)}",
+            "install both from one source: python -m pip install --force-reinstall torch torchvision",
+        )
+    return Finding("PyTorch", OK, f"torch {torch.__version__} and torchvision {torchvision.__version__} fit")
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """The processor cores that this process may use: its affinity and a container's quota count, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # cgroup v2: "quota period" in microseconds, or "max period"
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:  # cgroup v1: -1 where there is no quota
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return cores
+    if quota in ("max", "-1"):
+        return cores
+    return max(1, min(cores, round(int(quota) / int(period))))
+
+
+def processor() -> Finding:
+    """Whether torch computes with as many threads as there are cores for it."""
+    import torch
+
+    cores, threads = usable_cores(), torch.get_num_threads()
+    found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {threads}"
+    if threads > cores:
+        return Finding(
+            "Processor", NOTE, found, f"threads that share a core slow each other: set OMP_NUM_THREADS={cores}"
+        )
+    if threads == 1 < cores:
+        return Finding("Processor", NOTE, found, f"faster with all of them: set OMP_NUM_THREADS={cores}")
+    return Finding("Processor", OK, found)
+
+
+def matmul_rate(dtype, size: int = 1024, rounds: int = 5) -> float:
+    """GFLOP/s of a square matrix product on the CPU: the best of some rounds, after one to warm up."""
+    import torch
+
+    a = torch.ones(size, size, dtype=dtype)
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds[1:]) / 1e9
+
+
+def arithmetic() -> Finding:
+    """How fast this CPU multiplies matrices, and in which precision the course trains on it."""
+    import torch
+
+    from vit_tutorial.training.loop import bf16_pays
+
+    single, half = matmul_rate(torch.float32), matmul_rate(torch.bfloat16)
+    chosen = "bfloat16" if bf16_pays("cpu") else "float32"
+    return Finding(
+        "Arithmetic",
+        OK,
+        f"float32 {single:.0f}, bfloat16 {half:.0f} GFLOP/s (x {half / single:.1f}); training uses {chosen}",
+    )
+
+
+def gpu() -> Finding:
+    """Which accelerator torch sees; none is needed."""
+    import torch
+
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        return Finding("GPU", OK, f"{card.name}, {card.total_memory / 1e9:.0f} GB")
+    if torch.backends.mps.is_available():
+        return Finding("GPU", OK, "Apple GPU (mps)")
+    if shutil.which("nvidia-smi"):
+        return Finding(
+            "GPU",
+            NOTE,
+            f"an NVIDIA driver is here, but torch {torch.__version__} cannot use it; the course runs without",
+            "update the driver, or install a torch build for your CUDA version",
+        )
+    return Finding("GPU", OK, "none; the course needs none")
+
+
+def jupyter() -> Finding:
+    """Whether JupyterLab is there and its notebooks run in this Python."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    version = metadata.version("jupyterlab")
+    kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    # A bare "python" means the one that runs Jupyter.
+    if os.path.dirname(kernel) and Path(kernel).parent.resolve() != Path(sys.executable).parent.resolve():
+        return Finding(
+            "Jupyter",
+            PROBLEM,
+            f"JupyterLab {version}, but its notebooks run in another Python: {kernel}",
+            "python -m ipykernel install --sys-prefix",
+        )
+    return Finding("Jupyter", OK, f"JupyterLab {version}; notebooks run in this Python")
+
+
+def widgets() -> Finding:
+    """Whether the pieces that draw the interactive pictures are there, kernel side and page side."""
+    versions = {}
+    for name in ("ipywidgets", "anywidget", "jupyterlab_widgets"):  # the last one is JupyterLab's half of ipywidgets
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return Finding("Widgets", PROBLEM, f"{name} is missing", f"python -m pip install {name}")
+    return Finding("Widgets", OK, f"ipywidgets {versions['ipywidgets']}, anywidget {versions['anywidget']}")
+
+
+def disk() -> Finding:
+    """Whether there is room for the data and for training runs (about 2 GB)."""
+    from vit_tutorial.files import ROOT
+
+    free = shutil.disk_usage(ROOT).free / 1e9
+    found = f"{free:.1f} GB free"
+    if free < 0.2:
+        return Finding("Disk", PROBLEM, found, "make room: a training run cannot be saved")
+    if free < 2:
+        return Finding("Disk", NOTE, found, "enough for the notebooks; CIFAR-10 and your own runs want 2 GB")
+    return Finding("Disk", OK, found)
+
+
+def data() -> list[Finding]:
+    """Which images and trained models are on this machine."""
+    from vit_tutorial.files import CHECKPOINT, DATA
+
+    findings = [Finding("Shapes", OK, "drawn by the package; always here")]
+    here = [name for name in ("cifar10", "cifar-10-batches-py") if (DATA / name).is_dir()]
+    if here:
+        findings.append(Finding("CIFAR-10", OK, f"in data/{here[0]}"))
+    else:
+        findings.append(Finding("CIFAR-10", NOTE, "not here; the notebooks show recorded runs instead"))
+    if CHECKPOINT.is_file():
+        findings.append(Finding("Checkpoint", OK, f"data/{CHECKPOINT.name}, {CHECKPOINT.stat().st_size / 1e6:.1f} MB"))
+    else:
+        findings.append(
+            Finding(
+                "Checkpoint", PROBLEM, f"data/{CHECKPOINT.name} is missing", f"git checkout -- data/{CHECKPOINT.name}"
+            )
+        )
+    return findings
+
+
+def network_not_tried() -> Finding:
+    """Says that nothing was contacted."""
+    return Finding("Network", OK, "not tried and not needed (vit-tutorial doctor --online tries)")
+
+
+def network() -> Finding:
+    """One request to the project's own address, as pyproject.toml gives it."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    urls = dict(line.split(", ", 1) for line in metadata.metadata(PROJECT).get_all("Project-URL"))
+    try:
+        with urlopen(Request(urls["Repository"], method="HEAD"), timeout=5):
+            pass
+    except HTTPError:
+        pass  # an answer, if not the page
+    except (OSError, ValueError) as error:
+        return Finding("Network", NOTE, f"offline: {first_line(error)}", "all notebooks run offline; downloads do not")
+    return Finding("Network", OK, "online")
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message, short enough for a report."""
+    message = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {message[0][:100]}" if message else type(error).__name__
+
+
+PROBES = (python_version, packages, torch_and_torchvision, processor, arithmetic, gpu, jupyter, widgets, disk, data)
+
+
+def examine(probes) -> list[Finding]:
+    """Run the probes; one that fails is itself a finding."""
+    findings = []
+    for probe in probes:
+        try:
+            result = probe()
+        except Exception as error:  # a broken machine breaks probes in ways nobody listed; the others must still run
+            item = probe.__name__.replace("_", " ")
+            result = Finding(item, PROBLEM, f"cannot be checked: {first_line(error)}", INSTALL)
+        findings += result if isinstance(result, list) else [result]
+    return findings
+
+
+def report(findings: list[Finding]) -> str:
+    """One aligned line for each finding, its advice under it, and the verdict."""
+    width = max(len(finding.item) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state:8} {finding.item:{width}}  {finding.found}")
+        if finding.advice:
+            lines.append(f"{'':8} {'':{width}}  -> {finding.advice}")
+    problems = sum(finding.state == PROBLEM for finding in findings)
+    verdict = f"Problems to solve first: {problems}." if problems else "The course runs here."
+    return "\n".join([*lines, "", verdict])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--online", action="store_true", help="also try to reach the project's address")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the report; returns 0 where the course runs, 1 otherwise."""
+    findings = examine((*PROBES, network if args.online else network_not_tried))
+    print(report(findings))
+    return int(any(finding.state == PROBLEM for finding in findings))
+
+
+if __name__ == "__main__":
+    command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(command)
+    sys.exit(main(command.parse_args()))

@@ -1,0 +1,153 @@
+"""The Vision Transformer: `ViTConfig` says which one, `VisionTransformer` is it."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from .layers import (
+    EncoderBlock,
+    PatchEmbedding,
+    grid_size,
+    head_width,
+    image_sides,
+    interpolate_positions,
+    sinusoidal_positions,
+)
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Everything that decides a model's shape, and what its images and classes mean. The defaults are ViT-B/16.
+
+    `image_size` is one side in pixels or `(rows, columns)`. `pool` is "cls" (a class token is added and read) or "mean"
+    (the mean of the patch tokens is read). `position` is "learned", "sinusoidal" or "none". `dropout` and `drop_path`
+    are probabilities; `drop_path` grows from 0 in the first block to this value in the last. `mean` and `std` normalise
+    pixels on the [0, 1] scale, per channel. `classes` names the outputs, where names are known.
+    Raises `ValueError` for values that fit no model.
+    """
+
+    image_size: int | tuple[int, int] = 224
+    patch_size: int = 16
+    in_channels: int = 3
+    num_classes: int = 1000
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    pool: str = "cls"
+    position: str = "learned"
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("in_channels", "num_classes", "embed_dim", "depth", "num_heads"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"expected {name} to be an integer of at least 1, found {value!r}")
+        grid_size(self.image_size, self.patch_size)
+        head_width(self.embed_dim, self.num_heads)
+        for name in ("dropout", "drop_path"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"expected {name} to be a probability in [0, 1), found {getattr(self, name)!r}")
+        for name, allowed in (("pool", ("cls", "mean")), ("position", ("learned", "sinusoidal", "none"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"expected {name} to be one of {allowed}, found {getattr(self, name)!r}")
+        if self.position == "sinusoidal" and self.embed_dim % 4:
+            raise ValueError(
+                f"expected embed_dim to be a multiple of 4 for sinusoidal positions, found {self.embed_dim}"
+            )
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.in_channels:
+                raise ValueError(f"expected {self.in_channels} values in {name}, found {getattr(self, name)}")
+        if self.classes and len(self.classes) != self.num_classes:
+            raise ValueError(f"expected {self.num_classes} class names, found {len(self.classes)}")
+
+    @property
+    def grid(self):
+        """`(rows, columns)` of patches."""
+        return grid_size(self.image_size, self.patch_size)
+
+
+def init_weights(module):
+    """Linear layers start small (standard deviation 0.02) and without bias, as in BERT and timm."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def position_embedding(config):
+    """Position embedding `(1, N, D)`, one row more with a class token; trained only where positions are learned."""
+    rows, columns = config.grid
+    N = rows * columns
+    cls_rows = 1 if config.pool == "cls" else 0
+    pos = torch.zeros(1, cls_rows + N, config.embed_dim)
+    if config.position == "learned":
+        nn.init.trunc_normal_(pos, std=0.02)
+    if config.position == "sinusoidal":
+        pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
+    return nn.Parameter(pos, requires_grad=config.position == "learned")
+
+
+class VisionTransformer(nn.Module):
+    """Images `(B, C, Y, X)` to logits `(B, num_classes)` (Dosovitskiy et al. 2021, eq. 1 to 4).
+
+    `attention_maps(images)` gives the attention weights of every block, `(L, B, H, N, N)`.
+    Raises `ValueError` for images of another rank, channel count or size than the config says.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        c = self.config = config
+        self.patch_embed = PatchEmbedding(c.image_size, c.patch_size, c.in_channels, c.embed_dim)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, c.embed_dim) * 0.02) if c.pool == "cls" else None
+        self.pos_embed = position_embedding(c)
+        self.pos_drop = nn.Dropout(c.dropout)
+        rates = torch.linspace(0, c.drop_path, c.depth).tolist()  # more stochastic depth deeper down
+        self.blocks = nn.ModuleList(
+            EncoderBlock(c.embed_dim, c.num_heads, c.mlp_ratio, c.dropout, rate) for rate in rates
+        )
+        self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
+        self.head = nn.Linear(c.embed_dim, c.num_classes)
+        self.apply(init_weights)
+
+    def embed(self, images):
+        x = self.patch_embed(images)  # (B, N, D)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
+        return self.pos_drop(x + self.pos_embed)
+
+    def forward_features(self, images):
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # (B, N, D)
+
+    def forward(self, images):
+        x = self.forward_features(images)
+        pooled = x[:, 0] if self.cls_token is not None else x.mean(dim=1)  # (B, D)
+        return self.head(pooled)  # (B, num_classes)
+
+    @torch.no_grad()
+    def attention_maps(self, images):
+        x, maps = self.embed(images), []
+        for block in self.blocks:
+            x, weights = block(x, return_attention=True)
+            maps.append(weights)
+        return torch.stack(maps)  # (L, B, H, N, N)
+
+
+def set_image_size(model, image_size):
+    """Make `model` take images of another size, in place: its positions are interpolated to the new grid.
+
+    Raises `ValueError` where the patch size does not divide the new size. Dosovitskiy et al. 2021, 3.2.
+    """
+    config = replace(model.config, image_size=image_size)
+    pos = interpolate_positions(model.pos_embed.data, model.config.grid, config.grid)
+    model.pos_embed = nn.Parameter(pos, requires_grad=model.pos_embed.requires_grad)
+    model.patch_embed.image_size, model.patch_embed.grid_size = image_sides(image_size), config.grid
+    model.config = config
+    return model

@@ -1,0 +1,22 @@
+"""Training: recipes, the loop, and its record."""
+
+from .augment import batches, normalise, random_crop_flip
+from .history import History
+from .loop import Evaluation, evaluate, param_groups, train, train_epoch
+from .recipe import RECIPES, Recipe
+from .schedule import warmup_cosine
+
+__all__ = [
+    "RECIPES",
+    "Evaluation",
+    "History",
+    "Recipe",
+    "batches",
+    "evaluate",
+    "normalise",
+    "param_groups",
+    "random_crop_flip",
+    "train",
+    "train_epoch",
+    "warmup_cosine",
+]

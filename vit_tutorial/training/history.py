@@ -1,0 +1,71 @@
+"""What happened in a run, kept as JSON."""
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..files import atomic_path
+
+
+@dataclass
+class History:
+    """A run's record: `info` (data, recipe, seed, hardware, command), `steps` and `epochs`.
+
+    `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step. `epochs` is a list of
+    `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
+    accuracies are fractions. `stopped` tells whether the run was interrupted.
+    """
+
+    info: dict = field(default_factory=dict)
+    steps: dict = field(default_factory=lambda: {"loss": [], "learning_rate": []})
+    epochs: list = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def accuracy(self):
+        """Test accuracy (a fraction) at the end; `None` where the run had no test set."""
+        return self.epochs[-1]["test_accuracy"] if self.epochs else None
+
+    def save(self, path):
+        """Write the record as JSON, atomically; losses and rates with 6 significant digits."""
+        values = asdict(self)
+        values["steps"] = {name: [float(f"{v:.6g}") for v in series] for name, series in self.steps.items()}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(values, indent=1).replace("\n   ", ""))
+
+    @classmethod
+    def load(cls, path):
+        """Read a record. Raises `ValueError` where the file is none."""
+        try:
+            return cls(**json.loads(Path(path).read_text()))
+        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(f"expected a run record written by History.save, found {path} ({error})") from None
+
+    def plot(self):
+        """A matplotlib figure: loss of every step, test accuracy and learning rate."""
+        from ..plots import training_curve
+
+        return training_curve(self)
+
+
+def hardware(device):
+    """One line on what a run ran on."""
+    if device.type == "cuda":
+        return f"one {torch.cuda.get_device_name(device)}"
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+
+
+def run_info(recipe, seed, device):
+    """Everything needed to repeat a run, as plain JSON values."""
+    return {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "hardware": hardware(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "command": " ".join(["vit-tutorial", *sys.argv[1:]]) if Path(sys.argv[0]).name == "vit-tutorial" else None,
+    }

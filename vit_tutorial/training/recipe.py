@@ -1,0 +1,48 @@
+"""A recipe: the model and every number of its training, in one place."""
+
+from dataclasses import dataclass, replace
+
+from ..model import ViTConfig
+
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train and how.
+
+    `epochs` are passes over the data, `warmup` is the fraction of training in which the learning rate rises. `ema` is
+    the decay of the exponential moving average of the weights, 0 for none. `crop` is the largest shift in pixels of the
+    random crop, `flip` whether images may be mirrored.
+    """
+
+    model: ViTConfig
+    epochs: int = 10
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.05
+    ema: float = 0.99
+    crop: int = 4
+    flip: bool = True
+
+    def config(self, dataset):
+        """The recipe's model for a dataset's image size, channels and classes."""
+        return replace(
+            self.model,
+            image_size=dataset.image_size,
+            in_channels=dataset.images.shape[1],
+            num_classes=len(dataset.classes),
+            classes=dataset.classes,
+        )
+
+
+SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=4, num_heads=4, mlp_ratio=2.0)
+RECIPES = {
+    "shapes": Recipe(model=SMALL, epochs=10),
+    "cifar10-laptop": Recipe(
+        model=replace(SMALL, embed_dim=128, depth=6, mean=CIFAR10_MEAN, std=CIFAR10_STD), epochs=15
+    ),
+}
