@@ -3,7 +3,8 @@
 Shapes: images are `(B, C, Y, X)`; tokens are `(B, N, D)` with B images in the batch, N tokens and D numbers a token;
 H heads of width d = D / H; patches of P x P pixels.
 
-Papers: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (ViT); Vaswani et al. 2017, "Attention Is All You Need".
+Papers: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (ViT); Vaswani et al. 2017, "Attention Is All You
+Need".
 Parameter names are those of timm's `vision_transformer.py`.
 """
 
@@ -82,7 +83,7 @@ def unpatchify(tokens, patch_size, image_size):
 
 
 class PatchEmbedding(nn.Module):
-    """Images `(B, C, Y, X)` to tokens `(B, N, D)`: every patch times one shared matrix (Dosovitskiy et al. 2021, eq. 1).
+    """Images `(B, C, Y, X)` to tokens `(B, N, D)`: every patch times one shared matrix (Dosovitskiy 2021, eq. 1).
 
     The convolution whose stride is its kernel size is the same sum as `patchify` followed by `nn.Linear`.
     Raises `ValueError` for images of another rank, channel count or size than the layer was made for.

@@ -13,9 +13,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
     """Read a folder of images into an `ImageSet`.
 
-    Takes `root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*`, of which the fraction `holdout` of every
-    class becomes the test split. `split` is "train" or "test". With `image_size`, each image's centre square is resized
-    to that many pixels a side; without it all images must have one size. Colours are RGB.
+    Takes `root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*`, of which the fraction `holdout` of
+    every class becomes the test split. `split` is "train" or "test". With `image_size`, each image's centre square is
+    resized to that many pixels a side; without it all images must have one size. Colours are RGB.
     Raises `ValueError` for an empty folder, a class with one picture, an unreadable image or images of several sizes.
     """
     root = Path(root)

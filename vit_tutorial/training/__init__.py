@@ -1,7 +1,7 @@
 """Training: recipes, the loop, and its record."""
 
 from .augment import batches, normalise, random_crop_flip
-from .history import History
+from .history import History, hardware
 from .loop import Evaluation, evaluate, param_groups, train, train_epoch
 from .recipe import RECIPES, Recipe
 from .schedule import warmup_cosine
@@ -13,6 +13,7 @@ __all__ = [
     "Recipe",
     "batches",
     "evaluate",
+    "hardware",
     "normalise",
     "param_groups",
     "random_crop_flip",

@@ -1,0 +1,189 @@
+"""Image sets, folders, CIFAR-10 from files that are there, photographs; and what bad input is told."""
+
+import hashlib
+import pickle
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vit_tutorial import datasets
+from vit_tutorial.datasets import ImageSet
+from vit_tutorial.datasets.images import split_indices
+
+
+def write_image(path, colour, size=(8, 8), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+        for i in range(10):
+            write_image(tmp_path / "all" / name / f"{i}.png", colour)
+    return tmp_path / "all"
+
+
+def test_one_folder_is_split_without_overlap(folder):
+    train, test = (datasets.image_folder(folder, split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (16, 4)
+    assert train.classes == ("blue", "red") and train.images.shape == (16, 3, 8, 8)
+    for image, label in (test[0], test[3]):
+        assert image[:, 0, 0].tolist() == ([0, 0, 255], [255, 0, 0])[label]
+    labels = torch.tensor([0] * 10 + [1] * 10)
+    first, second = split_indices(labels, 0.2, seed=0)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(20))
+    assert not torch.equal(second, split_indices(labels, 0.2, seed=1)[1])
+
+
+def test_train_and_test_folders_are_kept_apart(tmp_path):
+    for split, colour in (("train", (10, 0, 0)), ("test", (20, 0, 0))):
+        for name in ("a", "b"):
+            write_image(tmp_path / split / name / "1.png", colour)
+    assert datasets.image_folder(tmp_path, "test").images[:, 0].unique().tolist() == [20]
+
+
+@pytest.mark.parametrize("mode, colour", [("L", 100), ("RGBA", (100, 0, 0, 9)), ("CMYK", (0, 0, 0, 155)), ("P", 3)])
+def test_every_colour_mode_becomes_rgb(tmp_path, mode, colour):
+    suffix = "jpg" if mode == "CMYK" else "png"
+    for i in range(2):
+        write_image(tmp_path / "a" / f"{i}.{suffix}", colour, mode=mode)
+    assert datasets.image_folder(tmp_path).images.shape == (1, 3, 8, 8)
+
+
+def test_images_of_several_sizes_are_cropped_and_resized(tmp_path):
+    for i, size in enumerate([(30, 20), (9, 40), (16, 16)]):
+        write_image(tmp_path / "a" / f"{i}.png", (0, 200, 0), size)
+    images = datasets.image_folder(tmp_path, image_size=16).images
+    assert images.shape == (2, 3, 16, 16) and images[:, 1].unique().tolist() == [200]
+
+
+def empty(folder):
+    for file in folder.glob("*/*"):
+        file.unlink()
+
+
+def one_left(folder):
+    for file in sorted((folder / "red").iterdir())[1:]:
+        file.unlink()
+
+
+def truncated(folder):
+    file = folder / "red" / "3.png"
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def text(folder):
+    (folder / "red" / "3.png").write_text("<img src=x onerror=alert(1)>")
+
+
+def bomb(folder):  # a header that promises 60,000 x 60,000 pixels
+    file = folder / "red" / "3.png"
+    Image.new("1", (1, 1)).save(file)
+    data = bytearray(file.read_bytes())
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    file.write_bytes(bytes(data))
+
+
+def other_size(folder):
+    write_image(folder / "red" / "3.png", (1, 1, 1), (9, 9))
+
+
+def other_classes(folder):
+    write_image(folder / "train" / "a" / "1.png", (1, 1, 1))
+    write_image(folder / "test" / "b" / "1.png", (1, 1, 1))
+
+
+BAD_FOLDERS = {
+    empty: r"expected images in .*/<class>/, found none",
+    one_left: "at least 2 images a class.*found 1 in: red",
+    truncated: r"found .*3\.png unreadable",
+    text: r"found .*3\.png unreadable",
+    bomb: r"found .*3\.png unreadable .*decompression bomb",
+    other_size: "found 2 sizes .*pass image_size",
+    other_classes: r"same classes in train and test, found \('a',\) and \('b',\)",
+}
+
+
+@pytest.mark.parametrize("spoil, message", BAD_FOLDERS.items(), ids=[f.__name__ for f in BAD_FOLDERS])
+def test_a_bad_folder_is_told_what_was_expected(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(ValueError, match=message):
+        for split in ("train", "test"):  # the spoilt image is in one of the two
+            datasets.image_folder(folder, split, holdout=0.1)
+
+
+BAD_CALLS = {
+    "no folder": (lambda: datasets.image_folder("nowhere"), "found nothing at nowhere"),
+    "split of a folder": (lambda: datasets.image_folder(".", "valid"), "found 'valid'"),
+    "split of CIFAR-10": (lambda: datasets.cifar10("valid"), "found 'valid'"),
+    "photograph": (lambda: datasets.sample_image("dog"), "cat, astronaut, coffee, rocket, found 'dog'"),
+    "float images": (lambda: ImageSet(torch.zeros(1, 3, 8, 8), torch.zeros(1).long(), ("a",)), "uint8"),
+    "label beyond classes": (
+        lambda: ImageSet(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([1]), ("a",)),
+        r"labels in 0..0 for 1 classes, found 1..1",
+    ),
+}
+
+
+@pytest.mark.parametrize("call, message", BAD_CALLS.values(), ids=BAD_CALLS.keys())
+def test_a_bad_call_is_told_what_was_expected(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_cifar10_absent_names_the_way_out(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"unpack .* or work offline with datasets.shapes"):
+        datasets.cifar10(root=tmp_path)
+
+
+def test_cifar10_as_an_image_folder(tmp_path):
+    for split in ("train", "test"):
+        for name in ("airplane", "cat"):
+            write_image(tmp_path / "cifar10" / split / name / "0001.jpg", (9, 9, 9), (32, 32))
+    assert datasets.cifar10("test", tmp_path).classes == ("airplane", "cat")
+
+
+def test_cifar10_from_the_original_batches(tmp_path, monkeypatch):
+    """A made-up archive in the original layout, with torchvision's checksums set to its own."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    (folder / "test_batch").write_bytes(pickle.dumps({"data": pixels, "labels": [3, 0, 9, 1]}))
+    names = [f"class {i}" for i in range(10)]
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
+
+    def md5(name):
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    monkeypatch.setattr(CIFAR10, "train_list", [])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5("test_batch")]])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5("batches.meta")})
+    found = datasets.cifar10("test", tmp_path)
+    assert torch.equal(found.images, torch.from_numpy(pixels).reshape(4, 3, 32, 32))
+    assert found.labels.tolist() == [3, 0, 9, 1] and found.classes == tuple(names)
+    (folder / "test_batch").write_bytes(b"tampered")
+    with pytest.raises((RuntimeError, ValueError), match="corrupted"):
+        datasets.cifar10("test", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cat", "astronaut", "coffee", "rocket"])
+def test_photographs_need_no_network(name):
+    assert datasets.sample_image(name).shape[0] == 3
+    small = datasets.sample_image(name, 32)
+    assert small.shape == (3, 32, 32) and small.dtype == torch.uint8
+
+
+def test_an_image_set_is_indexed_like_a_list():
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    data = ImageSet(images, torch.tensor([0, 1, 0, 1]), ("a", "b"), masks=torch.ones(4, 2, 2, dtype=torch.bool))
+    assert len(data) == 4 and data.image_size == (2, 2) and data[3][1] == 1
+    assert data[data.labels == 1].images[:, 0, 0, 0].tolist() == [1, 3]
+    assert data[1:3].masks.shape == (2, 2, 2)
+    assert repr(data) == "ImageSet(4 images of 3 x 2 x 2, 2 classes)"

@@ -1,0 +1,144 @@
+"""`vit-tutorial lab`: how JupyterLab is started, and in a real browser: no pop-up, a working widget."""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from vit_tutorial import lab
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A folder with a first notebook that holds one slider; nothing runs in the checkout itself."""
+    first = tmp_path / lab.FIRST_NOTEBOOK
+    first.parent.mkdir()
+    cells = [new_code_cell("import ipywidgets\nipywidgets.IntSlider(value=3)")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), first)
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    return tmp_path
+
+
+def options(*arguments):
+    parser = argparse.ArgumentParser()
+    lab.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_course_folder_is_the_checkout_or_the_current_folder(course, monkeypatch, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    assert lab.course_folder() == course
+    monkeypatch.setattr(lab, "ROOT", elsewhere)
+    with pytest.raises(ValueError, match="expected notebooks/00_start_here.ipynb .* found neither; run this in"):
+        lab.course_folder()
+    monkeypatch.chdir(course)
+    assert lab.course_folder() == course
+
+
+def test_options_reach_jupyterlab(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "can_show_browser", lambda: True)
+    found = lab.lab_options(options("--ip", "0.0.0.0", "--port", "8899"), tmp_path)
+    assert {"--ip=0.0.0.0", "--port=8899", f"--ServerApp.root_dir={tmp_path}"} <= set(found)
+    assert "--no-browser" not in found and not any("token" in option for option in found)
+    assert "--no-browser" in lab.lab_options(options("--no-browser"), tmp_path)
+    monkeypatch.setattr(lab, "can_show_browser", lambda: False)
+    assert "--no-browser" in lab.lab_options(options(), tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs a system with a root user")
+@pytest.mark.parametrize("user", [0, 1000])
+def test_root_is_allowed_for_root_alone(tmp_path, monkeypatch, user):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert ("--allow-root" in lab.lab_options(options(), tmp_path)) == (user == 0)
+
+
+def test_browser_takes_a_display(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not lab.can_show_browser()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert lab.can_show_browser()
+    monkeypatch.delenv("WAYLAND_DISPLAY")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert lab.can_show_browser()
+
+
+def test_settings_join_those_that_are_there(monkeypatch):
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "elsewhere")
+    lab.use_course_settings()
+    assert os.environ["JUPYTER_CONFIG_PATH"] == f"{lab.CONFIG}{os.pathsep}elsewhere"
+
+
+@pytest.fixture
+def address(course):
+    """The address, token included, of a JupyterLab that serves the course as `vit-tutorial lab` does."""
+    code = (
+        "import pathlib, sys; from vit_tutorial import cli, lab\n"
+        f"lab.ROOT = pathlib.Path({str(course)!r})\n"
+        "sys.exit(cli.main(['lab', '--no-browser']))"
+    )
+    own = {name: str(course / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    killer = threading.Timer(120, process.kill)
+    killer.start()
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if match := re.search(r"http://127\.0\.0\.1:\S+token=\w+", line):
+                break
+        else:
+            pytest.fail("JupyterLab printed no address:\n" + "".join(said))
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # so that it never waits for a reader
+        yield match[0]
+    finally:
+        killer.cancel()
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+def test_opens_without_pop_ups_and_with_working_widgets(address):
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=CHROMIUM_OPTIONS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        hosts = set()
+        page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+        page.goto(address)
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        handle = page.locator(".widget-slider .noUi-handle").first
+        handle.wait_for(timeout=60_000)
+        handle.focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".widget-slider .widget-readout").first).to_have_text("4")
+        # Without the course's settings, the question about news is here by now.
+        assert page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []
+        browser.close()
+    assert hosts - {"", "127.0.0.1"} == set()

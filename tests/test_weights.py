@@ -1,0 +1,148 @@
+"""Checkpoints: what goes in comes out, and nothing damaged or foreign gets in."""
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vit_tutorial import VisionTransformer, ViTConfig, weights
+from vit_tutorial.files import atomic_path
+
+CONFIG = ViTConfig(
+    image_size=(16, 8), patch_size=4, num_classes=2, embed_dim=12, depth=2, num_heads=3, classes=("cat", "dog")
+)
+
+
+@pytest.fixture
+def model():
+    return VisionTransformer(CONFIG).eval()
+
+
+def test_save_and_load_give_the_same_model(model, tmp_path):
+    weights.save(model, tmp_path / "new folder" / "model.safetensors")
+    loaded = weights.load(tmp_path / "new folder" / "model.safetensors")
+    images = torch.randn(2, 3, 16, 8)
+    assert loaded.config == CONFIG and not loaded.training
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_half_precision_halves_the_file(model, tmp_path):
+    weights.save(model, tmp_path / "full.safetensors")
+    weights.save(model, tmp_path / "half.safetensors", half=True)
+    loaded = weights.load(tmp_path / "half.safetensors")
+    sizes = [sum(v.nbytes for v in load_file(tmp_path / f"{n}.safetensors").values()) for n in ("full", "half")]
+    assert sizes[0] == 2 * sizes[1]
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name].half().float())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError("disk full")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def damage(path, model, how):
+    """Write a file that is not quite a checkpoint."""
+    weights.save(model, path)
+    data = path.read_bytes()
+    state, config = load_file(path), {name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__}
+    metadata = {"format": weights.FORMAT, "config": json.dumps(config)}
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "pickle":
+        path.write_bytes(pickle.dumps(Evil()))
+    elif how == "torch zip":
+        torch.save(model.state_dict(), path)
+    elif how == "foreign":
+        save_file(state, path)
+    elif how == "missing":
+        state.pop("head.bias")
+        save_file(state, path, metadata)
+    elif how == "surplus":
+        save_file(state | {"extra": torch.zeros(1)}, path, metadata)
+    elif how == "misshaped":
+        save_file(state | {"head.bias": torch.zeros(7)}, path, metadata)
+    elif how == "no config":
+        save_file(state, path, {"format": weights.FORMAT})
+    elif how == "unknown setting":
+        save_file(state, path, metadata | {"config": json.dumps(config | {"colour": "red"})})
+    elif how == "impossible setting":
+        save_file(state, path, metadata | {"config": json.dumps(config | {"num_heads": 5})})
+
+
+DAMAGE = {
+    "truncated": "unreadable",
+    "empty": "unreadable",
+    "pickle": "unreadable",
+    "torch zip": "unreadable",
+    "foreign": "expected a checkpoint written by vit_tutorial.weights.save",
+    "missing": r"missing head.bias \(2,\)",
+    "surplus": r"surplus extra \(1,\)",
+    "misshaped": r"misshaped head.bias: expected \(2,\), found \(7,\)",
+    "no config": "expected a model config inside",
+    "unknown setting": "damaged one .*colour",
+    "impossible setting": "divides the width 12, found 5",
+}
+
+
+@pytest.mark.parametrize("how, message", DAMAGE.items())
+def test_a_damaged_checkpoint_is_refused(model, tmp_path, monkeypatch, how, message):
+    monkeypatch.chdir(tmp_path)
+    damage(tmp_path / "model.safetensors", model, how)
+    with pytest.raises(ValueError, match=message):
+        weights.load(tmp_path / "model.safetensors")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_missing_checkpoint_says_how_to_get_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="vit-tutorial train"):
+        weights.load(tmp_path / "none.safetensors")
+
+
+def test_load_state_lists_every_problem_and_changes_nothing(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {name: value + 1 for name, value in before.items()} | {"extra": torch.zeros(1)}
+    del state["norm.weight"]
+    with pytest.raises(ValueError, match=r"missing norm.weight[\s\S]*surplus extra"):
+        weights.load_state(model, state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_timm_models_of_another_kind_are_refused():
+    from timm.models.vision_transformer import VisionTransformer as Timm
+
+    small = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 3, "num_classes": 2}
+    refused = {
+        "expected global_pool": {"global_pool": "avg"},
+        "surplus blocks.0.ls1.gamma": {"init_values": 1e-4},
+        "surplus reg_token": {"reg_tokens": 2},
+        "surplus blocks.0.attn.q_norm": {"qk_norm": True},
+        "eps 1e-6, found 1e-05": {"norm_layer": torch.nn.LayerNorm},
+    }
+    for message, arguments in refused.items():
+        with pytest.raises(ValueError, match=message):
+            weights.from_timm(Timm(**small, **arguments))
+
+
+def test_converted_models_carry_the_right_normalisation():
+    import timm
+    from torchvision.models.vision_transformer import VisionTransformer as Theirs
+
+    augreg = timm.create_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k", pretrained=False)
+    assert weights.from_timm(augreg).config.mean == (0.5, 0.5, 0.5)
+    assert weights.from_torchvision(Theirs(32, 8, 1, 2, 8, 16)).config.mean == weights.IMAGENET_MEAN
