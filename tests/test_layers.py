@@ -159,7 +159,7 @@ BAD_INPUT = {  # what is called -> what its message must say
     "tokens of another patch size": (lambda: unpatchify(torch.zeros(1, 4, 50), 4, 8), r"\(B, 4, C\*16\)"),
     "heads do not divide": (
         lambda: MultiHeadAttention(12, 5),
-        r"divides the width 12, found 5; choose one of \[1, 2, 3",
+        r"divides the width 12, found 5; choose one of \[1, 2",
     ),
     "no heads": (lambda: MultiHeadAttention(12, 0), "found 0"),
     "odd sinusoidal width": (lambda: sinusoidal_positions(6, (2, 2)), "multiple of 4 .*, found 6"),

@@ -48,7 +48,7 @@ def test_logits_and_gradients_equal_the_other_library(pair):
     found = ours.eval()(images)
     assert (found - expected).abs().max() <= 1e-5
     labels = torch.tensor([3, 7])
-    for model, logits in ((theirs, expected), (ours, found)):
+    for logits in (expected, found):
         torch.nn.functional.cross_entropy(logits, labels).backward()
     converter = weights.from_torchvision if hasattr(theirs, "heads") else weights.from_timm
     for parameter in theirs.parameters():

@@ -1,0 +1,96 @@
+"""The command line as a person uses it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from vit_tutorial import cli, weights
+from vit_tutorial.training import History
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two colours, 20 pictures each, of several sizes."""
+    for name, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (32 + i, 40), colour).save(tmp_path / "pictures" / name / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def test_train_then_evaluate(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli.main(["train", "--data", str(folder), "--epochs", "12", "--out", str(run), "--seed", "3"]) == 0
+    captured = capsys.readouterr()
+    assert "test accuracy 100.00 %" in captured.out
+    assert "loss" in captured.err and "100%" in captured.err  # the progress bar
+    history = History.load(run / "history.json")
+    assert history.info["seed"] == 3 and history.accuracy == 1.0
+    assert weights.load(run / "model.safetensors").config.classes == ("blue", "red")
+    assert cli.main(["evaluate", str(run / "model.safetensors"), "--data", str(folder)]) == 0
+    assert "accuracy 100.00 %" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_overwritten(folder, tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_bytes(b"precious")
+    assert cli.main(["train", "--data", str(folder), "--out", str(tmp_path)]) == 2
+    assert "choose another with --out" in capsys.readouterr().err
+    assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
+
+
+BAD_LINES = {
+    "no such folder": (["train", "--data", "nowhere"], "found nothing at nowhere"),
+    "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-laptop, found 'soup'"),
+    "no such checkpoint": (["evaluate", "none.safetensors", "--data", "shapes"], "found no file"),
+    "no time": (["train", "--data", "shapes", "--minutes", "0"], "minutes=0.0"),
+}
+
+
+@pytest.mark.parametrize("line, message", BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_bad_input_is_one_line_and_status_2(line, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "line", [[], ["dance"], ["train"], ["train", "--data", "shapes", "--minutes", "1", "--epochs", "1"]]
+)
+def test_usage_errors_are_status_2(line, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line)
+    assert stopped.value.code == 2 and "usage" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C another way")
+def test_ctrl_c_keeps_the_model(folder, tmp_path):
+    run = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "vit_tutorial.cli",
+        "train",
+        "--data",
+        str(folder),
+        "--minutes",
+        "5",
+        "--out",
+        str(run),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "history.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Stopped early" in out and "Traceback" not in err
+    assert History.load(run / "history.json").stopped
+    weights.load(run / "model.safetensors")
