@@ -76,7 +76,7 @@ check: $(DEV)
 
 # Serial: coverage of the kernels is lost when xdist shares them out.
 coverage: $(DEV)
-	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 240 --cov --cov-report term-missing notebooks
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 240 --cov=vit_tutorial --cov-report term-missing notebooks
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info

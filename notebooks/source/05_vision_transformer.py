@@ -1,0 +1,1079 @@
+# %% [markdown]
+# # 05 · Vision Transformer
+# [![Open in Colab](images/open_in_colab.svg)]({colab})
+#
+# **After this notebook you can**
+# - assemble a Vision Transformer from the parts of 01 to 04 and say the shape at every stage
+# - count its weights and its multiply-adds by hand, and say where they are
+# - take the weights of another library and get the same logits
+# - let a trained ViT answer on a photograph, also at another image size
+#
+# About 70 minutes to read and do; 20 s of computing on two CPU cores.
+# Read [04 Encoder block](04_encoder_block.ipynb) first.
+
+# %%
+import torch
+from torch import nn
+
+from vit_tutorial import ViTConfig, check, datasets, plots, training, weights
+from vit_tutorial.files import CHECKPOINT
+
+torch.manual_seed(0)
+torch.set_printoptions(precision=4, sci_mode=False)
+torch.set_grad_enabled(False)  # nothing is trained in this notebook
+plots.show_course_map(5)
+
+# %% [markdown]
+# ## One photograph, from pixels to an answer
+
+# %%
+model = weights.load(CHECKPOINT)  # a small ViT that this course trained on CIFAR-10
+cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
+plots.show(
+    plots.vit_pipeline(model, cat),
+    "A photograph of a cat on its way through a Vision Transformer: image, patches, class token and patch tokens, "
+    "positions added, tokens after four of the blocks with the class token's attention under them, the normalised "
+    "class token, and a bar for each class. The tokens keep their shape from the embedding to the last block.",
+)
+
+# %% [markdown]
+# Every number in this picture is real: it is what a trained model computes for this cat. The model learned from
+# CIFAR-10, 50,000 small photographs in ten classes.
+#
+# - Upper row: cut, multiply by one matrix (01), put a **class token** on top and add positions (02).
+# - Lower row: **encoder blocks**, one after the other (03 and 04). All keep the shape of the token matrix.
+# - Right: the class token alone is normalised and multiplied by one last matrix, the **head**. Its outputs are the
+#   **logits**, one number for each class.
+#
+# You have built every part. What can still go wrong in the assembly, and what does the whole thing cost?
+
+# %% [markdown]
+# ## The same walk, by hand
+# Take the trained model apart and run its parts one at a time. First the pixels: from 0..255 to small numbers around 0,
+# with the mean and the spread that the model was trained with.
+
+# %%
+images = training.normalise(cat[None], model.config)  # (1, 3, 32, 32): (pixels / 255 - mean) / std
+print(tuple(images.shape), f"from {images.min():.2f} to {images.max():.2f}")
+
+# %% [markdown]
+# The patches become tokens. How many numbers does each have?
+
+# %%
+x = model.patch_embed(images)  # (1, N, D)
+N, D = x.shape[1:]
+print(f"{N} patch tokens of {D} numbers: {tuple(x.shape)}")
+
+# %% [markdown]
+# The class token is a weight, learned like any other: one row of D numbers, the same for every image. `expand` repeats
+# it for each image of the batch without copying it. It goes to the top, as row 0.
+
+# %%
+cls = model.cls_token.expand(len(x), -1, -1)  # (1, 1, D): one for each image of the batch
+x = torch.cat([cls, x], dim=1)  # (1, 1 + N, D)
+x = x + model.pos_embed  # (1, 1 + N, D): a position for each row, the class token's too
+tuple(x.shape)
+
+# %% [markdown]
+# ### Exercise 5.1 · Embed the tokens
+# *write · medium · 5 minutes*
+#
+# Write these steps as one function for any batch: `x` holds the patch tokens `(B, N, D)`, `cls_token` is `(1, 1, D)`
+# and `pos_embed` is `(1, 1 + N, D)`. Return the embedded tokens `(B, 1 + N, D)`.
+#
+# <details><summary>Hint</summary>
+#
+# Three steps, in this order: repeat the class token for each image, join it to the patches with the class token in
+# front, add the positions.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def embed_tokens(x, cls_token, pos_embed):
+    return ...
+
+
+# %%
+check.embed_tokens(embed_tokens)
+
+# %% [markdown]
+# Now the blocks. **Predict before you run:** which shapes will be printed?
+
+# %%
+for number, block in enumerate(model.blocks, start=1):
+    x = block(x)  # (1, 1 + N, D)
+    print(f"after block {number}: {tuple(x.shape)}, length of the class token {x[0, 0].norm():.0f}")
+
+# %% [markdown]
+# The shape stays. That is why blocks can be stacked: each one reads and writes the same kind of matrix. The numbers do
+# not stay: every block adds to what is there (the residual connection of 04), so the class token's length changes from
+# block to block.
+#
+# After the last block, a final LayerNorm brings every token back to one scale. Then the head reads row 0:
+
+# %%
+x = model.norm(x)  # (1, 1 + N, D)
+logits = model.head(x[:, 0])  # (1, num_classes)
+probabilities = logits.softmax(dim=-1)[0]  # (num_classes,): positive, sum to 1
+for name, share in zip(model.config.classes, probabilities, strict=True):
+    print(f"{name:12}{100 * share:6.1f} %")
+
+# %% [markdown]
+# Does the model itself say the same? If your walk left out anything, it cannot:
+
+# %%
+assert torch.allclose(logits, model(images), atol=1e-5)
+print("By hand and model(images): the same logits.")
+
+# %% [markdown]
+# **Remember.** A ViT is a patch embedding, one added row, one added matrix, L equal blocks, one norm and one head.
+# From the embedding to the norm the shape is `(B, 1 + N, D)`.
+
+# %% [markdown]
+# ## Which token should the head read?
+
+# %%
+tokens = torch.tensor([[3.0, 1.0],  # class token
+                       [0.0, 2.0],  # patch 1
+                       [1.0, 4.0]])  # patch 2
+head = torch.tensor([[1.0, 0.0],  # logit of "cat": the first number
+                     [0.0, 1.0]])  # logit of "dog": the second number
+fig, axes = plots.figure(7, 1.9, 1, 3, width_ratios=[1, 1, 1])
+rows = (tokens, "three tokens", ["class token", "patch 1", "patch 2"]), (tokens[:1] @ head.T, "read row 0", ["logits"])
+rows += ((tokens[1:].mean(dim=0, keepdim=True) @ head.T, "read the mean of the patches", ["logits"]),)
+for ax, (matrix, title, names) in zip(axes, rows, strict=True):
+    columns = ["cat", "dog"] if names == ["logits"] else None
+    plots.draw_matrix(ax, matrix, title, rows=names, columns=columns, decimals=1, vmin=0, vmax=4)
+plots.show(fig, "Three tokens of two numbers. Read from the class token, the logits are 3 for cat and 1 for dog; "
+           "read from the mean of the patches, 0.5 for cat and 3 for dog.")
+
+# %% [markdown]
+# The same tokens and the same head, but two answers. Check one by hand: the mean of the patches is
+# ((0 + 1) / 2, (2 + 4) / 2) = (0.5, 3), so now "dog" wins.
+#
+# Both ways of reading are in use, and have names:
+#
+# | `pool` | the head reads | extra weights | extra tokens |
+# |---|---|---|---|
+# | `"cls"` | a class token that collects from the patches by attention | 2 D | 1 |
+# | `"mean"` | the mean of all patch tokens | 0 | 0 |
+#
+# Trained with care, both reach about the same accuracy. But a model must be read in the way it was trained.
+
+# %%
+def answer(logits, classes=model.config.classes):
+    """The most likely class of one image's logits `(1, num_classes)`, and its probability."""
+    share, index = logits.softmax(dim=-1)[0].max(dim=0)
+    return f"{classes[index]} ({100 * share:.0f} %)"
+
+
+print("read the class token:     ", answer(model.head(x[:, 0])))
+print("read the mean of patches: ", answer(model.head(x[:, 1:].mean(dim=1))))
+print("read the last patch:      ", answer(model.head(x[:, -1])))
+
+# %% [markdown]
+# No error appears: all three are rows of D numbers, and the head takes them all. Nobody trained the head for the last
+# two, so their answers mean little, even when they happen to be right. Reading the wrong token is the kind of bug that
+# only a test finds.
+
+# %% [markdown]
+# ## The class
+# Two things are missing before you can write it down: what the model's numbers are, and how the weights start.
+# `ViTConfig` holds every number that decides the model's shape. Its defaults are ViT-B/16: "B" for base, 16 for the
+# patch size.
+
+# %%
+config = ViTConfig()
+for name in ("image_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "num_classes", "pool"):
+    print(f"{name:12}{getattr(config, name)}")
+print(f"{'grid':12}{config.grid}: rows and columns of patches")
+
+# %% [markdown]
+# It checks the numbers against each other at once, not 40 lines further down in a matrix product:
+
+# %%
+try:
+    ViTConfig(image_size=225)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# Weights start small. With a standard deviation of 0.02 the scores of a fresh model are all near zero: attention is
+# spread evenly, and no class is preferred. (LayerNorm starts at scale 1, shift 0; the convolution of the patch
+# embedding keeps PyTorch's own start.)
+
+# %% tags=["package"]
+def init_weights(module):
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+# %% [markdown]
+# Positions come in the three kinds of notebook 02: learned, sinusoidal, none. With a class token there is one row more,
+# at the top.
+
+# %%
+from vit_tutorial.layers import EncoderBlock, PatchEmbedding, sinusoidal_positions
+
+
+# %% tags=["package"]
+def position_embedding(config):
+    rows, columns = config.grid
+    N = rows * columns
+    cls_rows = 1 if config.pool == "cls" else 0
+    pos = torch.zeros(1, cls_rows + N, config.embed_dim)
+    if config.position == "learned":
+        nn.init.trunc_normal_(pos, std=0.02)
+    if config.position == "sinusoidal":
+        pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
+    return nn.Parameter(pos, requires_grad=config.position == "learned")
+
+
+# %%
+for pool in ("cls", "mean"):
+    print(f"pool={pool!r}: positions {tuple(position_embedding(ViTConfig(pool=pool)).shape)}")
+
+# %% [markdown]
+# Now the whole model. Every line of `embed`, `forward_features` and `forward` is one that you ran by hand above.
+# `attention_maps` is the same walk, and keeps each block's attention weights. `vit_tutorial` holds the same code.
+
+# %% tags=["package"]
+class VisionTransformer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        c = self.config = config
+        self.patch_embed = PatchEmbedding(c.image_size, c.patch_size, c.in_channels, c.embed_dim)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, c.embed_dim) * 0.02) if c.pool == "cls" else None
+        self.pos_embed = position_embedding(c)
+        self.pos_drop = nn.Dropout(c.dropout)
+        rates = torch.linspace(0, c.drop_path, c.depth).tolist()  # more stochastic depth deeper down
+        self.blocks = nn.ModuleList(
+            EncoderBlock(c.embed_dim, c.num_heads, c.mlp_ratio, c.dropout, rate) for rate in rates)
+        self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
+        self.head = nn.Linear(c.embed_dim, c.num_classes)
+        self.apply(init_weights)
+
+    def embed(self, images):
+        x = self.patch_embed(images)  # (B, N, D)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
+        return self.pos_drop(x + self.pos_embed)
+
+    def forward_features(self, images):
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # (B, N, D)
+
+    def forward(self, images):
+        x = self.forward_features(images)
+        pooled = x[:, 0] if self.cls_token is not None else x.mean(dim=1)  # (B, D)
+        return self.head(pooled)  # (B, num_classes)
+
+    @torch.no_grad()
+    def attention_maps(self, images):
+        x, maps = self.embed(images), []
+        for block in self.blocks:
+            x, weights = block(x, return_attention=True)
+            maps.append(weights)
+        return torch.stack(maps)  # (L, B, H, N, N)
+
+
+# %% [markdown]
+# Is it right? Give the class of this notebook the trained weights, and compare:
+
+# %%
+mine = VisionTransformer(model.config).eval()  # eval: dropout off
+untrained = mine(images)
+mine.load_state_dict(model.state_dict())
+assert torch.equal(mine(images), model(images))
+print("before the weights are loaded:", answer(untrained))
+print("after:                        ", answer(mine(images)))
+
+# %% [markdown]
+# An untrained model knows nothing, and says so: every one of the ten classes gets about 10 %.
+#
+# The attention weights come out with one axis for each choice you have: which block, which image, which head.
+
+# %%
+maps = mine.attention_maps(images)  # (L, B, H, N, N); here N counts the class token too
+assert torch.allclose(maps.sum(dim=-1), torch.ones(maps.shape[:-1]), atol=1e-5)  # each row sums to 1
+print("(L, B, H, N, N) =", tuple(maps.shape))
+
+# %% [markdown]
+# ## Where do 86.6 million weights live?
+# ViT-B/16 is the model that most papers start from: 224 × 224 pixels, patches of 16, D = 768, L = 12 blocks, 1000
+# classes. Before you count, guess.
+#
+# ### Exercise 5.2 · Guess first
+# *predict · easy · 2 minutes*
+#
+# Which part of ViT-B/16 holds most of the weights?
+#
+# - `"a"` the patch embedding: it is the only part that sees pixels
+# - `"b"` attention: queries, keys, values and the output projection, in all blocks
+# - `"c"` the MLPs, in all blocks
+# - `"d"` the positions and the head
+
+# %% tags=["exercise"]
+most_weights = ...  # "a", "b", "c" or "d"
+
+# %%
+check.where_weights_live(most_weights)
+
+# %% [markdown]
+# Now count. A linear layer from `n` to `m` numbers has `n * m` weights and `m` biases. First the parts that are there
+# once:
+
+# %%
+D, L, P = 768, 12, 16
+N = (224 // P) ** 2  # 14 rows of 14 patches
+patch_embedding = 3 * P * P * D + D  # matrix, bias
+cls_and_positions = D + (1 + N) * D  # one row; one position for each of 1 + N rows
+head = D * 1000 + 1000
+print(f"{patch_embedding:,} + {cls_and_positions:,} + {head:,}")
+
+# %% [markdown]
+# By chance a patch of 3 · 16 · 16 pixels also has 768 numbers. Do not mix the two up: change P, and only one changes.
+#
+# ### Exercise 5.3 · Count a block
+# *write · medium · 7 minutes*
+#
+# Count the weights of one encoder block for any width `D` and any number of `hidden` units in the MLP. In the block are
+# two LayerNorms (a scale and a shift for each of the D numbers), `qkv` (D to 3 D), `proj` (D to D), `fc1` (D to
+# hidden) and `fc2` (hidden to D). All linear layers have a bias.
+#
+# <details><summary>Hint</summary>
+#
+# Write a helper `linear(n, m)` that returns `n * m + m`, and add up six terms.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def block_weights(D, hidden):
+    return ...
+
+
+# %%
+check.count_block(block_weights)
+
+# %% [markdown]
+# Here is the block of ViT-B/16, where `hidden` is 4 D. **Compare with your function's answer.**
+
+# %%
+attention = D * 3 * D + 3 * D + D * D + D  # qkv and its bias, proj and its bias
+mlp = D * 4 * D + 4 * D + 4 * D * D + D  # fc1 and its bias, fc2 and its bias
+norms = 2 * (D + D)  # two LayerNorms: scale, shift
+block_total = attention + mlp + norms
+print(f"{attention:,} + {mlp:,} + {norms:,} = {block_total:,}")
+
+# %% [markdown]
+# Twelve blocks, and the final LayerNorm before the head:
+
+# %%
+by_hand = patch_embedding + cls_and_positions + L * block_total + 2 * D + head
+print(f"ViT-B/16 by hand: {by_hand:,} weights")
+assert by_hand == 86_567_656
+
+# %% [markdown]
+# And by code: make the model, and add up the sizes of all its parameters.
+
+# %%
+base = VisionTransformer(ViTConfig()).eval()  # 346 MB: 4 bytes for each weight
+by_code = sum(parameter.numel() for parameter in base.parameters())
+print(f"ViT-B/16 by code: {by_code:,} weights")
+assert by_code == by_hand
+
+# %% [markdown]
+# Torchvision keeps a record of its models. A third witness, which neither of us wrote:
+
+# %%
+import torchvision
+
+record = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1.meta  # a description; nothing is downloaded
+assert record["num_params"] == by_hand
+print(f"ViT-B/16 in torchvision: {record['num_params']:,} weights")
+
+# %% [markdown]
+# The same sums for any model, part by part:
+
+# %%
+def weight_parts(c):
+    D, hidden, N = c.embed_dim, int(c.embed_dim * c.mlp_ratio), c.grid[0] * c.grid[1]
+    return {
+        "patch embedding": c.in_channels * c.patch_size**2 * D + D,
+        "class token, positions": D + (1 + N) * D,
+        "attention": c.depth * (4 * D * D + 4 * D),
+        "MLP": c.depth * (2 * D * hidden + hidden + D),
+        "norms": (2 * c.depth + 1) * 2 * D,
+        "head": D * c.num_classes + c.num_classes,
+    }
+
+
+assert sum(weight_parts(ViTConfig()).values()) == by_code
+
+# %%
+PART_COLOURS = {
+    "patch embedding": "#E69F00", "class token, positions": "#999999", "attention": "#0072B2",
+    "token pairs": "#56B4E9", "MLP": "#009E73", "norms": "#CCCCCC", "head": "#CC79A7",
+}
+
+
+def draw_bar(ax, parts, y=0, unit=1e6):
+    """One stacked bar, a colour for each part; wide parts carry their share."""
+    left, total = 0, sum(parts.values())
+    for name, count in parts.items():
+        ax.barh(y, count / unit, 0.75, left / unit, color=PART_COLOURS[name], label=name)
+        if count > 0.05 * total:
+            text = f"{name}\n{100 * count / total:.0f} %"
+            ax.text((left + count / 2) / unit, y, text, ha="center", va="center", color="white", fontsize=9)
+        left += count
+
+
+# %%
+fig, ax = plots.figure(9, 1.7)
+draw_bar(ax, weight_parts(ViTConfig()))
+ax.set(xlabel="million weights", yticks=[], xlim=(0, 87))
+ax.spines["left"].set_visible(False)
+fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8, frameon=False)
+plots.show(fig, "A stacked bar of ViT-B/16's weights by part: MLPs 65 per cent, attention 33 per cent, and thin slices "
+           "for patch embedding, positions and head. Nearly all weights are in the blocks.")
+
+# %% [markdown]
+# Two thirds of a Vision Transformer are MLP: two matrices of D × 4 D, against four of D × D for attention. All that
+# knows about pixels, the patch embedding, is a slice of 0.7 %. The rest would fit a language model as well.
+
+# %% [markdown]
+# ### The names of the weights
+# `state_dict()` lists every weight under a name. Ours are the names of the library *timm*, which most published code
+# and papers use. Here is all of ViT-B/16, with one block of the twelve:
+
+# %%
+for name, value in base.state_dict().items():
+    if not name.startswith("blocks") or name.startswith("blocks.0."):
+        print(f"{name:28}{tuple(value.shape)!s:20}{value.numel():>12,}")
+
+# %% [markdown]
+# Read it once from top to bottom. `attn.qkv` stacks three matrices: rows 0 to D - 1 make queries, the next D keys, the
+# last D values. `patch_embed.proj` has the shape of a convolution, `(D, 3, P, P)`, which notebook 01 proved to be the
+# same as a linear layer on flat patches. Each name leads to the attribute: `base.blocks[0].attn.qkv.weight`.
+
+# %% [markdown]
+# ## What does one photograph cost?
+
+# %%
+fig, (left, middle, right) = plots.figure(7, 1.8, 1, 3, width_ratios=[3, 4, 4])
+a, b = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[1, 0, 2, 1], [0, 1, 1, 1], [1, 1, 0, 1]])
+for ax, matrix, title in ((left, a, "(2, 3)"), (middle, b, "@ (3, 4)"), (right, a @ b, "= (2, 4)")):
+    plots.draw_matrix(ax, matrix, title, decimals=0, vmin=0, vmax=15)
+plots.show(fig, "A 2 by 3 matrix times a 3 by 4 matrix is a 2 by 4 matrix; each of its 8 numbers sums 3 products.")
+
+# %% [markdown]
+# Each of the 2 · 4 numbers on the right is a sum of 3 products: 2 · 3 · 4 = 24 times "multiply, then add". Such a pair
+# is one **multiply-add** (MAC). Counted apart, a multiplication and an addition are two floating-point operations
+# (FLOPs), so **1 multiply-add = 2 FLOPs**.
+#
+# Many papers write "FLOPs" and mean multiply-adds. Always find out which. PyTorch's counter means what it says:
+
+# %%
+from torch.utils.flop_counter import FlopCounterMode
+
+with FlopCounterMode(display=False) as counter:
+    a.float() @ b.float()
+print(f"{counter.get_total_flops()} FLOPs = {counter.get_total_flops() // 2} multiply-adds")
+
+# %% [markdown]
+# So `(N, D) @ (D, M)` costs N · D · M multiply-adds. In a block there are six products of matrices:
+#
+# | product | shapes | how often |
+# |---|---|---|
+# | `qkv` | (N, D) @ (D, 3 D) | 1 |
+# | queries · keys | (N, d) @ (d, N) | H heads, with H · d = D |
+# | weights · values | (N, N) @ (N, d) | H heads |
+# | `proj` | (N, D) @ (D, D) | 1 |
+# | `fc1` | (N, D) @ (D, 4 D) | 1 |
+# | `fc2` | (N, 4 D) @ (4 D, D) | 1 |
+#
+# ### Exercise 5.4 · Count the multiply-adds of a block
+# *write · medium · 7 minutes*
+#
+# Write the sum for N tokens of width D, as one function. Let the MLP be 4 D wide.
+#
+# <details><summary>Hint</summary>
+#
+# All heads together: H · (N · d · N) = N · N · D, since H · d = D. The number of heads drops out.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def block_macs(N, D):
+    return ...
+
+
+# %%
+check.count_macs(block_macs)
+
+# %% [markdown]
+# The six products, for ViT-B/16 with its 196 patches and the class token:
+
+# %%
+T, D = 197, 768
+products = {"qkv": T * D * 3 * D, "queries · keys": T * T * D, "weights · values": T * T * D, "proj": T * D * D,
+            "fc1": T * D * 4 * D, "fc2": T * 4 * D * D}
+for name, macs in products.items():
+    print(f"{name:18}{macs / 1e6:8.1f} million")
+print(f"{'one block':18}{sum(products.values()) / 1e6:8.1f} million multiply-adds")
+
+# %% [markdown]
+# For any model, part by part. The two products between tokens are kept apart under the name *token pairs*, because they
+# alone grow with the square of the number of tokens. LayerNorm, softmax, GELU and additions are left out: together
+# they are below 1 %.
+
+# %%
+def mac_parts(c):
+    D, N = c.embed_dim, c.grid[0] * c.grid[1]
+    T = N + (c.pool == "cls")  # tokens in the blocks
+    return {
+        "patch embedding": N * c.in_channels * c.patch_size**2 * D,
+        "attention": c.depth * 4 * T * D * D,
+        "token pairs": c.depth * 2 * T * T * D,
+        "MLP": c.depth * 2 * T * D * int(D * c.mlp_ratio),
+        "head": D * c.num_classes,
+    }
+
+
+by_hand = sum(mac_parts(ViTConfig()).values())
+print(f"{by_hand / 1e9:.3f} billion multiply-adds for one image")
+
+# %% [markdown]
+# Measured, by running the model while PyTorch counts:
+
+# %%
+with FlopCounterMode(display=False) as counter:
+    base(torch.zeros(1, 3, 224, 224))
+measured = counter.get_total_flops()
+assert measured == 2 * by_hand
+print(f"measured: {measured / 1e9:.3f} billion FLOPs = 2 x {by_hand / 1e9:.3f} billion multiply-adds")
+
+# %% [markdown]
+# To the last one. Torchvision writes "GFLOPS" in its table, and means multiply-adds:
+
+# %%
+assert abs(record["_ops"] - by_hand / 1e9) < 1e-3
+print(f"torchvision's table: {record['_ops']}")
+
+# %%
+del base  # 346 MB are free again
+fig, (upper, lower) = plots.figure(9, 2.6, 2, 1)
+for ax, parts, unit, name in ((upper, weight_parts, 1e6, "million weights"), (lower, mac_parts, 1e9, "billion MACs")):
+    draw_bar(ax, parts(ViTConfig()), unit=unit)
+    ax.set(yticks=[], xlabel=name, xlim=(0, sum(parts(ViTConfig()).values()) / unit))
+    ax.spines["left"].set_visible(False)
+plots.show(fig, "Two stacked bars for ViT-B/16, weights above and multiply-adds below: nearly the same shares. The "
+           "only part of the cost without weights is token pairs, 4 per cent.")
+
+# %% [markdown]
+# The bars look alike, and for a reason: each weight of a block is used once for each token, so cost ≈ weights × tokens.
+# What breaks the rule are the token pairs. They have no weights at all. At 224 pixels, with 197 tokens, they are 4 % of
+# the work. The famous "attention is quadratic" does not hurt yet.
+
+# %% [markdown]
+# ## From tiny to large
+# The family differs in width, depth and heads alone. A head is 64 wide in all of them.
+
+# %%
+FAMILY = {"ViT-Ti/16": (192, 12), "ViT-S/16": (384, 12), "ViT-B/16": (768, 12), "ViT-L/16": (1024, 24)}  # D, L
+configs = {name: ViTConfig(embed_dim=D, depth=L, num_heads=D // 64) for name, (D, L) in FAMILY.items()}
+print("model          D   L   H      weights   GMACs")
+for name, c in configs.items():
+    count, macs = sum(weight_parts(c).values()), sum(mac_parts(c).values())
+    print(f"{name:11}{c.embed_dim:5}{c.depth:4}{c.num_heads:4}{count:13,}{macs / 1e9:8.2f}")
+
+# %% [markdown]
+# Twice the width is four times the weights: S against Ti, B against S. Does the sum hold for models that are really
+# made? Two of them are small enough to try, and torchvision's record knows the large one:
+
+# %%
+for name in ("ViT-Ti/16", "ViT-S/16"):
+    made = VisionTransformer(configs[name])
+    assert sum(p.numel() for p in made.parameters()) == sum(weight_parts(configs[name]).values())
+large = torchvision.models.ViT_L_16_Weights.IMAGENET1K_V1.meta
+assert large["num_params"] == sum(weight_parts(configs["ViT-L/16"]).values())
+
+# %% [markdown]
+# ### What the image and the patch size do
+
+# %%
+fig, (left, right) = plots.figure(9, 3.0, 1, 2)
+sizes = [32 * k for k in range(2, 33)]  # 64 to 1024 pixels
+for P in (8, 16, 32):
+    parts = [mac_parts(ViTConfig(image_size=size, patch_size=P)) for size in sizes]
+    left.loglog(sizes, [sum(p.values()) / 1e9 for p in parts], label=f"patch {P}")
+    right.semilogx(sizes, [100 * p["token pairs"] / sum(p.values()) for p in parts])
+left.plot(224, 17.56, "o", color="black")
+left.annotate("ViT-B/16 at 224", (224, 17.56), (6, -12), textcoords="offset points")
+left.set(title="billion multiply-adds", xlabel="image side in pixels")
+right.set(title="share of the token pairs (%)", xlabel="image side in pixels", ylim=(0, 100))
+for ax in (left, right):
+    ax.set_xticks([64, 128, 224, 512, 1024], ["64", "128", "224", "512", "1024"])
+    ax.minorticks_off()
+left.legend(frameon=False)
+plots.show(fig, "ViT-B's cost against the image side for patches of 8, 16 and 32 pixels. Left: the cost rises ever "
+           "more steeply. Right: the share of token pairs rises from a few per cent to 78 for patches of 8 at 1024.")
+
+# %% [markdown]
+# Twice the image side, or half the patch side, is four times the tokens, so at least four times the cost. On the right
+# you see when the square takes over: with patches of 8 on 1024 pixels, most of the work is tokens looking at tokens.
+#
+# Where do both halves of the cost meet? 12 N D² = 2 N² D gives N = 6 D: 4608 tokens for ViT-B. The weights hardly
+# care: only the positions and the patch embedding know the sizes.
+
+# %% [markdown]
+# ### Try it yourself
+
+# %%
+from vit_tutorial.widgets import interactive_figure
+
+
+def draw_cost(embed_width, depth, patch_size):
+    c = ViTConfig(embed_dim=embed_width, depth=depth, patch_size=patch_size, num_heads=embed_width // 64)
+    fig, axes = plots.figure(9, 2.9, 2, 1)
+    totals = []
+    for ax, parts, unit, name in zip(axes, (weight_parts, mac_parts), (1e6, 1e9), ("million weights", "billion MACs"),
+                                     strict=True):
+        reference, total = (sum(parts(config).values()) / unit for config in (ViTConfig(), c))
+        totals.append(f"{total:,.1f} {name}")
+        draw_bar(ax, parts(c), unit=unit)
+        ax.axvline(reference, color="black", linestyle="--", linewidth=1)
+        ax.set(yticks=[], title=totals[-1], xlim=(0, 1.05 * max(reference, total)))
+        ax.spines["left"].set_visible(False)
+    return fig, f"{' and '.join(totals)}, as stacked bars by part; a dashed line marks ViT-B/16."
+
+
+interactive_figure(draw_cost, embed_width=range(64, 1345, 64), depth=range(2, 33, 2), patch_size=[7, 8, 14, 16, 28, 32])
+
+# %% [markdown]
+# The dashed line is ViT-B/16. Try:
+# - patch size from 14 to 7: the cost jumps, the weights stay. How does the share of token pairs change?
+# - width 192 and depth 12 (ViT-Ti): which parts, invisible before, take a visible share?
+# - twice the depth, or 1.4 times the width: which one costs more?
+
+# %% [markdown]
+# **Remember.** A block has about 12 D² weights and costs 12 N D² + 2 N² D multiply-adds. Width counts twice, depth
+# once; half the patch side is a little over four times the cost.
+
+# %% [markdown]
+# ## The same logits as another library
+# You have written a Vision Transformer. Is it *the* Vision Transformer, to the last detail? Here is a strict test: take
+# the model of another library, copy its weights into yours, and compare the logits. A wrong epsilon in LayerNorm, a
+# different GELU, queries and keys swapped: each would show.
+#
+# First a small one of torchvision's, with random weights:
+
+# %%
+theirs = torchvision.models.VisionTransformer(
+    image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=256, num_classes=10
+).eval()
+photos = torch.randn(2, 3, 32, 32)
+theirs(photos)
+
+# %% [markdown]
+# All zeros: torchvision starts the head at zero. **Stop here.** If you compared logits now, *every* model with a zero
+# head would pass. A test that cannot fail tests nothing. So fill all of its weights with random numbers first:
+
+# %%
+for parameter in theirs.parameters():
+    nn.init.normal_(parameter, std=0.2)
+ours = weights.from_torchvision(theirs)  # our VisionTransformer, their weights
+difference = (ours(photos) - theirs(photos)).abs().max()
+assert difference <= 1e-5 < theirs(photos).abs().max()
+print(f"largest logit {theirs(photos).abs().max():.1f}, largest difference {difference:.4f}")
+
+# %% [markdown]
+# The same to five digits. The rest is rounding: the two libraries add the same numbers in another order.
+#
+# What did `from_torchvision` do? Only rename. To see it, look for each of their weights in our model *by value*. All
+# values are random, so a match is no accident:
+
+# %%
+our_state = ours.state_dict()
+for name, value in theirs.state_dict().items():
+    (match,) = [own for own, w in our_state.items() if w.shape == value.shape and torch.equal(w, value)]
+    if "encoder_layer_1" not in name:
+        print(f"{name:62}{match}")
+
+# %% [markdown]
+# One to one, no matrix was turned, cut or joined. Both libraries stack queries, keys and values in one matrix in the
+# same order (`in_proj_weight` = `qkv.weight`). Two traps are in the names: in torchvision `encoder.ln` is the final
+# norm, and `mlp.0` and `mlp.3` are the linear layers, because numbers 1, 2 and 4 are GELU and dropout.
+
+# %% [markdown]
+# ### ViT-B/16
+# Now the real size. The weights are random here, because this course runs without a network. For the test that makes
+# no difference: 86,567,656 numbers must be in the right place.
+
+# %%
+theirs = torchvision.models.vit_b_16(weights=None).eval()
+nn.init.normal_(theirs.heads.head.weight, std=0.02)  # not zero
+ours = weights.from_torchvision(theirs)
+photo = datasets.sample_image("cat", 224)[None]  # (1, 3, 224, 224)
+pixels = training.normalise(photo, ours.config)  # with ImageNet's mean and spread
+a, b = ours(pixels), theirs(pixels)  # each (1, 1000)
+assert (a - b).abs().max() <= 1e-5 < a.abs().max()
+print(f"{tuple(a.shape)}: largest logit {a.abs().max():.1f}, largest difference {(a - b).abs().max():.4f}")
+
+# %%
+del theirs, ours, our_state  # two models of 346 MB
+
+# %% [markdown]
+# With a network, the same lines load what torchvision trained on ImageNet (330 MB, 81.1 % top-1 accuracy):
+#
+# ```python
+# record = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
+# model = weights.from_torchvision(torchvision.models.vit_b_16(weights=record)).eval()
+# logits = model(training.normalise(photo, model.config))   # (1, 1000)
+# print(record.meta["categories"][logits.argmax()])
+# ```
+#
+# *timm* has several hundred more. Its names are ours, so nothing needs renaming:
+#
+# ```python
+# import timm  # pip install timm
+# model = weights.from_timm(timm.create_model("vit_small_patch16_224", pretrained=True)).eval()
+# ```
+#
+# Both keep the library's normalisation in `model.config`: torchvision's weights expect ImageNet's mean and spread,
+# many of timm's 0.5 and 0.5. The wrong one raises no error, and costs accuracy.
+
+# %% [markdown]
+# ## The trained model at work
+# Back to the small model. Four photographs, at the 32 × 32 pixels that it was trained on:
+
+# %%
+names = ["cat", "rocket", "astronaut", "coffee"]
+four = torch.stack([datasets.sample_image(name, 32) for name in names])  # (4, 3, 32, 32)
+shares = model(training.normalise(four, model.config)).softmax(dim=-1)  # (4, 10)
+fig, axes = plots.figure(9, 3.4, 2, 4, height_ratios=[1.3, 1])
+for picture, ax, image, share in zip(axes[0], axes[1], four, shares, strict=True):
+    plots.draw_image(picture, image)
+    best = share.argsort(descending=True)[:3].tolist()
+    ax.barh(range(3), 100 * share[best])
+    ax.set_yticks(range(3), [model.config.classes[i] for i in best])
+    ax.set(xlim=(0, 100), xticks=[0, 50, 100])
+    ax.invert_yaxis()
+fig.supxlabel("probability (%)", fontsize=9)
+plots.show(fig, "Photographs of a cat, a rocket, an astronaut and a cup of coffee at 32 by 32 pixels, each with the "
+           "three most likely of CIFAR-10's classes as bars. The last three show things of no such class.")
+
+# %% [markdown]
+# Be careful with these numbers. CIFAR-10 has a class "cat", but none for rockets, astronauts or coffee. Softmax must
+# share out 100 % among the ten classes it has: "none of these" is not on the list. A high probability says that one
+# class fits better than the other nine, no more.
+
+# %% [markdown]
+# ### Another image size
+# Give the model more pixels, and it refuses, because there are positions for one grid alone:
+
+# %%
+try:
+    model(torch.zeros(1, 3, 48, 48))
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# Everything else in the model works for any number of tokens. So `set_image_size` interpolates the positions to the new
+# grid, as in notebook 02, and changes the model in place. A copy keeps the original as it was:
+
+# %%
+import copy
+
+from vit_tutorial import set_image_size
+
+whole = datasets.sample_image("cat")[None].float()  # (1, 3, 300, 451): not square
+answers = []
+for size in ((32, 32), (48, 48), (64, 64), (32, 48)):
+    image = datasets.sample_image("cat", size[0]) if size[0] == size[1] else nn.functional.interpolate(
+        whole, size=size, mode="bicubic", antialias=True).clamp(0, 255).byte()[0]
+    larger = set_image_size(copy.deepcopy(model), size)
+    logits = larger(training.normalise(image[None], larger.config))
+    answers.append((image, f"{size[0]} x {size[1]}, {larger.pos_embed.shape[1]} tokens\n{answer(logits)}"))
+
+# %%
+fig, axes = plots.figure(9, 2.5, 1, 4, width_ratios=[1, 1, 1, 1.5])
+for ax, (image, title) in zip(axes, answers, strict=True):
+    plots.draw_grid(ax, image, model.config.patch_size)
+    ax.set_title(title, fontsize=9)
+plots.show(fig, "The cat at 32, 48 and 64 pixels and in a wider picture of 32 by 48, each with its grid of patches: "
+           + "; ".join(title.replace("\n", ": ") for _, title in answers))
+
+# %% [markdown]
+# It runs, on squares and on wide pictures. Whether it still answers well is another question. At 64 pixels a patch of
+# 4 × 4 shows a quarter of what it showed in training: half an eye where there was a whole one. Positions can be
+# interpolated, what the model has learned about the size of things cannot. In practice one trains a few epochs more at
+# the new size (notebook 09).
+
+# %% [markdown]
+# ## Break it on purpose
+# Three small slips in the assembly. For each: **predict whether PyTorch raises an error.**
+#
+# **1. Positions for the patches alone.** You forget that the class token needs one, too.
+
+# %%
+patches = model.patch_embed(images)  # (1, N, D)
+cls = model.cls_token.expand(len(patches), -1, -1)  # (1, 1, D)
+try:
+    torch.cat([cls, patches], dim=1) + model.pos_embed[:, 1:]
+except RuntimeError as error:
+    print(error)
+
+# %% [markdown]
+# A good bug: it is loud. "a" has one token more than "b", at dimension 1, which is the token axis.
+#
+# **2. The class token last**, after the patches, and **3. no final norm.** Here are both, as functions:
+
+# %%
+def run_blocks(x):
+    for block in model.blocks:
+        x = block(x)
+    return x
+
+
+def cls_last(patches):
+    x = torch.cat([patches, cls], dim=1) + model.pos_embed  # class token in the last row
+    return model.head(model.norm(run_blocks(x))[:, 0])
+
+
+def no_norm(patches):
+    x = torch.cat([cls, patches], dim=1) + model.pos_embed
+    return model.head(run_blocks(x)[:, 0])
+
+
+# %%
+results = {"as it should be": model(images), "class token last": cls_last(patches), "no final norm": no_norm(patches)}
+fig, axes = plots.figure(9, 2.9, 1, 3, sharey=True)
+for ax, (title, logits) in zip(axes, results.items(), strict=True):
+    ax.barh(model.config.classes, logits[0], color=plots.COLOURS[0 if title.startswith("as") else 1])
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_title(f"{title}: {answer(logits)}", fontsize=9.5)
+axes[0].invert_yaxis()
+fig.supxlabel("logit", fontsize=9)
+plots.show(fig, "Logits of the cat for the right model, with the class token last, and without the final norm. "
+           "All three have ten finite numbers; only the first is the trained model's answer.")
+
+# %% [markdown]
+# Neither raises an error. With the class token last, the head reads row 0, which is now a patch, and every token has
+# its neighbour's position. Without the norm the head gets numbers of another scale:
+
+# %%
+for title, logits in results.items():
+    print(f"{title:18} spread of the logits {logits.std():6.1f}   {answer(logits)}")
+
+# %% [markdown]
+# Look at the scale, not only at the winner. Logits that are several times too large or too small make probabilities
+# that are far too sure or far too timid, even where the winner is right. In training such a slip often goes unnoticed:
+# the weights adapt, and the result is only a little worse.
+#
+# Is the place of the class token sacred? **Predict:** put it last, let its position move along, and read the last row.
+
+# %%
+positions = torch.cat([model.pos_embed[:, 1:], model.pos_embed[:, :1]], dim=1)  # (1, N + 1, D): moved along
+x = torch.cat([patches, cls], dim=1) + positions
+moved = model.head(model.norm(run_blocks(x))[:, -1])
+assert torch.allclose(moved, model(images), atol=1e-4)
+print("The same answer:", answer(moved))
+
+# %% [markdown]
+# The blocks do not know about order (notebook 02). Row 0 is a convention. What counts is that embedding, positions and
+# head keep the *same* convention, and that you keep the one your weights were trained with.
+
+# %% [markdown]
+# ## Exercises
+# ### Exercise 5.5 · Smaller patches
+# *experiment · medium · 5 minutes*
+#
+# You change ViT-B from patches of 16 to patches of 8 pixels, on the same 224 × 224 images. How many times as many
+# multiply-adds does the new model need? Guess first, then compute it with `mac_parts`.
+#
+# <details><summary>Hint</summary>
+#
+# `sum(mac_parts(ViTConfig(patch_size=8)).values())`, divided by the same for 16.
+#
+# </details>
+
+# %% tags=["exercise"]
+times_as_many = ...
+
+# %%
+check.smaller_patches(times_as_many)
+
+# %% [markdown]
+# ### Exercise 5.6 · Repair the end
+# *repair · medium · 5 minutes*
+#
+# A friend wrote the last steps of the model: from the tokens after the last block, `(B, 1 + N, D)`, to the logits. It
+# runs, the shapes are right, and the accuracy is that of guessing. Find both bugs.
+
+# %%
+def broken_read_out(model, tokens):
+    features = tokens[:, -1]  # (B, D)
+    return model.head(features)  # (B, num_classes)
+
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Compare it line by line with `forward_features` and `forward`. Which row is the class token in, and what happens
+# between the last block and the head?
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def read_out(model, tokens):
+    return ...
+
+
+# %%
+check.read_out(read_out)
+
+# %% [markdown]
+# ### Exercise 5.7 · Load the weights yourself
+# *stretch · hard · 15 minutes*
+#
+# Write the function that makes our names from torchvision's, such as `blocks.11.attn.qkv.weight` from
+# `encoder.layers.encoder_layer_11.self_attention.in_proj_weight`. With it, `from_torchvision` is one line:
+# `ours.load_state_dict({rename(name): value for name, value in theirs.state_dict().items()})`.
+#
+# <details><summary>Hint</summary>
+#
+# A chain of `name.replace(old, new)` is enough. Order matters: replace `encoder.layers.encoder_layer_` and
+# `encoder.pos_embedding` before anything that would also match a part of them. The list of names is printed above.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def rename(name):
+    return ...
+
+
+# %%
+check.rename_weights(rename)
+
+# %% [markdown]
+# ## Summary
+# - image → patches → tokens → class token in row 0 → + positions → L blocks → norm → head on row 0 → logits
+# - A block has 12 D² + 13 D weights, two thirds of them in the MLP. ViT-B/16 has 86,567,656.
+# - One image costs about weights × tokens multiply-adds, plus the token pairs, 2 N² D a block: 17.6 billion for
+#   ViT-B/16. One multiply-add is two FLOPs.
+# - Same weights, same logits: ours and torchvision's differ by less than 1e-5. Test with a head that is not zero.
+# - Wrong token, missing norm, wrong normalisation: silent. Compare numbers, not shapes.
+
+# %% [markdown]
+# ## What comes next
+# The weights of this notebook came from somewhere. In [06 Training](06_training.ipynb) you make your own: data, loss,
+# optimiser, schedule and the loop, until an untrained ViT that gives every class 10 % has learned to see.
+
+# %% [markdown]
+# ## References
+# - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): the model, eq. 1 to 4;
+#   class token against mean in appendix D.3; position interpolation in 3.2.
+# - Vaswani et al. 2017, [Attention Is All You Need](https://arxiv.org/abs/1706.03762): the encoder block.
+# - Touvron et al. 2021, [Training data-efficient image transformers](https://arxiv.org/abs/2012.12877): Ti and S.
+# - Beyer et al. 2022, [Better plain ViT baselines for ImageNet-1k](https://arxiv.org/abs/2205.01580): mean pooling,
+#   sinusoidal positions, trained in a day.
+# - Wightman, [PyTorch Image Models (timm)](https://github.com/huggingface/pytorch-image-models): the names.
+
+# %% [markdown]
+# ## Solutions
+# ### Solution 5.1
+# Class token first, then all 1 + N positions at once: row 0 of `pos_embed` is the class token's own.
+
+
+# %% tags=["solution"]
+def embed_solution(x, cls_token, pos_embed):
+    cls = cls_token.expand(len(x), -1, -1)  # (B, 1, D)
+    return torch.cat([cls, x], dim=1) + pos_embed  # (B, 1 + N, D)
+
+
+assert check.embed_tokens(embed_solution).passed
+
+# %% [markdown]
+# ### Solution 5.2
+# A block has 8 D² weights in the MLP's matrices and 4 D² in attention's.
+
+# %% tags=["solution"]
+assert check.where_weights_live("c").passed
+
+# %% [markdown]
+# ### Solution 5.3
+# Four linear layers with their biases, and two norms with a scale and a shift. `qkv` has 3 D outputs, so 3 D biases.
+
+
+# %% tags=["solution"]
+def block_weights_solution(D, hidden):
+    def linear(n, m):
+        return n * m + m
+
+    norms = 2 * 2 * D
+    return norms + linear(D, 3 * D) + linear(D, D) + linear(D, hidden) + linear(hidden, D)
+
+
+assert check.count_block(block_weights_solution).passed
+
+# %% [markdown]
+# ### Solution 5.4
+# The linear layers: 3 + 1 + 4 + 4 = 12 times N D². The two products between tokens: N² D each, whatever the heads.
+
+
+# %% tags=["solution"]
+def block_macs_solution(N, D):
+    return 12 * N * D * D + 2 * N * N * D
+
+
+assert check.count_macs(block_macs_solution).passed
+
+# %% [markdown]
+# ### Solution 5.5
+# Four times the patches: the linear layers cost 4 times as much, the token pairs 16 times. They were 4 % before, so the
+# sum grows a little more than 4-fold.
+
+# %% tags=["solution"]
+small, large = (sum(mac_parts(ViTConfig(patch_size=P)).values()) for P in (8, 16))
+assert check.smaller_patches(small / large).passed
+
+# %% [markdown]
+# ### Solution 5.6
+# The final norm was missing, and `[:, -1]` is the patch in the lower right corner. The class token is row 0.
+
+
+# %% tags=["solution"]
+def read_out_solution(model, tokens):
+    features = model.norm(tokens)[:, 0]  # (B, D)
+    return model.head(features)  # (B, num_classes)
+
+
+assert check.read_out(read_out_solution).passed
+
+# %% [markdown]
+# ### Solution 5.7
+# Long patterns first. `encoder.ln.` with its dot is the final norm; `ln_1` and `ln_2` belong to the blocks.
+
+
+# %% tags=["solution"]
+def rename_solution(name):
+    for old, new in (
+        ("encoder.layers.encoder_layer_", "blocks."), ("encoder.pos_embedding", "pos_embed"), ("encoder.ln.", "norm."),
+        ("class_token", "cls_token"), ("conv_proj", "patch_embed.proj"), ("heads.head", "head"), ("ln_", "norm"),
+        ("self_attention.in_proj_", "attn.qkv."), ("self_attention.out_proj", "attn.proj"),
+        ("mlp.0", "mlp.fc1"), ("mlp.3", "mlp.fc2"),
+    ):
+        name = name.replace(old, new)
+    return name
+
+
+assert check.rename_weights(rename_solution).passed

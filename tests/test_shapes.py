@@ -1,0 +1,130 @@
+"""datasets/shapes.py: the same pictures each time, fair labels, true masks, and no task for a linear classifier."""
+
+import pytest
+import torch
+from measure_shapes import linear_accuracy
+
+from vit_tutorial.datasets import same_or_different, shapes
+from vit_tutorial.datasets.shapes import CHUNK, DISTANCES
+
+TASKS = pytest.mark.parametrize("draw", [shapes, same_or_different])
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return shapes("train", 3000)
+
+
+def equal(a, b):
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("images", "labels", "masks"))
+
+
+@TASKS
+def test_types_and_ranges(draw):
+    data = draw("test", 40)
+    assert data.images.shape == (40, 3, 32, 32) and data.images.dtype == torch.uint8
+    assert data.labels.shape == (40,) and data.labels.dtype == torch.int64
+    assert data.masks.shape == (40, 32, 32) and data.masks.dtype == torch.bool
+    assert data.labels.unique().tolist() == list(range(len(data.classes)))
+
+
+def test_default_counts():
+    assert len(shapes()) == 10_000 and len(shapes("test")) == len(same_or_different("test")) == 2_000
+
+
+@TASKS
+def test_same_arguments_give_the_same_tensors_whatever_the_global_generator_and_the_threads_do(draw):
+    threads = torch.get_num_threads()
+    torch.manual_seed(1)
+    first = draw("train", 60, seed=3)
+    state = torch.get_rng_state()
+    try:
+        torch.set_num_threads(2 if threads == 1 else 1)
+        assert equal(draw("train", 60, seed=3), first)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@TASKS
+def test_a_larger_set_begins_with_the_pictures_of_a_smaller_one(draw):
+    larger = draw("train", CHUNK + 20)
+    assert equal(draw("train", 7), larger[:7])
+    assert equal(draw("train", CHUNK + 3), larger[: CHUNK + 3])
+
+
+@TASKS
+def test_splits_seeds_and_chunks_share_no_picture(draw):
+    sets = [draw("train", 2 * CHUNK), draw("test", CHUNK), draw("train", CHUNK, seed=1), draw("test", CHUNK, seed=1)]
+    images = torch.cat([data.images for data in sets]).flatten(1)
+    assert len(images.unique(dim=0)) == len(images)
+
+
+@TASKS
+def test_classes_are_balanced_from_the_first_pictures_on(draw):
+    data = draw("train", CHUNK)
+    classes = len(data.classes)
+    for n in (classes, 3 * classes, CHUNK):
+        assert data.labels[:n].bincount(minlength=classes).unique().tolist() == [n // classes]
+
+
+def test_pictures_vary(pictures):
+    assert pictures.images.float().mean(dim=(0, 2, 3)).std() < 5  # no colour is preferred
+    areas = pictures.masks.sum(dim=(1, 2)).float()
+    assert areas.quantile(0.95) > 2 * areas.quantile(0.05)
+    covered = pictures.masks.float().mean(dim=0)
+    assert (covered > 0.02).float().mean() > 0.8  # objects come nearly everywhere
+
+
+def test_masks_lie_inside_the_picture_and_on_the_object(pictures):
+    masks = pictures.masks
+    areas = masks.sum(dim=(1, 2))
+    assert areas.min() > 30 and areas.max() < 32 * 32 / 2
+    assert not masks[:, [0, -1]].any() or masks[:, [0, -1]].float().mean() < 0.02
+    light = pictures.images.float().mean(dim=1)
+    inside = (light * masks).sum(dim=(1, 2)) / areas
+    outside = (light * ~masks).sum(dim=(1, 2)) / (~masks).sum(dim=(1, 2))
+    assert (inside > outside).float().mean() > 0.99  # objects are lighter than the ground
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_each_shape_fits_its_unit_circle_and_fills_part_of_it(name):
+    axis = torch.linspace(-1.5, 1.5, 301)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    inside = DISTANCES[name](x, y) < 0
+    assert torch.hypot(x, y)[inside].max() < 1.15
+    assert 0.2 < inside.float().mean() * 9 / torch.pi < 0.9
+
+
+def test_same_means_the_same_shape_twice_in_opposite_corners():
+    data = same_or_different("test", CHUNK)
+    quarters = data.masks.unfold(1, 16, 16).unfold(2, 16, 16).sum(dim=(3, 4))  # (n, 2, 2) mask pixels per quarter
+    diagonal, other = quarters[:, 0, 0] * quarters[:, 1, 1], quarters[:, 0, 1] * quarters[:, 1, 0]
+    assert ((diagonal > 0) ^ (other > 0)).all()
+
+
+@pytest.mark.parametrize(("draw", "classes_bar"), [(shapes, 0.40), (same_or_different, 0.60)])
+def test_a_linear_classifier_fails(draw, classes_bar):
+    train_set, test_set = draw("train"), draw("test", 1000)
+    assert linear_accuracy(train_set, test_set, decay=0.1, iterations=50) < classes_bar
+
+
+@TASKS
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"split": "valid"}, 'expected split to be "train" or "test", found \'valid\''),
+        ({"split": None}, "expected split .* found None"),
+        ({"count": 0}, "expected count to be an integer of at least 1, found 0"),
+        ({"count": -5}, "expected count .* found -5"),
+        ({"count": 2.5}, "expected count .* found 2.5"),
+        ({"count": True}, "expected count .* found True"),
+        ({"seed": "a"}, "expected seed to be an integer from 0 .* found 'a'"),
+        ({"seed": 1.0}, "expected seed .* found 1.0"),
+        ({"seed": -1}, "expected seed .* found -1"),
+        ({"seed": 2**30}, "expected seed .* found 1073741824"),
+    ],
+)
+def test_bad_input_is_named(draw, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        draw(**wrong)
