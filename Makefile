@@ -47,7 +47,7 @@ define INSTALL
   fi; \
 fi
 @echo "Installing the course and what it needs (a few minutes and about 5 GB the first time)"
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$(1)"
+@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable "$(1)"
 endef
 
 $(COURSE): pyproject.toml constraints.txt

@@ -362,7 +362,16 @@ def encoder_block(post_norm=False):
     first, second = ((1.25, 3.35), (4.55, 7.4)) if post_norm else ((1.25, 3.85), (4.2, 8.2))
     detour(*first, attention, "tokens exchange")
     detour(*second, mlp, "each token alone")
-    ax.text(sum(first) / 2, road - 0.3, "residual stream", ha="center", va="top", fontsize=10, color=COLOURS[0], weight="bold")
+    ax.text(
+        sum(first) / 2,
+        road - 0.3,
+        "residual stream",
+        ha="center",
+        va="top",
+        fontsize=10,
+        color=COLOURS[0],
+        weight="bold",
+    )
     cells = torch.linspace(0, 1, 20)[torch.randperm(20, generator=torch.Generator().manual_seed(3))].reshape(5, 4)
     for left, text in ((0.25, "tokens in\n(N, D)"), (8.8, "tokens out\n(N, D)")):
         ax.imshow(cells.numpy(), extent=(left, left + 0.56, road - 0.35, road + 0.35), cmap="viridis", zorder=5)

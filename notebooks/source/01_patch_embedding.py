@@ -10,7 +10,8 @@
 # - read the rows of the projection matrix as filters;
 # - say what a patch size costs in tokens, FLOPs and memory before you train anything.
 #
-# About 50 minutes to read and do; 5 s of computing on two CPU cores. Read [00 Start here](00_start_here.ipynb) first.
+# About 50 minutes to read and do; 5 s of computing on two CPU cores. Read [00 Start here](00_start_here.ipynb)
+# first.
 
 # %%
 import torch
@@ -49,17 +50,17 @@ cat = datasets.sample_image("cat", 224)  # (3, 224, 224), uint8
 widgets.interactive_figure(draw, patch_size=[7, 8, 14, 16, 28, 32, 56])
 
 # %% [markdown]
-# Move the patch size to 56: sixteen squares, each with a whole ear or eye in it. Move it to 7: 1,024 squares, hardly one of
-# which you could name.
+# Move the patch size to 56: sixteen squares, each with a whole ear or eye in it. Move it to 7: 1,024 squares, hardly
+# one of which you could name.
 #
-# A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision Transformer
-# makes some: it cuts the image into squares, called **patches**, and turns each patch into one vector, called a **token**.
-# This notebook is about that first step. It asks three questions: how to cut, how to turn a patch into a vector, and how
-# large a patch should be.
+# A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
+# Transformer makes some: it cuts the image into squares, called **patches**, and turns each patch into one vector,
+# called a **token**. This notebook is about that first step. It asks three questions: how to cut, how to turn a
+# patch into a vector, and how large a patch should be.
 
 # %% [markdown]
-# Why not let each *pixel* be a token? Because each token looks at each other token. (How is the subject of
-# notebook 03; here you only need the number of pairs.)
+# Why not let each *pixel* be a token? Because each token looks at each other token. (How is the subject of notebook
+# 03; here you only need the number of pairs.)
 #
 # **Predict before you run:** how many pairs of pixels are there in a photograph of 224 x 224?
 
@@ -88,8 +89,9 @@ plots.show(
 )
 
 # %% [markdown]
-# Here is an image small enough to check every number: 4 x 4 pixels, one channel, patch size P = 2. Patches are counted as you
-# read: left to right, then the next row of patches. Each patch is **flattened**, written as one row of numbers, also as you read.
+# Here is an image small enough to check every number: 4 x 4 pixels, one channel, patch size P = 2. Patches are
+# counted as you read: left to right, then the next row of patches. Each patch is **flattened**, written as one row
+# of numbers, also as you read.
 
 # %%
 top_left, top_right = image[0:2, 0:2], image[0:2, 2:4]  # each (P, P)
@@ -98,7 +100,8 @@ by_hand = torch.stack([patch.flatten() for patch in (top_left, top_right, bottom
 by_hand  # (N, P*P): one row for each patch
 
 # %% [markdown]
-# Cutting with slices is clear, and works for any size with two loops: the outer over rows of patches, the inner over columns.
+# Cutting with slices is clear, and works for any size with two loops: the outer over rows of patches, the inner over
+# columns.
 
 # %%
 P = 2
@@ -109,8 +112,8 @@ assert torch.equal(by_loop, by_hand)
 # %% [markdown]
 # ## Two reshapes and one permute
 #
-# Loops in Python are slow. One `permute` between two `reshape`s does the same at once, for a whole batch. It is the line of
-# this notebook that is most often got wrong, so here it is in slow motion.
+# Loops in Python are slow. One `permute` between two `reshape`s does the same at once, for a whole batch. It is the
+# line of this notebook that is most often got wrong, so here it is in slow motion.
 
 
 # %%
@@ -133,16 +136,16 @@ draw_path(left, torch.arange(16), "what an image is: row by row")
 draw_path(right, by_hand.flatten().long(), "what we want: patch by patch")
 plots.show(
     fig,
-    "Two copies of the 4 x 4 image with a line through its pixels in memory order. Left: the line runs along each row and "
-    "crosses the border between patches. Right: it finishes one patch of four pixels before it goes to the next.",
+    "Two copies of the 4 x 4 image with a line through its pixels in memory order. Left: the line runs along each row "
+    "and crosses the border between patches. Right: it finishes one patch of four pixels before it goes to the next.",
 )
 
 # %% [markdown]
-# Memory is one long row of numbers. `reshape` never moves a number: it changes where the row is broken. `permute` changes the
-# order of the axes, and so the order in which the numbers are read.
+# Memory is one long row of numbers. `reshape` never moves a number: it changes where the row is broken. `permute`
+# changes the order of the axes, and so the order in which the numbers are read.
 #
-# The way from left to right: give every pixel *four* coordinates instead of two. Pixel $(y, x)$ lies in patch row $i$ and patch
-# column $j$, and inside the patch at row $u$ and column $v$:
+# The way from left to right: give every pixel *four* coordinates instead of two. Pixel $(y, x)$ lies in patch row
+# $i$ and patch column $j$, and inside the patch at row $u$ and column $v$:
 #
 # $$y = i\,P + u, \qquad x = j\,P + v.$$
 
@@ -152,8 +155,8 @@ assert four[1, 0, 0, 1] == image[1 * P + 0, 0 * P + 1]
 four.shape, four[1, 0, 0, 1]
 
 # %% [markdown]
-# No number has moved yet. Now bring the two patch coordinates $i, j$ to the front and leave the two pixel coordinates $u, v$
-# behind. Axis 2 comes forward, axis 1 goes back:
+# No number has moved yet. Now bring the two patch coordinates $i, j$ to the front and leave the two pixel
+# coordinates $u, v$ behind. Axis 2 comes forward, axis 1 goes back:
 
 # %%
 grid = four.permute(0, 2, 1, 3)  # (rows, columns, P, P), indexed [i, j, u, v]
@@ -175,15 +178,16 @@ by_permute
 image.reshape(4, P * P)  # (N, P*P), but are these patches?
 
 # %% [markdown]
-# These are the rows of the image, not its patches. Nothing complains. You will see further down what that does to a cat.
+# These are the rows of the image, not its patches. Nothing complains. You will see further down what that does to a
+# cat.
 #
 # *To remember: split each side in two with `reshape`, `permute` the patch axes forward, join with `reshape`.*
 
 # %% [markdown]
 # ## Channels and batch come along
 #
-# A batch of images has the shape `(B, C, Y, X)`: B images, C channels (3 for red, green and blue), Y rows and X columns of
-# pixels. Batch and channels are two more axes, six in all:
+# A batch of images has the shape `(B, C, Y, X)`: B images, C channels (3 for red, green and blue), Y rows and X
+# columns of pixels. Batch and channels are two more axes, six in all:
 #
 # | step | shape | on a batch of one 224 x 224 photograph, P = 16 |
 # |---|---|---|
@@ -192,19 +196,21 @@ image.reshape(4, P * P)  # (N, P*P), but are these patches?
 # | permute | `(B, rows, columns, C, P, P)` | `(1, 14, 14, 3, 16, 16)` |
 # | join | `(B, N, C*P*P)` | `(1, 196, 768)` |
 #
-# With $N = \frac{Y}{P} \cdot \frac{X}{P}$ patches. Each is flattened channel first: all its red numbers, then green, then blue.
+# With $N = \frac{Y}{P} \cdot \frac{X}{P}$ patches. Each is flattened channel first: all its red numbers, then green,
+# then blue.
 
 # %% [markdown]
 # ### Exercise 1.1 · How many, how long?
 #
 # *predict · easy · 2 minutes*
 #
-# Colour images (3 channels) of 96 rows and 160 columns are cut with P = 16. How many patches does an image give, and how many
-# numbers are in one of them? Work it out before you count with code.
+# Colour images (3 channels) of 96 rows and 160 columns are cut with P = 16. How many patches does an image give, and
+# how many numbers are in one of them? Work it out before you count with code.
 #
 # <details><summary>Hint</summary>
 #
-# Count the rows of patches and the columns of patches apart. A patch has P x P pixels, and each pixel has a number for each channel.
+# Count the rows of patches and the columns of patches apart. A patch has P x P pixels, and each pixel has a number
+# for each channel.
 #
 # </details>
 
@@ -220,8 +226,8 @@ check.patch_count((number_of_patches, numbers_in_a_patch))
 #
 # *write · medium · 10 minutes*
 #
-# Write the function for whole batches. Loops over patches are fine, and so is the way with six axes. Patches come row by row, each
-# flattened channel first. You may take for granted that P divides both sides.
+# Write the function for whole batches. Loops over patches are fine, and so is the way with six axes. Patches come
+# row by row, each flattened channel first. You may take for granted that P divides both sides.
 #
 # <details><summary>Hint 1: loops</summary>
 #
@@ -230,8 +236,8 @@ check.patch_count((number_of_patches, numbers_in_a_patch))
 # </details>
 # <details><summary>Hint 2: six axes</summary>
 #
-# After the split the axes are 0: B, 1: C, 2: rows, 3: P, 4: columns, 5: P. Write down the numbers of the axes in the order in which the
-# table wants them.
+# After the split the axes are 0: B, 1: C, 2: rows, 3: P, 4: columns, 5: P. Write down the numbers of the axes in the
+# order in which the table wants them.
 #
 # </details>
 
@@ -239,7 +245,6 @@ check.patch_count((number_of_patches, numbers_in_a_patch))
 # %% tags=["exercise"]
 def cut_patches(images, patch_size):
     B, C, Y, X = images.shape
-    P = patch_size
     patches = ...  # (B, N, C*P*P)
     return patches
 
@@ -248,9 +253,9 @@ def cut_patches(images, patch_size):
 check.cut_patches(cut_patches)
 
 # %% [markdown]
-# The function of the course package does the same and first looks at its input. `check_images` raises an error unless the shape is
-# `(B, C, Y, X)`; `grid_size` gives the rows and columns of patches and raises one unless P divides both sides. The
-# cell below is the package's code:
+# The function of the course package does the same and first looks at its input. `check_images` raises an error
+# unless the shape is `(B, C, Y, X)`; `grid_size` gives the rows and columns of patches and raises one unless P
+# divides both sides. The cell below is the package's code:
 
 
 # %% tags=["package"]
@@ -281,8 +286,8 @@ plots.show(
 )
 
 # %% [markdown]
-# This is what the transformer gets: a list. Patch 70 stands first in its row and patch 83 last, and nothing in the 768 numbers of
-# a patch says so.
+# This is what the transformer gets: a list. Patch 70 stands first in its row and patch 83 last, and nothing in the
+# 768 numbers of a patch says so.
 #
 # A check by hand: there are 14 patches in a row, so patch 70 starts row 70 / 14 = 5, at pixel row 5 x 16 = 80.
 
@@ -292,8 +297,8 @@ assert torch.equal(patches[0, 70], images[0, :, 80:96, 0:16].flatten())
 # %% [markdown]
 # ## And back again
 #
-# Nothing was lost, so the way can be walked backwards: split, permute the other way round, join. You need this whenever a
-# model answers with patches and you want to see a picture. The package's code:
+# Nothing was lost, so the way can be walked backwards: split, permute the other way round, join. You need this
+# whenever a model answers with patches and you want to see a picture. The package's code:
 
 
 # %% tags=["package"]
@@ -319,7 +324,8 @@ print("Cut and put together again: the same image, to the last bit, for five pat
 # %% [markdown]
 # ## Two ways to break it: one is a bug, one is not
 #
-# Cut the cat wrongly, with `reshape` alone, and ask `unpatchify` for a picture. Then cut it rightly, but shuffle the list.
+# Cut the cat wrongly, with `reshape` alone, and ask `unpatchify` for a picture. Then cut it rightly, but shuffle the
+# list.
 #
 # **Predict before you run:** in which of the two pictures will you find the cat's eyes?
 
@@ -334,20 +340,22 @@ shuffled = right_patches[:, order]  # (1, 49, 768): the same patches in another 
 pictures = torch.cat([unpatchify(x, 16, 112) for x in (right_patches, wrong_patches, shuffled)])  # (3, 3, 112, 112)
 plots.show(
     plots.image_grid(pictures, ["cut and put together", "cut by reshape alone", "cut, then shuffled"], size=2.0),
-    "Three pictures from 49 patches. The first is the cat. The second is a weave of grey stripes: no patch holds a part of "
-    "the cat. The third shows whole pieces of the cat, eyes and ears among them, in a random order.",
+    "Three pictures from 49 patches. The first is the cat. The second is a weave of grey stripes: no patch holds a part "
+    "of the cat. The third shows whole pieces of the cat, eyes and ears among them, in a random order.",
 )
 
 # %% [markdown]
-# **The middle one is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: almost seven rows of one
-# colour channel, 112 pixels wide. It is grey because what should be red, green and blue all come from the same channel.
+# **The middle one is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: almost seven
+# rows of one colour channel, 112 pixels wide. It is grey because what should be red, green and blue all come from
+# the same channel.
 #
-# No error is raised, the shape is right, the loss even goes down a little in training. So test a cut with a picture or with one patch
-# that you slice by hand, as above; a round trip through an equally wrong `unpatchify` would prove nothing.
+# No error is raised, the shape is right, the loss even goes down a little in training. So test a cut with a picture
+# or with one patch that you slice by hand, as above; a round trip through an equally wrong `unpatchify` would prove
+# nothing.
 
 # %% [markdown]
-# **The right one is no bug: it is how a transformer sees the cat.** All that you may compute without looking at the order, such as the
-# mean patch, is the same before and after:
+# **The right one is no bug: it is how a transformer sees the cat.** All that you may compute without looking at the
+# order, such as the mean patch, is the same before and after:
 
 # %%
 assert torch.allclose(right_patches.mean(dim=1), shuffled.mean(dim=1), atol=1e-6)  # (1, 768) each
@@ -361,9 +369,9 @@ right_patches.mean(dim=1)[0, :4], shuffled.mean(dim=1)[0, :4]
 # %% [markdown]
 # ## From patch to token
 #
-# A patch is raw pixels. A token is D numbers that the model may choose: D is the **embedding width**, 768 in ViT-B/16, the base
-# model of the paper with P = 16. The step between is a matrix, the same for all patches. Again the four toy patches, with a matrix of three rows
-# that we choose by hand:
+# A patch is raw pixels. A token is D numbers that the model may choose: D is the **embedding width**, 768 in
+# ViT-B/16, the base model of the paper with P = 16. The step between is a matrix, the same for all patches. Again
+# the four toy patches, with a matrix of three rows that we choose by hand:
 
 # %%
 W = torch.tensor([[0.25, 0.25, 0.25, 0.25],    # the mean of the patch
@@ -379,15 +387,16 @@ plots.draw_matrix(axes[1], W, "matrix W (D, P*P)", rows=["mean", "right - left",
 plots.draw_matrix(axes[2], tokens, "tokens (N, D)", decimals=1, colour_map="cividis")
 plots.show(
     fig,
-    "Three matrices with their numbers: four flattened patches, the matrix W with the rows mean, right minus left and bottom "
-    "minus top, and the tokens. All four tokens are 1.0 and 4.0 in the last two columns; only the mean differs.",
+    "Three matrices with their numbers: four flattened patches, the matrix W with the rows mean, right minus left and "
+    "bottom minus top, and the tokens. All four tokens are 1.0 and 4.0 in the last two columns; only the mean differs.",
 )
 
 # %% [markdown]
-# Check one number by hand: patch 0 is 0, 1, 4, 5. Right minus left is (1 + 5) / 2 - (0 + 4) / 2 = 1. All four patches agree in this number, since
-# the image grows by 1 from each column to the next everywhere.
+# Check one number by hand: patch 0 is 0, 1, 4, 5. Right minus left is (1 + 5) / 2 - (0 + 4) / 2 = 1. All four
+# patches agree in this number, since the image grows by 1 from each column to the next everywhere.
 #
-# In general, with the flattened patch $p_n$ (a row of $C P^2$ numbers), the matrix $W$ of shape $(D, C P^2)$ and the bias $b$ (D numbers):
+# In general, with the flattened patch $p_n$ (a row of $C P^2$ numbers), the matrix $W$ of shape $(D, C P^2)$ and the
+# bias $b$ (D numbers):
 #
 # $$z_n = p_n W^\top + b$$
 #
@@ -404,8 +413,8 @@ linear(by_hand)
 # %% [markdown]
 # ## Each row of the matrix is a filter
 #
-# A row of $W$ has as many numbers as a patch, so it can be drawn as one. Four rows for patches of 16 x 16 with three channels,
-# again made by hand, and what they answer on the cat:
+# A row of $W$ has as many numbers as a patch, so it can be drawn as one. Four rows for patches of 16 x 16 with three
+# channels, again made by hand, and what they answer on the cat:
 
 # %%
 ramp = torch.linspace(-1, 1, 16)  # (P,)
@@ -426,18 +435,19 @@ for d, name in enumerate(["brightness", "right - left", "bottom - top", "red - b
     axes[1, d].set_axis_off()
 plots.show(
     fig,
-    "Top: four filters of 16 x 16 pixels: flat white, a ramp from left to right, a ramp from top to bottom, and flat orange. "
-    "Bottom: their answers for the 14 x 14 patches of the cat: a coarse black-and-white cat, its upright edges, its level "
-    "edges, and its ginger fur.",
+    "Top: four filters of 16 x 16 pixels: flat white, a ramp from left to right, a ramp from top to bottom, and flat "
+    "orange. Bottom: their answers for the 14 x 14 patches of the cat: a coarse cat without colour, its upright edges, its "
+    "level edges, and its ginger fur.",
 )
 
 # %% [markdown]
-# So number $d$ of a token says how much its patch looks like filter $d$. Nobody chooses the filters of a real ViT: $W$ starts
-# random and is trained with the rest. Trained ones look like waves, edges and colour blobs (figure 7 of the paper); you will see some in
-# notebook 10.
+# So number $d$ of a token says how much its patch looks like filter $d$. Nobody chooses the filters of a real ViT:
+# $W$ starts random and is trained with the rest. Trained ones look like waves, edges and colour blobs (figure 7 of
+# the paper); you will see some in notebook 10.
 #
-# How many filters are needed? **The rows of $W$ decide what a token can know: what D numbers do not hold, no later layer can bring back.** To see
-# how much D numbers hold, take the D best filters for the purpose and rebuild the image from its tokens.
+# How many filters are needed? **The rows of $W$ decide what a token can know: what D numbers do not hold, no later
+# layer can bring back.** To see how much D numbers hold, take the D best filters for the purpose and rebuild the
+# image from its tokens.
 
 # %%
 photographs = torch.stack([datasets.sample_image(name, 256) for name in ("astronaut", "coffee", "rocket")]) / 127.5 - 1
@@ -446,8 +456,9 @@ values, vectors = torch.linalg.eigh(others.T @ others)  # from the least to the 
 best = vectors.flip(1).T  # (768, 768): row d is filter d, the most important first
 
 # %% [markdown]
-# These filters are the *principal components* of patches: the D directions that keep most of three other photographs. If you do not know them, take them as "the best D rows
-# that one could wish for when the aim is to rebuild". The cat itself was not used.
+# These filters are the *principal components* of patches: the D directions that keep most of three other
+# photographs. If you do not know them, take them as "the best D rows that one could wish for when the aim is to
+# rebuild". The cat itself was not used.
 
 
 # %%
@@ -469,11 +480,11 @@ def draw_width(token_width):
 widgets.interactive_figure(draw_width, token_width=[1, 4, 16, 64, 256, 512, 768])
 
 # %% [markdown]
-# Move the token width to 4, then to 16: the borders between patches show, since each patch is squeezed alone. At 64 you know the cat well.
-# At 768 = 3 x 16 x 16 nothing is lost: in ViT-B/16 the matrix is square.
+# Move the token width to 4, then to 16: the borders between patches show, since each patch is squeezed alone. At 64
+# you know the cat well. At 768 = 3 x 16 x 16 nothing is lost: in ViT-B/16 the matrix is square.
 #
-# *To remember: a token is D answers to D filters. A misconception to leave here: the embedding does not "extract features" in any deep sense.
-# It is one matrix; all that is deep comes later.*
+# *To remember: a token is D answers to D filters. A misconception to leave here: the embedding does not "extract
+# features" in any deep sense. It is one matrix; all that is deep comes later.*
 
 # %% [markdown]
 # ## The same numbers from a convolution
@@ -490,18 +501,18 @@ for ax, (stride, name) in zip(axes, [(1, "stride 1"), (2, "stride 2"), (4, "stri
     ax.set_axis_off()
 plots.show(
     fig,
-    "Where a filter of 4 x 4 pixels stops on an image of 12 x 12. With stride 1 it stops at 81 places that overlap, with stride 2 "
-    "at 25, with stride 4 at 9 places that tile the image without overlap: these are the patches.",
+    "Where a filter of 4 x 4 pixels stops on an image of 12 x 12. With stride 1 it stops at 81 places that overlap, with "
+    "stride 2 at 25, with stride 4 at 9 places that tile the image without overlap: these are the patches.",
 )
 
 # %% [markdown]
-# A convolution slides filters over an image and stops every `stride` pixels. With a stride as long as the filter, the stops do
-# not overlap: they are the patches. At stop $(i, j)$ filter $d$ gives
+# A convolution slides filters over an image and stops every `stride` pixels. With a stride as long as the filter,
+# the stops do not overlap: they are the patches. At stop $(i, j)$ filter $d$ gives
 #
 # $$\sum_{c, u, v} W_{d, c, u, v}\; \mathrm{image}_{c,\; iP + u,\; jP + v} + b_d$$
 #
-# where $c$ runs over channels and $u, v$ over the pixels of the patch. This is the sum that the `Linear` layer computes, with the same terms:
-# its row $d$ lists $W_{d, c, u, v}$ channel first, as our patches are flattened.
+# where $c$ runs over channels and $u, v$ over the pixels of the patch. This is the sum that the `Linear` layer
+# computes, with the same terms: its row $d$ lists $W_{d, c, u, v}$ channel first, as our patches are flattened.
 
 # %%
 linear = nn.Linear(3 * 16 * 16, 192)  # weight (D, C*P*P)
@@ -512,7 +523,8 @@ with torch.no_grad():
 conv(images).shape
 
 # %% [markdown]
-# The convolution answers with a picture of D channels, `(B, D, rows, columns)`. A list of tokens is `(B, N, D)`: join rows and columns to N, then swap the last two axes.
+# The convolution answers with a picture of D channels, `(B, D, rows, columns)`. A list of tokens is `(B, N, D)`:
+# join rows and columns to N, then swap the last two axes.
 
 # %%
 from_conv = conv(images).flatten(2).transpose(1, 2)  # (B, D, rows, columns) -> (B, D, N) -> (B, N, D)
@@ -522,8 +534,8 @@ assert difference < 1e-5
 f"tokens {tuple(from_conv.shape)}, largest difference below 0.00001"
 
 # %% [markdown]
-# Is that tiny difference a rounding error or a mistake? Two tests tell. In double precision a rounding error shrinks about a
-# billion times. And with whole numbers there is none at all:
+# Is that tiny difference a rounding error or a mistake? Two tests tell. In double precision a rounding error shrinks
+# about a billion times. And with whole numbers there is none at all:
 
 # %%
 conv64, linear64 = conv.double(), linear.double()
@@ -534,17 +546,19 @@ whole_filter = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])  # (D, C, P, P)
 F.conv2d(whole, whole_filter, stride=2).flatten(), patchify(whole, 2)[0] @ whole_filter.flatten()
 
 # %% [markdown]
-# Gradients agree as well, since equal functions of the same weights have equal gradients. So which one you write is a matter of taste.
-# Most libraries write `Conv2d`, as one call cuts and projects without copying the patches first; their saved weights have the
-# shape `(D, C, P, P)`. The course does the same, so that it can load them.
+# Gradients agree as well, since equal functions of the same weights have equal gradients. So which one you write is
+# a matter of taste. Most libraries write `Conv2d`, as one call cuts and projects without copying the patches first;
+# their saved weights have the shape `(D, C, P, P)`. The course does the same, so that it can load them.
 #
-# *A misconception to leave here: a ViT with a `Conv2d` in front is no convolutional network. This convolution never looks across the border of a patch.*
+# *A misconception to leave here: a ViT with a `Conv2d` in front is no convolutional network. This convolution never
+# looks across the border of a patch.*
 
 # %% [markdown]
 # ## The class
 #
-# All its parts have run above: the two sizes and the channel count are checked, then comes the convolution, then `flatten` and
-# `transpose`. `image_sides` turns 224 into `(224, 224)` and leaves pairs alone. The package holds the same code:
+# All its parts have run above: the two sizes and the channel count are checked, then comes the convolution, then
+# `flatten` and `transpose`. `image_sides` turns 224 into `(224, 224)` and leaves pairs alone. The package holds the
+# same code:
 
 
 # %% tags=["package"]
@@ -569,7 +583,8 @@ assert parameters == 768 * (3 * 16 * 16) + 768  # W and b
 print(f"{tuple(images.shape)} -> {tuple(embed(images).shape)} with {parameters:,} parameters")
 
 # %% [markdown]
-# The size of the image is not in this number: all patches share one matrix. ViT-B/16 has 86.6 million parameters, so less than 1 % of them are here.
+# The size of the image is not in this number: all patches share one matrix. ViT-B/16 has 86.6 million parameters, so
+# less than 1 % of them are here.
 
 # %% [markdown]
 # ## Images that are not 224 x 224 x 3
@@ -584,8 +599,8 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# 427 is not a multiple of 16. A bare `Conv2d` would have dropped the last 11 rows and told nobody, so the class refuses.
-# Crop, resize or pad the image; here, crop. It need not become a square:
+# 427 is not a multiple of 16. A bare `Conv2d` would have dropped the last 11 rows and told nobody, so the class
+# refuses. Crop, resize or pad the image; here, crop. It need not become a square:
 
 # %%
 cropped = rocket[:, :, :416]  # (1, 3, 416, 640)
@@ -594,8 +609,8 @@ assert wide(cropped).shape == (1, 26 * 40, 192)
 wide.grid_size, wide(cropped).shape
 
 # %% [markdown]
-# The number of channels is free too: 1 for X-rays, 13 for the satellite Sentinel-2. Each filter grows a layer for each channel;
-# the tokens stay D numbers wide, and the rest of the model never knows.
+# The number of channels is free too: 1 for X-rays, 13 for the satellite Sentinel-2. Each filter grows a layer for
+# each channel; the tokens stay D numbers wide, and the rest of the model never knows.
 
 # %%
 for channels in 1, 3, 13:
@@ -625,13 +640,14 @@ for ax, P in zip(axes, (32, 16, 8), strict=True):
     ax.set_title(f"P = {P}: {N} x {N} = {N * N:,} weights", fontsize=9)
 plots.show(
     fig,
-    "The table of attention weights of one head, drawn to one scale as a square whose side is the number of tokens. For patches "
-    "of 32 pixels it is a dot, for 16 a stamp, for 8 it fills the frame: 256 times as large as the dot.",
+    "The table of attention weights of one head, drawn to one scale as a square whose side is the number of tokens. For "
+    "patches of 32 pixels it is a dot, for 16 a stamp, for 8 it fills the frame: 256 times as large as the dot.",
 )
 
 # %% [markdown]
-# The blue squares are the tables in which attention writes how much each token looks at each other one, drawn to scale for
-# an image of 224 x 224. Halve P, and there are four times as many tokens and sixteen times as large a table:
+# The blue squares are the tables in which attention writes how much each token looks at each other one, drawn to
+# scale for an image of 224 x 224. Halve P, and there are four times as many tokens and sixteen times as large a
+# table:
 #
 # $$N = \frac{Y}{P}\cdot\frac{X}{P} \;\propto\; P^{-2}, \qquad N^2 \;\propto\; P^{-4}.$$
 #
@@ -640,15 +656,16 @@ plots.show(
 # %% [markdown]
 # The same: four times, sixteen times. For the tokens only Y / P and X / P count.
 #
-# Now the computing. One encoder block (notebook 04) multiplies matrices and does little else. For each token it needs $4 D^2$
-# multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP. For each *pair* of tokens it needs $2 D$: one
-# product of two vectors for the weight, one more to use it. With L blocks:
+# Now the computing. One encoder block (notebook 04) multiplies matrices and does little else. For each token it
+# needs $4 D^2$ multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP. For each *pair*
+# of tokens it needs $2 D$: one product of two vectors for the weight, one more to use it. With L blocks:
 #
-# $$\text{multiplications} = \underbrace{N\,C P^2 D}_{\text{patch embedding}} + L\,(\underbrace{12\, N D^2}_{\text{each token}} + \underbrace{2\, N^2 D}_{\text{each pair}})$$
+# $$\text{multiplications} = \underbrace{N\,C P^2 D}_{\text{patch embedding}}
+# + L\,(\underbrace{12\, N D^2}_{\text{each token}} + \underbrace{2\, N^2 D}_{\text{each pair}})$$
 
 # %% [markdown]
-# Each multiplication goes with an addition, so there are twice as many **FLOPs** (floating-point operations). In training, the
-# attention weights of all L blocks and H heads wait in memory for the backward pass, 4 bytes each:
+# Each multiplication goes with an addition, so there are twice as many **FLOPs** (floating-point operations). In
+# training, the attention weights of all L blocks and H heads wait in memory for the backward pass, 4 bytes each:
 #
 # $$\text{bytes of attention maps} = 4\, L\, H\, N^2 \quad\text{for each image.}$$
 #
@@ -687,7 +704,8 @@ assert 12 * weights.numel() * 4 == cost(16)[2]  # twelve such maps, 4 bytes a we
 print(f"{counter.get_total_flops():,} FLOPs in one block, as the formula says")
 
 # %% [markdown]
-# Now the whole range of patch sizes that divide 224. On logarithmic axes a power is a straight line, and its exponent is the slope.
+# Now the whole range of patch sizes that divide 224. On logarithmic axes a power is a straight line, and its
+# exponent is the slope.
 
 # %%
 sizes = [4, 7, 8, 14, 16, 28, 32, 56]
@@ -704,24 +722,25 @@ for ax, values, title in zip(axes, table.T * torch.tensor([[1], [2e-9], [1e-6]])
     ax.title.set_fontsize(10)
 plots.show(
     fig,
-    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, 35 GFLOPs, 22 MB. Beside "
-    "each a dotted line of slope -2. Tokens follow it, FLOPs rise a little faster for small P, memory with slope -4.",
+    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, 35 GFLOPs, 22 MB. "
+    "Beside each a dotted line of slope -2. Tokens follow it, FLOPs rise a little faster for small P, memory with slope -4.",
 )
 
 # %% [markdown]
 # Read three things from table and plot:
 #
 # - Tokens grow with the square of 1 / P (along the dotted line), memory with the fourth power.
-# - FLOPs stay close to the square. At P = 16 the pairs are only 4 % of them: the $12 N D^2$ of the matrices is most of the work until
-#   $N = 6 D$, which is 4,608 tokens. "Attention is slow because it is quadratic" is not true of a small ViT.
+# - FLOPs stay close to the square. At P = 16 the pairs are only 4 % of them: the $12 N D^2$ of the matrices is most
+#   of the work until $N = 6 D$, which is 4,608 tokens. "Attention is slow because it is quadratic" is not true of a
+#   small ViT.
 # - Memory is where small patches hurt: 22 MB an image at P = 16, 355 MB at P = 8. That is for the maps alone;
 #   *fused* attention (notebook 11) does without storing them.
 
 # %% [markdown]
 # ## Why 16?
 #
-# torchvision publishes two base models for 224 x 224, with the operations that it counted and the accuracy that it measured on ImageNet.
-# The package has both numbers on board; its "GFLOPS" are multiplications, half of ours:
+# torchvision publishes two base models for 224 x 224, with the operations that it counted and the accuracy that it
+# measured on ImageNet. The package has both numbers on board; its "GFLOPS" are multiplications, half of ours:
 
 # %%
 from torchvision.models import ViT_B_16_Weights, ViT_B_32_Weights
@@ -729,15 +748,17 @@ from torchvision.models import ViT_B_16_Weights, ViT_B_32_Weights
 for P, entry in (16, ViT_B_16_Weights.IMAGENET1K_V1), (32, ViT_B_32_Weights.IMAGENET1K_V1):
     billions, accuracy = entry.meta["_ops"], entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     assert abs(cost(P)[1] / 1e9 - billions) < 0.002
-    print(f"ViT-B/{P}: {billions} billion multiplications ({cost(P)[1] / 1e9:.3f} by our formula), {accuracy:.1f} % right")
+    print(f"ViT-B/{P}: {billions:6.3f} billion multiplications counted, {cost(P)[1] / 1e9:6.3f} by our formula, "
+          f"{accuracy:.1f} % of ImageNet right")
 
 # %% [markdown]
-# Four times the work buys 5 points of accuracy. Smaller patches go on buying some: P = 14 in the paper's largest model, P = 8 in DINO, even single
-# pixels have been tried and work on small images. Each step costs four times the tokens. P = 16 at 224 x 224, 196 patches of 768
-# numbers, is the compromise that most of the field has settled on.
+# Four times the work buys 5 points of accuracy. Smaller patches go on buying some: P = 14 in the paper's largest
+# model, P = 8 in DINO, even single pixels have been tried and work on small images. Each step costs four times the
+# tokens. P = 16 at 224 x 224, 196 patches of 768 numbers, is the compromise that most of the field has settled on.
 #
-# It also named the paper: *An Image is Worth 16x16 Words*. Mind the reading: 16 x 16 is the size of a word in pixels. The
-# number of words is 14 x 14. And 196 words is about a paragraph, what language models of the time read with ease.
+# It also named the paper: *An Image is Worth 16x16 Words*. Mind the reading: 16 x 16 is the size of a word in
+# pixels. The number of words is 14 x 14. And 196 words is about a paragraph, what language models of the time read
+# with ease.
 
 # %% [markdown]
 # ## Exercises
@@ -782,8 +803,8 @@ check.to_tokens(to_tokens)
 #
 # *experiment · medium · 5 minutes*
 #
-# You train ViT-B on images of 384 x 384 in batches of 64, and have 8 GB (8e9 bytes) for the attention maps. What is the smallest patch size that fits?
-# P must divide 384. Try patch sizes with `cost` above.
+# You train ViT-B on images of 384 x 384 in batches of 64, and have 8 GB (8e9 bytes) for the attention maps. What is
+# the smallest patch size that fits? P must divide 384. Try patch sizes with `cost` above.
 #
 # <details><summary>Hint</summary>
 #
@@ -802,13 +823,15 @@ check.patch_budget(smallest_patch)
 #
 # *stretch · hard · 12 minutes*
 #
-# An edge that falls between two patches is seen whole by neither. Some models therefore let patches overlap: the window has P x P pixels
-# but moves by `stride` < P. Write this cut. A window that would stick out of the image is left out, so there are
-# $\lfloor (Y - P) / \mathrm{stride} \rfloor + 1$ rows of windows. With `stride` = P the result is `patchify`'s.
+# An edge that falls between two patches is seen whole by neither. Some models therefore let patches overlap: the
+# window has P x P pixels but moves by `stride` < P. Write this cut. A window that would stick out of the image is
+# left out, so there are $\lfloor (Y - P) / \mathrm{stride} \rfloor + 1$ rows of windows. With `stride` = P the
+# result is `patchify`'s.
 #
 # <details><summary>Hint</summary>
 #
-# Two loops as in the toy, with other steps and another end. Or look up `torch.nn.functional.unfold`, and mind the order of its axes.
+# Two loops as in the toy, with other steps and another end. Or look up `torch.nn.functional.unfold`, and mind the
+# order of its axes.
 #
 # </details>
 
@@ -828,7 +851,8 @@ check.overlapping_patches(overlapping_patches)
 #
 # - An image becomes a list of $N = YX / P^2$ patches: split each side, permute the patch axes forward, join.
 # - `reshape` alone gives the right shape and no patches. Test with a picture or a slice by hand.
-# - A token is a patch times one shared matrix, plus a bias. Rows of the matrix are filters, and D of them bound what a token can hold.
+# - A token is a patch times one shared matrix, plus a bias. Rows of the matrix are filters, and D of them bound what
+#   a token can hold.
 # - `Conv2d` with stride = kernel size = P computes the same numbers; libraries store that form.
 # - Tokens cost $P^{-2}$, attention maps $P^{-4}$. Computing is mostly the matrices, until N nears 6 D.
 # - The list carries no order: it is a bag of patches.
@@ -836,19 +860,22 @@ check.overlapping_patches(overlapping_patches)
 # %% [markdown]
 # ## What comes next
 #
-# [02 Positional encoding](02_positional_encoding.ipynb) shows that attention gives the same answer for the cat and for the shuffled cat, and adds what
-# is missing: to each token, a vector that says where its patch lay.
+# [02 Positional encoding](02_positional_encoding.ipynb) shows that attention gives the same answer for the cat and
+# for the shuffled cat, and adds what is missing: to each token, a vector that says where its patch lay.
 
 # %% [markdown]
 # ## References
 #
-# - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): section 3.1, equation 1, figure 7.
-# - Caron et al. 2021, [Emerging Properties in Self-Supervised Vision Transformers](https://arxiv.org/abs/2104.14294): DINO, with P = 8.
+# - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): section 3.1, equation
+#   1, figure 7.
+# - Caron et al. 2021, [Emerging Properties in Self-Supervised Vision
+#   Transformers](https://arxiv.org/abs/2104.14294): DINO, with P = 8.
 # - Yuan et al. 2021, [Tokens-to-Token ViT](https://arxiv.org/abs/2101.11986): overlapping patches.
-# - Xiao et al. 2021, [Early Convolutions Help Transformers See Better](https://arxiv.org/abs/2106.14881): a small convolutional network
-#   instead of one matrix.
+# - Xiao et al. 2021, [Early Convolutions Help Transformers See Better](https://arxiv.org/abs/2106.14881): a small
+#   convolutional network instead of one matrix.
 # - Beyer et al. 2023, [FlexiViT](https://arxiv.org/abs/2212.08013): one model for many patch sizes.
-# - Nguyen et al. 2024, [An Image is Worth More Than 16x16 Patches](https://arxiv.org/abs/2406.09415): pixels as tokens.
+# - Nguyen et al. 2024, [An Image is Worth More Than 16x16 Patches](https://arxiv.org/abs/2406.09415): pixels as
+#   tokens.
 
 # %% [markdown]
 # ## Solutions
@@ -885,7 +912,8 @@ assert check.cut_patches(cut_patches_solution).passed
 # %% [markdown]
 # ### Solution 1.3
 #
-# Join rows and columns to N, then move D behind N. The colleague's version fills a token with D neighbouring patches of one channel.
+# Join rows and columns to N, then move D behind N. The colleague's version fills a token with D neighbouring patches
+# of one channel.
 
 
 # %% tags=["solution"]
@@ -908,7 +936,8 @@ assert check.patch_budget(smallest_solution).passed
 # %% [markdown]
 # ### Solution 1.5
 #
-# `F.unfold` cuts windows for convolutions and gives `(B, C*P*P, N)`. As a layer, this cut and a matrix are `nn.Conv2d(C, D, P, stride)`.
+# `F.unfold` cuts windows for convolutions and gives `(B, C*P*P, N)`. As a layer, this cut and a matrix are
+# `nn.Conv2d(C, D, P, stride)`.
 
 
 # %% tags=["solution"]

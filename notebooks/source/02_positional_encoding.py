@@ -11,7 +11,8 @@
 # - put the class token in its place, before the positions are added;
 # - move a model from images of 224 pixels to 384 by interpolating its positions.
 #
-# About 60 minutes to read and do; SECONDS s of computing on two CPU cores. Read [01 Patch embedding](01_patch_embedding.ipynb) first.
+# About 60 minutes to read and do; SECONDS s of computing on two CPU cores. Read [01 Patch
+# embedding](01_patch_embedding.ipynb) first.
 
 # %%
 import torch
@@ -19,8 +20,20 @@ import torch.nn.functional as F
 from torch import nn
 
 import vit_tutorial
-from vit_tutorial import MultiHeadAttention, PatchEmbedding, VisionTransformer, ViTConfig, check, datasets, plots
-from vit_tutorial import patchify, set_image_size, unpatchify, weights, widgets
+from vit_tutorial import (
+    MultiHeadAttention,
+    PatchEmbedding,
+    VisionTransformer,
+    ViTConfig,
+    check,
+    datasets,
+    patchify,
+    plots,
+    set_image_size,
+    unpatchify,
+    weights,
+    widgets,
+)
 from vit_tutorial.files import CHECKPOINT
 
 torch.manual_seed(0)
@@ -41,23 +54,23 @@ plots.draw_grid(left, cat[0], P)
 plots.draw_grid(right, shuffled_cat[0], P)
 plots.show(
     fig,
-    "Left: a photograph of a cat, cut into 7 x 7 patches. Right: the same 49 patches in a random order. You can find an eye "
-    "and an ear, but no cat.",
+    "Left: a photograph of a cat, cut into 7 x 7 patches. Right: the same 49 patches in a random order. You can "
+    "find an eye and an ear, but no cat.",
 )
 
 # %% [markdown]
-# Left you see a cat, right a heap of cat pieces. To **attention**, the part of a transformer in which patches exchange
-# information, the two are the same picture.
+# Left you see a cat, right a heap of cat pieces. To **attention**, the part of a transformer in which patches
+# exchange information, the two are the same picture.
 #
-# What attention does inside is the subject of notebook 03. Here it is a closed box with one label: *attention mixes tokens by
-# content*. Each token goes in, looks at all the others, and comes out as a mixture of them: `(B, N, D)` in, `(B, N, D)` out.
-# (B images, N tokens, D numbers a token, as always.)
+# What attention does inside is the subject of notebook 03. Here it is a closed box with one label: *attention mixes
+# tokens by content*. Each token goes in, looks at all the others, and comes out as a mixture of them: `(B, N, D)` in,
+# `(B, N, D)` out. (B images, N tokens, D numbers a token, as always.)
 
 # %% [markdown]
 # ## What does a shuffle do to attention?
 #
-# First the tokens, made as in notebook 01. Each patch is embedded on its own, so a shuffled photograph gives the same tokens,
-# shuffled:
+# First the tokens, made as in notebook 01. Each patch is embedded on its own, so a shuffled photograph gives the same
+# tokens, shuffled:
 
 # %%
 embed = PatchEmbedding(image_size=224, patch_size=P, embed_dim=64).requires_grad_(False)
@@ -80,8 +93,8 @@ print(f"after shuffling the first too: {(mixed[:, order] - shuffled_mixed).abs()
 assert torch.allclose(mixed[:, order], shuffled_mixed, atol=1e-5)
 
 # %% [markdown]
-# Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and the two agree:
-# shuffling before attention or after it is the same. Each token got the same mixture, wherever it stood.
+# Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and the
+# two agree: shuffling before attention or after it is the same. Each token got the same mixture, wherever it stood.
 #
 # A picture of it: the first of the 64 numbers of each output token, laid out on the grid. The third panel puts every
 # output token back to where its patch came from.
@@ -101,16 +114,16 @@ output_map(axes[1], shuffled_mixed, "of the shuffled cat")
 output_map(axes[2], shuffled_mixed[:, back], "... and put back")
 plots.show(
     fig,
-    "Three 7 x 7 maps of attention's output with their numbers. The first and the second look different. The third, the second "
-    "with its tokens put back in order, equals the first in all 49 places.",
+    "Three 7 x 7 maps of attention's output with their numbers. The first and the second look different. The "
+    "third, the second with its tokens put back in order, equals the first in all 49 places.",
 )
 
 # %% [markdown]
 # Two words for this. Attention is **equivariant** to permutations: permute the input and the output is permuted along
 # with it. A permutation is a shuffle: the same things in another order.
 #
-# A classifier needs one answer for an image, so the tokens are **pooled**, for example averaged over all places. An average has
-# no order. So the answer is **invariant**: a shuffle does not change it at all.
+# A classifier needs one answer for an image, so the tokens are **pooled**, for example averaged over all places. An
+# average has no order. So the answer is **invariant**: a shuffle does not change it at all.
 
 # %%
 pooled, shuffled_pooled = mixed.mean(dim=1), shuffled_mixed.mean(dim=1)  # (1, 64) each
@@ -118,9 +131,10 @@ assert torch.allclose(pooled, shuffled_pooled, atol=1e-6)
 pooled[0, :4], shuffled_pooled[0, :4]
 
 # %% [markdown]
-# More layers do not help. The other parts of a transformer work on each token alone, so a whole Vision Transformer without
-# positions gives the cat and the heap of pieces the same logits. (Logits are the class scores; why `allclose` and not
-# `equal`? Sums in another order round differently, in the seventh digit.)
+# More layers do not help. The other parts of a transformer work on each token alone, so a whole Vision Transformer
+# without positions gives the cat and the heap of pieces the same logits. (Logits are the class scores; why `allclose`
+# and not `equal`? Sums in another order round differently, in the seventh digit.)
+
 
 # %%
 def logits_of_both(position):
@@ -138,15 +152,16 @@ assert torch.allclose(ours, theirs, atol=1e-6)
 ours, theirs
 
 # %% [markdown]
-# *To remember: without positions, a transformer sees a bag of patches. It is no bug in the weights; no training can change it.*
+# *To remember: without positions, a transformer sees a bag of patches. It is no bug in the weights; no training can
+# change it.*
 
 # %% [markdown]
 # ### Exercise 2.1 · Another picture, the same answer
 #
 # *predict · easy · 3 minutes*
 #
-# A ViT without positions, with mean pooling and P = 32, looks at a photograph of 224 x 224. You change the photograph. After which change are the logits
-# the same?
+# A ViT without positions, with mean pooling and P = 32, looks at a photograph of 224 x 224. You change the
+# photograph. After which change are the logits the same?
 #
 # - **a** mirror it, left to right
 # - **b** put its 7 rows of patches in reverse order, each patch itself upright
@@ -170,15 +185,16 @@ check.same_to_attention(answer)
 #
 # *write · easy · 4 minutes*
 #
-# `shuffled = tokens[:, order]` put token `order[n]` at place n. Write the function that gets `shuffled` and `order` and returns the
-# tokens as they were. (One line above did it for the figure; find it, or find your own way.)
+# `shuffled = tokens[:, order]` put token `order[n]` at place n. Write the function that gets `shuffled` and `order`
+# and returns the tokens as they were. (One line above did it for the figure; find it, or find your own way.)
 #
 # <details><summary>Hint</summary>
 #
-# Where in `order` does the number 0 stand? There lies token 0. `argsort` answers this for all tokens at once. Or make an empty tensor and
-# assign to `[:, order]`.
+# Where in `order` does the number 0 stand? There lies token 0. `argsort` answers this for all tokens at once. Or make
+# an empty tensor and assign to `[:, order]`.
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def unshuffle(shuffled, order):
@@ -204,8 +220,8 @@ for ax, values, title in zip(axes, maps, ["cat", "shuffled", "cat", "shuffled"],
 fig.suptitle("without positions                                        with positions", fontsize=11)
 plots.show(
     fig,
-    "Four 7 x 7 maps of attention's output, each token put back where its patch came from. Without positions the maps of the cat and the "
-    "shuffled cat are the same; with positions they differ.",
+    "Four 7 x 7 maps of attention's output, each token put back where its patch came from. Without positions the "
+    "maps of the cat and the shuffled cat are the same; with positions they differ.",
 )
 
 # %% [markdown]
@@ -214,8 +230,8 @@ plots.show(
 # $$z_n = x_n + p_n$$
 #
 # $x_n$ is the token of patch $n$, $p_n$ the **position embedding** of place $n$, and $z_n$ what goes into the
-# transformer. An eye at place 10 and the same eye at place 40 are now two different tokens. The table above is random; what a better one holds is the
-# next question.
+# transformer. An eye at place 10 and the same eye at place 40 are now two different tokens. The table above is
+# random; what a better one holds is the next question.
 
 # %%
 difference = (placed - shuffled_placed).abs().max()
@@ -223,7 +239,8 @@ assert difference > 0.1
 print(f"largest difference with positions: {difference:.4f}")
 
 # %% [markdown]
-# **Why does adding work?** Here is a toy to do by hand: two tokens of one number each, 1 and 2, at places with the positions 10 and 20.
+# **Why does adding work?** Here is a toy to do by hand: two tokens of one number each, 1 and 2, at places with the
+# positions 10 and 20.
 #
 # | | tokens + positions | sum | sum of squares |
 # |---|---|---|---|
@@ -240,8 +257,9 @@ for contents in torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]):
     print(placed_toy.tolist(), "sum", placed_toy.sum().item(), "sum of squares", placed_toy.square().sum().item())
 
 # %% [markdown]
-# So positions need a partner that *multiplies*. A transformer has two: attention compares tokens by products, and its small network after
-# attention bends the numbers (notebook 04). In a fresh model both do little yet, and the logits move by a hair only:
+# So positions need a partner that *multiplies*. A transformer has two: attention compares tokens by products, and its
+# small network after attention bends the numbers (notebook 04). In a fresh model both do little yet, and the logits
+# move by a hair only:
 
 # %%
 for position in "none", "learned", "sinusoidal":
@@ -250,10 +268,12 @@ for position in "none", "learned", "sinusoidal":
     assert (position == "none") == torch.allclose(ours, theirs, atol=1e-6)
 
 # %% [markdown]
-# A hair is enough for training to pull on, as you will see. ("Learned" and "sinusoidal" are the two tables that follow.)
+# A hair is enough for training to pull on, as you will see. ("Learned" and "sinusoidal" are the two tables that
+# follow.)
 #
-# Why *add*, and not append the position as extra numbers? Appending would widen each token. Added, position and content share D numbers,
-# and in many dimensions there is room: the model can learn to keep some directions for "where" and others for "what".
+# Why *add*, and not append the position as extra numbers? Appending would widen each token. Added, position and
+# content share D numbers, and in many dimensions there is room: the model can learn to keep some directions for
+# "where" and others for "what".
 #
 # *To remember: a table with one row for each place, added once, before the first block.*
 
@@ -266,8 +286,8 @@ for position in "none", "learned", "sinusoidal":
 # - $p_n = n$ grows, and place 195 shouts down every token.
 # - $p_n = n / N$ is small, but then a step to the neighbour is 1/49 in one image and 1/196 in another.
 #
-# Clocks solve this. A hand goes round and round, so its tip stays on a circle. A fast hand tells neighbours apart; slow hands say which
-# round it is.
+# Clocks solve this. A hand goes round and round, so its tip stays on a circle. A fast hand tells neighbours apart;
+# slow hands say which round it is.
 
 
 # %%
@@ -288,20 +308,24 @@ def clocks(place):
         ax.title.set_fontsize(10)
         ax.set_axis_off()
     return fig, (
-        f"Four clocks for place {place}. The tip of each hand is a point (sine, cosine) on the circle. The first hand turns by 1 radian "
-        "for each place, each following hand ten times slower; the last hardly leaves 12 o'clock."
+        f"Four clocks for place {place}. The tip of each hand is a point (sine, cosine) on the circle. The first "
+        "hand turns by 1 radian for each place, each following hand ten times slower; the last hardly leaves 12 "
+        "o'clock."
     )
 
 
 widgets.interactive_figure(clocks, place=range(64))
 
 # %% [markdown]
-# Move *place* one step at a time: the first hand jumps by 57 degrees (1 radian), the others creep. Compare place 0 and place 44: the first hand is
-# back, the second is not.
+# Move *place* one step at a time: the first hand jumps by 57 degrees (1 radian), the others creep. Compare place 0
+# and place 44: the first hand is back, the second is not.
 #
 # The position embedding of place $n$ is the list of all tips. With $D/2$ hands of the frequencies $\omega_i$:
 #
-# $$p_n = \bigl(\sin \omega_0 n,\ \sin \omega_1 n,\ \ldots,\ \cos \omega_0 n,\ \cos \omega_1 n,\ \ldots\bigr), \qquad \omega_i = 10000^{-i/(D/2)}$$
+# $$
+# p_n = \bigl(\sin \omega_0 n,\ \sin \omega_1 n,\ \ldots,\ \cos \omega_0 n,\ \cos \omega_1 n,\ \ldots\bigr),
+# \qquad \omega_i = 10000^{-i/(D/2)}
+# $$
 #
 # $\omega_i$ is in radians for each place, $i$ runs from 0 to $D/2 - 1$, and $p_n$ has D numbers, none larger than 1.
 
@@ -319,11 +343,11 @@ toy = torch.cat([angles.sin(), angles.cos()], dim=1)  # (N, D)
 toy
 
 # %% [markdown]
-# Check row 1 with a pocket calculator: sin 1 = 0.8415, sin 0.01 = 0.0100, cos 1 = 0.5403, cos 0.01 = 1.0000 (it is 0.99995). The columns are
-# sine of the fast hand, sine of the slow hand, then the cosines.
+# Check row 1 with a pocket calculator: sin 1 = 0.8415, sin 0.01 = 0.0100, cos 1 = 0.5403, cos 0.01 = 1.0000 (it is
+# 0.99995). The columns are sine of the fast hand, sine of the slow hand, then the cosines.
 #
-# In the transformer paper sines and cosines take turns. The order of the columns does not matter, as the layer
-# that follows can read them in any order; it must only be the same for all places. As a function:
+# In the transformer paper sines and cosines take turns. The order of the columns does not matter, as the layer that
+# follows can read them in any order; it must only be the same for all places. As a function:
 
 
 # %%
@@ -352,26 +376,28 @@ right.set(xlabel="place", ylabel="column of the table", title="the whole table: 
 fig.colorbar(picture)
 plots.show(
     fig,
-    "Left: three sine waves over 64 places, with frequencies 1, 0.1 and 0.01; the first goes round ten times, the last rises slowly. "
-    "Right: the table as a heat map; its upper rows ripple fast, and the ripples get longer downwards.",
+    "Left: three sine waves over 64 places, with frequencies 1, 0.1 and 0.01; the first goes round ten times, the "
+    "last rises slowly. Right: the table as a heat map; its upper rows ripple fast, and the ripples get longer "
+    "downwards.",
 )
 
 # %% [markdown]
-# Attention compares tokens by **dot products**: multiply number by number and add up. So what is the dot product of two places
-# $m$ and $n$? Each hand gives $\sin a \sin b + \cos a \cos b = \cos(a - b)$, and so
+# Attention compares tokens by **dot products**: multiply number by number and add up. So what is the dot product of
+# two places $m$ and $n$? Each hand gives $\sin a \sin b + \cos a \cos b = \cos(a - b)$, and so
 #
 # $$p_m \cdot p_n = \sum_i \cos\bigl(\omega_i (m - n)\bigr).$$
 #
-# Only the *distance* $m - n$ is left. **Check by hand** for the four toy places: neighbours have $\cos 1 + \cos 0.01 = 0.5403 + 1.0000 = 1.5403$.
+# Only the *distance* $m - n$ is left. **Check by hand** for the four toy places: neighbours have $\cos 1 + \cos 0.01
+# = 0.5403 + 1.0000 = 1.5403$.
 
 # %%
 products = toy @ toy.T  # (N, N): dot product of each place with each
 products
 
 # %% [markdown]
-# Each diagonal of this matrix holds one number again and again: one distance, one value. A place with itself has 2, one for each hand.
-# Divided by the lengths of both vectors, the dot product is the **cosine similarity**: 1 for the same
-# direction, 0 for nothing in common, -1 for opposite. We use it for all maps that follow.
+# Each diagonal of this matrix holds one number again and again: one distance, one value. A place with itself has 2,
+# one for each hand. Divided by the lengths of both vectors, the dot product is the **cosine similarity**: 1 for the
+# same direction, 0 for nothing in common, -1 for opposite. We use it for all maps that follow.
 
 
 # %%
@@ -400,16 +426,17 @@ ax.set(xlabel="distance in places", ylabel="similarity")
 ax.legend(fontsize=9, loc="lower left")
 plots.show(
     fig,
-    "Similarity against distance. With one fast hand it swings between 1 and -1 and is back near 1 again and again. With one slow "
-    "hand it stays near 1 for many places. With all 16 hands it falls from 1 to about 0.7, with small ripples, and never comes back to 1.",
+    "Similarity against distance. With one fast hand it swings between 1 and -1 and is back near 1 again and "
+    "again. With one slow hand it stays near 1 for many places. With all 16 hands it falls from 1 to about 0.7, "
+    "with small ripples, and never comes back to 1.",
 )
 
 # %% [markdown]
 # The fast hand alone takes place 44 for place 0. The slow hand alone cannot tell neighbours apart. Together they do
 # both: one peak, at the place itself.
 #
-# A wrong picture that many people carry: "the sine *is* the position". No single number is. A place is the pattern of all hands
-# together, as 10:42 is the pattern of two.
+# A wrong picture that many people carry: "the sine *is* the position". No single number is. A place is the pattern of
+# all hands together, as 10:42 is the pattern of two.
 #
 # *To remember: sinusoids make the similarity of two places a function of their distance, and need nothing learned.*
 
@@ -418,8 +445,8 @@ plots.show(
 #
 # *experiment · easy · 4 minutes*
 #
-# Take one hand with frequency 1. What is the smallest distance (a whole number of places, at least 1) at which the similarity is above 0.95
-# again? Guess from the figure, then compute.
+# Take one hand with frequency 1. What is the smallest distance (a whole number of places, at least 1) at which the
+# similarity is above 0.95 again? Guess from the figure, then compute.
 #
 # <details><summary>Hint</summary>
 #
@@ -445,16 +472,17 @@ for ax, (d, title) in zip(axes, columns_shown.items(), strict=True):
     plots.draw_matrix(ax, fixed[:, d].reshape(14, 14), title, numbers=False, vmin=-1, vmax=1)  # (N,) -> (14, 14)
 plots.show(
     fig,
-    "Four columns of a 2-D position table, each laid out as a 14 x 14 map. The first two vary from left to right only, fast and "
-    "slowly; the last two from top to bottom only.",
+    "Four columns of a 2-D position table, each laid out as a 14 x 14 map. The first two vary from left to right "
+    "only, fast and slowly; the last two from top to bottom only.",
 )
 
 # %% [markdown]
-# A patch has a row *and* a column. In the flat list, the patch above its neighbour stands 14 places away: near in the image,
-# far in the list. So give each coordinate its own clocks: half of the D numbers tell the column, the other half the row.
+# A patch has a row *and* a column. In the flat list, the patch above its neighbour stands 14 places away: near in the
+# image, far in the list. So give each coordinate its own clocks: half of the D numbers tell the column, the other
+# half the row.
 #
-# Build it for a grid of 2 rows and 3 columns, D = 8, so two hands for each coordinate. First the coordinates of the N = 6
-# patches, in the order in which `patchify` counts them:
+# Build it for a grid of 2 rows and 3 columns, D = 8, so two hands for each coordinate. First the coordinates of the N
+# = 6 patches, in the order in which `patchify` counts them:
 
 # %%
 y, x = torch.meshgrid(torch.arange(2), torch.arange(3), indexing="ij")  # (rows, columns) each
@@ -488,8 +516,8 @@ assert torch.allclose(sinusoidal_positions(8, (2, 3))[0], small)  # 10000 ** -(0
 assert torch.equal(sinusoidal_positions(64, (14, 14))[0], fixed)
 
 # %% [markdown]
-# Now the picture by which position embeddings are judged. A **similarity map** takes one place and colours each place of the grid by
-# its similarity to it.
+# Now the picture by which position embeddings are judged. A **similarity map** takes one place and colours each place
+# of the grid by its similarity to it.
 
 
 # %%
@@ -506,8 +534,8 @@ def similarity_map(row, column):
     draw_map(ax, fixed, (14, 14), (row, column))
     fig.colorbar(ax.images[0])
     return fig, (
-        f"Similarity map of row {row}, column {column} of a 14 x 14 grid with sinusoidal positions: bright at the place itself, a bright "
-        "cross along its row and its column, darker in the corners."
+        f"Similarity map of row {row}, column {column} of a 14 x 14 grid with sinusoidal positions: bright at the "
+        "place itself, a bright cross along its row and its column, darker in the corners."
     )
 
 
@@ -517,7 +545,8 @@ widgets.interactive_figure(similarity_map, row=range(14), column=range(14))
 # Move the place to a corner and back. Three things to notice:
 #
 # - The peak goes along: each place knows where it is.
-# - There is a cross. Half of the numbers tell the column alone, so a place in the same column agrees in half of them, however far away.
+# - There is a cross. Half of the numbers tell the column alone, so a place in the same column agrees in half of them,
+#   however far away.
 # - No place is dark. The least similar is still at about 0.6.
 
 # %%
@@ -527,16 +556,16 @@ for name, (i, j) in {"right neighbour": (7, 8), "same row, far": (7, 0), "corner
     print(f"{name:16} {sim[center, i * 14 + j]:.4f}")
 
 # %% [markdown]
-# Why so bright? The base 10000 was made for sentences of thousands of words. Over 13 steps most of the hands hardly move, and
-# agree everywhere:
+# Why so bright? The base 10000 was made for sentences of thousands of words. Over 13 steps most of the hands hardly
+# move, and agree everywhere:
 
 # %%
 turned = 13 * 10000 ** -(torch.arange(16) / 16)  # (D/4,): how far each hand gets from one edge to the other, in radians
 print(f"{(turned < 0.1).sum()} of 16 hands turn by less than 0.1 radian (6 degrees) across the image")
 
 # %% [markdown]
-# MAE and MoCo v3 use this table as it is, and work well: the layers after it can turn up the hands that matter. It is a
-# convention, not an optimum.
+# MAE and MoCo v3 use this table as it is, and work well: the layers after it can turn up the hands that matter. It is
+# a convention, not an optimum.
 #
 # *To remember: half of D for the column, half for the row; similarity falls with distance along each.*
 
@@ -555,12 +584,14 @@ draw_map(left, fixed, (14, 14), (4, 9), "sinusoidal")
 draw_map(right, learned[0].detach(), (14, 14), (4, 9), "learned, before training")
 plots.show(
     fig,
-    "Similarity maps of row 4, column 9. Sinusoidal: a bright peak with a cross. Learned, before training: the place itself is bright, the rest is noise.",
+    "Similarity maps of row 4, column 9. Sinusoidal: a bright peak with a cross. Learned, before training: the "
+    "place itself is bright, the rest is noise.",
 )
 
 # %% [markdown]
-# Before training, place 1 is no nearer to place 2 than to place 150. The model has to find out for itself which places
-# are neighbours, from images alone. Does it? First a task for which nothing but the place counts: *in which quarter of the image is the bright patch?*
+# Before training, place 1 is no nearer to place 2 than to place 150. The model has to find out for itself which
+# places are neighbours, from images alone. Does it? First a task for which nothing but the place counts: *in which
+# quarter of the image is the bright patch?*
 
 
 # %%
@@ -578,14 +609,15 @@ images, labels = scenes(8)
 quarters = ["top left", "top right", "bottom left", "bottom right"]
 plots.show(
     plots.image_grid(images, [quarters[label] for label in labels]),
-    "Eight grey images of 12 x 12 pixels, dark with some noise. Each has one white patch; the title names the quarter in which it is.",
+    "Eight grey images of 12 x 12 pixels, dark with some noise. Each has one white patch; the title names the "
+    "quarter in which it is.",
 )
 
 # %% [markdown]
 # **Predict before you run:** how well can a model without positions do, with four equally frequent quarters?
 #
-# The model is a ViT with one block; the loop shows it new scenes at each step, asks for the quarter and corrects the weights.
-# (The loop has notebook 06 to itself; here, read it as "train".)
+# The model is a ViT with one block; the loop shows it new scenes at each step, asks for the quarter and corrects the
+# weights. (The loop has notebook 06 to itself; here, read it as "train".)
 
 
 # %%
@@ -617,8 +649,8 @@ assert runs["none"][1][-20:].mean() < 0.35
 assert min(runs[position][1][-20:].mean() for position in ("learned", "sinusoidal")) > 0.9
 
 # %% [markdown]
-# Without positions it stays at one in four, however long it trains: the four quarters are the same bag of patches. With either table it
-# gets to nearly all of them. And what does the learned table look like now?
+# Without positions it stays at one in four, however long it trains: the four quarters are the same bag of patches.
+# With either table it gets to nearly all of them. And what does the learned table look like now?
 
 # %%
 quarters_table = runs["learned"][0].pos_embed[0].detach()  # (N, D) = (36, 32)
@@ -632,16 +664,18 @@ for ax, place in zip(axes[1:], ((1, 1), (1, 4), (4, 1)), strict=True):
     draw_map(ax, quarters_table, (6, 6), place, f"learned, place {place}")
 plots.show(
     fig,
-    "Left: right answers against training step. Without positions the curve stays near 25 %; with sinusoidal and with learned positions it "
-    "rises to about 100 %. Right: three similarity maps of the learned table; in each one quarter of the grid is bright, that of the place.",
+    "Left: right answers against training step. Without positions the curve stays near 25 %; with sinusoidal and "
+    "with learned positions it rises to about 100 %. Right: three similarity maps of the learned table; in each "
+    "one quarter of the grid is bright, that of the place.",
 )
 
 # %% [markdown]
-# **The table has learned the task, not geometry.** All places of a quarter have nearly the same vector: as the
-# task asks for no more, the model knows no more. Which of two places in a quarter lies further left has been lost, or was never found.
+# **The table has learned the task, not geometry.** All places of a quarter have nearly the same vector: as the task
+# asks for no more, the model knows no more. Which of two places in a quarter lies further left has been lost, or was
+# never found.
 #
-# So what do photographs teach? The course ships a ViT trained on CIFAR-10, photographs of 32 x 32 pixels in an 8 x 8 grid. Its table has a
-# row more than the grid has places (what for is the next section); the maps leave it out.
+# So what do photographs teach? The course ships a ViT trained on CIFAR-10, photographs of 32 x 32 pixels in an 8 x 8
+# grid. Its table has a row more than the grid has places (what for is the next section); the maps leave it out.
 
 # %%
 trained = weights.load(CHECKPOINT)
@@ -664,14 +698,15 @@ plots.draw_matrix(left, mosaic(sinusoidal_positions(64, (8, 8))[0], (8, 8)), "si
 plots.draw_matrix(right, mosaic(trained_table, (8, 8)), "learned on CIFAR-10", numbers=False)
 plots.show(
     fig,
-    "Two mosaics of 8 x 8 similarity maps, one map for each place. Sinusoidal: each map has a bright cross at its place. Learned on "
-    "photographs: each map is brightest at its place and its neighbours, less regular than the sinusoidal one.",
+    "Two mosaics of 8 x 8 similarity maps, one map for each place. Sinusoidal: each map has a bright cross at its "
+    "place. Learned on photographs: each map is brightest at its place and its neighbours, less regular than the "
+    "sinusoidal one.",
 )
 
 # %% [markdown]
-# Find the small map in row 2, column 5 of each mosaic: its bright spot lies at row 2, column 5. The learned maps are brightest around their
-# own place. Nobody told the model which places are neighbours. It found out because neighbouring patches of
-# photographs show the same things, and so are useful in the same way. In numbers:
+# Find the small map in row 2, column 5 of each mosaic: its bright spot lies at row 2, column 5. The learned maps are
+# brightest around their own place. Nobody told the model which places are neighbours. It found out because
+# neighbouring patches of photographs show the same things, and so are useful in the same way. In numbers:
 
 # %%
 sim = similarity(trained_table)  # (64, 64)
@@ -683,12 +718,12 @@ assert near > far
 print(f"mean similarity of neighbours {near:.2f}, of places at least 6 steps apart {far:.2f}")
 
 # %% [markdown]
-# How much is this worth on photographs? Less than on our quarters. In the ViT paper (table 8) a model without positions reaches 61.4 % on
-# ImageNet in a quick test, with learned positions 64.2 %; a 2-D table and one of relative distances do no better (64.0 %). What the patches
-# show says most, and where they lie says the rest.
+# How much is this worth on photographs? Less than on our quarters. In the ViT paper (table 8) a model without
+# positions reaches 61.4 % on ImageNet in a quick test, with learned positions 64.2 %; a 2-D table and one of relative
+# distances do no better (64.0 %). What the patches show says most, and where they lie says the rest.
 #
-# A learned table costs little: for ViT-B/16, 197 rows of 768 numbers are 151,296 of 86.6 million parameters. Its price is another:
-# it fits one grid only.
+# A learned table costs little: for ViT-B/16, 197 rows of 768 numbers are 151,296 of 86.6 million parameters. Its
+# price is another: it fits one grid only.
 #
 # *To remember: a learned table starts as noise and takes on the structure that its task rewards.*
 
@@ -708,16 +743,18 @@ ax.semilogx(scales, alike, "o-")
 ax.set(xlabel="size of the positions (standard deviation)", ylabel="cat and coffee alike", ylim=(0, 1.05))
 plots.show(
     fig,
-    "Similarity of the cat's token and the coffee's token at the same place, against the size of the position embedding. It starts near "
-    "its value without positions and rises to 1 when the positions are ten times larger than the tokens.",
+    "Similarity of the cat's token and the coffee's token at the same place, against the size of the position "
+    "embedding. It starts near its value without positions and rises to 1 when the positions are ten times larger "
+    "than the tokens.",
 )
 
 # %% [markdown]
-# The curve compares two photographs, a cat and a cup of coffee: how alike are their tokens at the same place, after random positions of a given size
-# were added? With positions of 0.01 as alike as the patches are. With positions of size 10, tokens of the two are the same
-# to within 1 %: all say "I lie at place 17", none says what it shows.
+# The curve compares two photographs, a cat and a cup of coffee: how alike are their tokens at the same place, after
+# random positions of a given size were added? With positions of 0.01 as alike as the patches are. With positions of
+# size 10, tokens of the two are the same to within 1 %: all say "I lie at place 17", none says what it shows.
 #
-# **Predict before you run:** what becomes of the model that learned the quarters, if its table starts 500 times as large (0.02 x 500 = 10)?
+# **Predict before you run:** what becomes of the model that learned the quarters, if its table starts 500 times as
+# large (0.02 x 500 = 10)?
 
 # %% tags=["nbval-ignore-output"]
 _, shouting = train_on_quarters("learned", scale=500.0)
@@ -725,12 +762,12 @@ print(f"{100 * shouting[-20:].mean():.0f} % right in the last 20 steps")
 assert shouting[-20:].mean() < 0.6
 
 # %% [markdown]
-# The same model, data and number of steps, and yet it learns next to nothing. Before each block, **LayerNorm** (notebook 04) scales each token to
-# a fixed size: with positions of size 10 next to content of size 0.3, what is left of the content is about 3 %. The table could shrink, but each training step
-# moves a number by about 0.005.
+# The same model, data and number of steps, and yet it learns next to nothing. Before each block, **LayerNorm**
+# (notebook 04) scales each token to a fixed size: with positions of size 10 next to content of size 0.3, what is left
+# of the content is about 3 %. The table could shrink, but each training step moves a number by about 0.005.
 #
-# So tables start at 0.02, and sinusoids stay within 1. If a model of yours gives all images the same answer, compare `tokens.std()` with
-# `pos_embed.std()`.
+# So tables start at 0.02, and sinusoids stay within 1. If a model of yours gives all images the same answer, compare
+# `tokens.std()` with `pos_embed.std()`.
 
 # %% [markdown]
 # ## A token that is no patch
@@ -755,16 +792,17 @@ for y, label in (2.45, "tokens"), (1.45, "+ positions"), (0.35, "= input"):
     ax.text(-0.2, y, label, ha="right", va="center", fontsize=10)
 plots.show(
     fig,
-    "Three rows of boxes. Top: the class token, then patches 0 to 48. Middle: rows 0 to 49 of the position table. Bottom: their sums "
-    "z 0 to z 49. The class token meets row 0, so patch n meets row n + 1.",
+    "Three rows of boxes. Top: the class token, then patches 0 to 48. Middle: rows 0 to 49 of the position table. "
+    "Bottom: their sums z 0 to z 49. The class token meets row 0, so patch n meets row n + 1.",
 )
 
 # %% [markdown]
-# A classifier needs one vector for the image. Averaging the tokens is one way. The paper's way is to add a token of its own, the **class token**: a
-# trained vector of D numbers, the same for each image. It stands first, takes part in attention like any patch, and so collects
-# from all of them, block after block. In the end it alone is read.
+# A classifier needs one vector for the image. Averaging the tokens is one way. The paper's way is to add a token of
+# its own, the **class token**: a trained vector of D numbers, the same for each image. It stands first, takes part in
+# attention like any patch, and so collects from all of them, block after block. In the end it alone is read.
 #
-# Two things people get wrong: it is not computed from the image (it enters empty-handed), and it is not a class (there is one token for all classes).
+# Two things people get wrong: it is not computed from the image (it enters empty-handed), and it is not a class
+# (there is one token for all classes).
 
 # %%
 cls_token = torch.randn(1, 1, 64) * 0.02  # a trained parameter in a model
@@ -777,9 +815,9 @@ z = z + pos_embed  # ... then add the positions
 z.shape
 
 # %% [markdown]
-# The order matters: *prepend, then add*. The table has $1 + N$ rows, and row 0 belongs to the class token. It is no place in the image, and it needs
-# none: class token plus row 0 are two trained vectors of which only the sum is ever used. The row is there so that one addition serves the
-# whole list.
+# The order matters: *prepend, then add*. The table has $1 + N$ rows, and row 0 belongs to the class token. It is no
+# place in the image, and it needs none: class token plus row 0 are two trained vectors of which only the sum is ever
+# used. The row is there so that one addition serves the whole list.
 #
 # Before the first block the class token knows nothing of the image; after one round of attention it does:
 
@@ -791,8 +829,9 @@ print(f"                                     by {(after[0] - after[1]).abs().max
 assert not torch.allclose(after[0], after[1], atol=1e-4)
 
 # %% [markdown]
-# The package keeps all this in one function. `config` is the list of a model's settings (notebook 05); `pool` is "cls" with a class
-# token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained. The same code is in the package:
+# The package keeps all this in one function. `config` is the list of a model's settings (notebook 05); `pool` is
+# "cls" with a class token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained.
+# The same code is in the package:
 
 
 # %% tags=["package"]
@@ -830,8 +869,8 @@ tuple(by_hand.shape)
 #
 # *repair · medium · 6 minutes*
 #
-# A colleague's function gives the right shape and raises no error, but their model trains badly. It has two faults. Find them with the
-# picture of the boxes above, and write the function anew.
+# A colleague's function gives the right shape and raises no error, but their model trains badly. It has two faults.
+# Find them with the picture of the boxes above, and write the function anew.
 #
 # <details><summary>Hint</summary>
 #
@@ -869,13 +908,14 @@ for ax, pixels in zip(axes, (224, 384), strict=True):
     ax.set_title(f"{pixels} pixels: {pixels // 16} x {pixels // 16} patches", fontsize=10)
 plots.show(
     fig,
-    "The cat twice, cut into patches of 16 pixels: at 224 pixels into 14 x 14, at 384 pixels into 24 x 24. Each eye is covered by "
-    "more patches at 384.",
+    "The cat twice, cut into patches of 16 pixels: at 224 pixels into 14 x 14, at 384 pixels into 24 x 24. Each "
+    "eye is covered by more patches at 384.",
 )
 
 # %% [markdown]
-# A larger image shows more detail, and many models are trained at 224 pixels and then used at 384. Patches keep their 16 pixels, so there are 24 x 24 = 576 of them
-# instead of 196. Patch embedding and attention do not mind: the same weights serve any number of tokens. The table does mind:
+# A larger image shows more detail, and many models are trained at 224 pixels and then used at 384. Patches keep their
+# 16 pixels, so there are 24 x 24 = 576 of them instead of 196. Patch embedding and attention do not mind: the same
+# weights serve any number of tokens. The table does mind:
 
 # %%
 pos_224 = torch.cat([torch.ones(1, 1, 64), sinusoidal_positions(64, (14, 14))], dim=1)  # (1, 1 + 196, 64)
@@ -885,20 +925,21 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# Where should the 576 vectors come from? Place (0, 0) of the new grid and place (0, 0) of the old show the same corner of the cat;
-# (23, 23) shows what (13, 13) showed. So stretch the old table over the image: **interpolate** it, as one enlarges a photograph. In fact the table
-# *is* a picture, of 14 x 14 pixels with D channels.
+# Where should the 576 vectors come from? Place (0, 0) of the new grid and place (0, 0) of the old show the same
+# corner of the cat; (23, 23) shows what (13, 13) showed. So stretch the old table over the image: **interpolate** it,
+# as one enlarges a photograph. In fact the table *is* a picture, of 14 x 14 pixels with D channels.
 #
-# By hand in one dimension: two places with the numbers 0 and 1, to be stretched to four. The centres of the new places lie at
-# $(i + 0.5) \cdot \frac{2}{4} - 0.5$ in old places: -0.25, 0.25, 0.75, 1.25. Between the old places, read off a straight line; beyond the edge, keep the last value.
+# By hand in one dimension: two places with the numbers 0 and 1, to be stretched to four. The centres of the new
+# places lie at $(i + 0.5) \cdot \frac{2}{4} - 0.5$ in old places: -0.25, 0.25, 0.75, 1.25. Between the old places,
+# read off a straight line; beyond the edge, keep the last value.
 
 # %%
 two = torch.tensor([[[0.0, 1.0]]])  # (1, D, places) = (1, 1, 2)
 F.interpolate(two, size=4, mode="linear")
 
 # %% [markdown]
-# In two dimensions and smoother, step by step. `bicubic` looks at 4 x 4 old places for each new one, where `bilinear` looks at
-# 2 x 2; `antialias` blurs a little when the new grid is *smaller*, so that nothing is skipped.
+# In two dimensions and smoother, step by step. `bicubic` looks at 4 x 4 old places for each new one, where `bilinear`
+# looks at 2 x 2; `antialias` blurs a little when the new grid is *smaller*, so that nothing is skipped.
 
 # %%
 cls_pos, grid_pos = pos_224[:, :1], pos_224[:, 1:]  # (1, 1, D) and (1, 196, D): the class token is no place
@@ -909,7 +950,8 @@ pos_384 = torch.cat([cls_pos, x], dim=1)  # (1, 1 + 576, D)
 pos_384.shape
 
 # %% [markdown]
-# The package's function is these lines with a check of the input in front. `extra` is 1 with a class token and 0 without.
+# The package's function is these lines with a check of the input in front. `extra` is 1 with a class token and 0
+# without.
 
 
 # %% tags=["package"]
@@ -933,8 +975,8 @@ assert torch.equal(interpolate_positions(pos_224, (14, 14), (24, 24)), pos_384)
 assert torch.equal(vit_tutorial.interpolate_positions(pos_224, (14, 14), (24, 24)), pos_384)
 
 # %% [markdown]
-# Before you trust an interpolation, ask it what you know. A constant table must stay constant; the same grid must change nothing; the class
-# token must keep its row.
+# Before you trust an interpolation, ask it what you know. A constant table must stay constant; the same grid must
+# change nothing; the class token must keep its row.
 
 # %%
 constant = torch.full((1, 196, 64), 0.7)
@@ -943,8 +985,8 @@ assert torch.allclose(interpolate_positions(pos_224, (14, 14), (14, 14)), pos_22
 assert torch.equal(pos_384[:, 0], pos_224[:, 0])
 
 # %% [markdown]
-# And one more that only sinusoids allow: they can be computed for places *between* places. The new places lie at $(i + 0.5) \cdot \frac{14}{24} - 0.5$; there
-# the sines are known exactly. How near does the interpolation come?
+# And one more that only sinusoids allow: they can be computed for places *between* places. The new places lie at $(i
+# + 0.5) \cdot \frac{14}{24} - 0.5$; there the sines are known exactly. How near does the interpolation come?
 
 # %%
 between = (torch.arange(24) + 0.5) * 14 / 24 - 0.5  # (24,): -0.2083 to 13.2083
@@ -963,8 +1005,9 @@ draw_map(axes[2], trained_table, (8, 8), (2, 4), "learned, 8 x 8")
 draw_map(axes[3], trained_12, (12, 12), (3, 6), "12 x 12")
 plots.show(
     fig,
-    "Similarity maps before and after interpolation: sinusoidal from 14 x 14 to 24 x 24, learned from 8 x 8 to 12 x 12. Each pair shows the "
-    "same picture, the second one finer: the same bright spot at the same part of the image.",
+    "Similarity maps before and after interpolation: sinusoidal from 14 x 14 to 24 x 24, learned from 8 x 8 to 12 "
+    "x 12. Each pair shows the same picture, the second one finer: the same bright spot at the same part of the "
+    "image.",
 )
 
 # %% [markdown]
@@ -977,10 +1020,12 @@ with torch.no_grad():
 tuple(larger.pos_embed.shape), tuple(logits.shape)
 
 # %% [markdown]
-# Interpolation is a good start, not a free lunch. The model has never seen so many tokens, nor steps so small between neighbours. In practice one trains on
-# for a few epochs at the new size. Small changes of size work without; a factor of three or more does not.
+# Interpolation is a good start, not a free lunch. The model has never seen so many tokens, nor steps so small between
+# neighbours. In practice one trains on for a few epochs at the new size. Small changes of size work without; a factor
+# of three or more does not.
 #
-# Computing the sinusoids anew for 24 x 24 is no better: place (7, 7), once the middle of the image, would now mean its upper left part.
+# Computing the sinusoids anew for 24 x 24 is no better: place (7, 7), once the middle of the image, would now mean
+# its upper left part.
 #
 # *To remember: reshape to the grid, resize as a picture, flatten, and leave the class token alone.*
 
@@ -994,14 +1039,14 @@ tuple(larger.pos_embed.shape), tuple(logits.shape)
 #
 # *write · medium · 8 minutes*
 #
-# You cut a window out of the image: `new_grid = (height, width)` patches, whose upper left patch lies at row `top`, column `left` of the `grid`. Each patch
-# shall keep the position that it had in the whole image. Return the table for the window, `(1, 1 + height * width, D)`, with the class
-# token's row first.
+# You cut a window out of the image: `new_grid = (height, width)` patches, whose upper left patch lies at row `top`,
+# column `left` of the `grid`. Each patch shall keep the position that it had in the whole image. Return the table for
+# the window, `(1, 1 + height * width, D)`, with the class token's row first.
 #
 # <details><summary>Hint</summary>
 #
-# Split off row 0, reshape the rest to `(1, rows, columns, D)`, slice, flatten, join. A test by hand: in a grid of 3 x 4, the
-# window of 2 x 2 at row 1, column 1 holds places 5, 6, 9 and 10.
+# Split off row 0, reshape the rest to `(1, rows, columns, D)`, slice, flatten, join. A test by hand: in a grid of 3 x
+# 4, the window of 2 x 2 at row 1, column 1 holds places 5, 6, 9 and 10.
 #
 # </details>
 
@@ -1020,13 +1065,14 @@ check.crop_positions(crop_positions)
 #
 # *stretch · hard · 12 minutes*
 #
-# To go k places on, each hand turns by its frequency times k, wherever it stands. So there is one matrix that takes the sinusoid of
-# place n to that of place n + k, for all n at once: `shift_matrix(frequencies, k) @ p[n] == p[n + k]`. Write it, shape `(D, D)`, for the layout of this notebook:
-# all sines, then all cosines.
+# To go k places on, each hand turns by its frequency times k, wherever it stands. So there is one matrix that takes
+# the sinusoid of place n to that of place n + k, for all n at once: `shift_matrix(frequencies, k) @ p[n] == p[n +
+# k]`. Write it, shape `(D, D)`, for the layout of this notebook: all sines, then all cosines.
 #
 # <details><summary>Hint 1</summary>
 #
-# sin(a + b) = sin a cos b + cos a sin b, and cos(a + b) = cos a cos b - sin a sin b. Here a is the angle of place n and b the frequency times k.
+# sin(a + b) = sin a cos b + cos a sin b, and cos(a + b) = cos a cos b - sin a sin b. Here a is the angle of place n
+# and b the frequency times k.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -1048,9 +1094,11 @@ check.shift_matrix(shift_matrix)
 # %% [markdown]
 # ## Summary
 #
-# - Attention is equivariant to permutations; with pooling the answer is invariant. Without positions an image is a bag of patches.
+# - Attention is equivariant to permutations; with pooling the answer is invariant. Without positions an image is a
+#   bag of patches.
 # - A position embedding is a table with one row for each place, added once to the tokens: $z_n = x_n + p_n$.
-# - Sinusoids: hands that turn at several speeds. The dot product of two places depends on their distance alone. In 2-D, half for the column, half for the row.
+# - Sinusoids: hands that turn at several speeds. The dot product of two places depends on their distance alone. In
+#   2-D, half for the column, half for the row.
 # - A learned table starts as noise and learns what its task rewards; on photographs, neighbourhood.
 # - Positions must not be much larger than the tokens.
 # - Class token first, then add positions; row 0 is its own.
@@ -1059,19 +1107,24 @@ check.shift_matrix(shift_matrix)
 # %% [markdown]
 # ## What comes next
 #
-# The closed box has been closed long enough. [03 Attention](03_attention.ipynb) opens it: how tokens are compared, how scores become weights,
-# and how the mixture is made.
+# The closed box has been closed long enough. [03 Attention](03_attention.ipynb) opens it: how tokens are compared,
+# how scores become weights, and how the mixture is made.
 
 # %% [markdown]
 # ## References
 #
-# - Vaswani et al. 2017, [Attention Is All You Need](https://arxiv.org/abs/1706.03762), section 3.5: sinusoids in one dimension.
-# - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): equation 1 (class token and positions), section 3.2 (interpolation),
-#   figure 7 (similarity maps), appendix D.4 (what positions are worth).
-# - He et al. 2022, [Masked Autoencoders Are Scalable Vision Learners](https://arxiv.org/abs/2111.06377), and Chen, Xie and He 2021,
-#   [An Empirical Study of Training Self-Supervised Vision Transformers](https://arxiv.org/abs/2104.02057): fixed 2-D sinusoids.
-# - Touvron et al. 2019, [Fixing the train-test resolution discrepancy](https://arxiv.org/abs/1906.06423): why another image size needs care.
-# - Su et al. 2021, [RoFormer](https://arxiv.org/abs/2104.09864): rotary positions, which turn queries and keys as exercise 2.6 turns hands.
+# - Vaswani et al. 2017, [Attention Is All You Need](https://arxiv.org/abs/1706.03762), section 3.5: sinusoids in one
+#   dimension.
+# - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): equation 1 (class
+#   token and positions), section 3.2 (interpolation), figure 7 (similarity maps), appendix D.4 (what positions are
+#   worth).
+# - He et al. 2022, [Masked Autoencoders Are Scalable Vision Learners](https://arxiv.org/abs/2111.06377), and Chen,
+#   Xie and He 2021, [An Empirical Study of Training Self-Supervised Vision
+#   Transformers](https://arxiv.org/abs/2104.02057): fixed 2-D sinusoids.
+# - Touvron et al. 2019, [Fixing the train-test resolution discrepancy](https://arxiv.org/abs/1906.06423): why another
+#   image size needs care.
+# - Su et al. 2021, [RoFormer](https://arxiv.org/abs/2104.09864): rotary positions, which turn queries and keys as
+#   exercise 2.6 turns hands.
 
 # %% [markdown]
 # ## Solutions
@@ -1079,7 +1132,9 @@ check.shift_matrix(shift_matrix)
 # %% [markdown]
 # ### Solution 2.1
 #
-# **b**. Mirroring and turning also change the pixels inside each patch; a shift by half a patch cuts elsewhere. A test on the cat:
+# **b**. Mirroring and turning also change the pixels inside each patch; a shift by half a patch cuts elsewhere. A
+# test on the cat:
+
 
 # %% tags=["solution"]
 def bag(image):
@@ -1101,6 +1156,7 @@ assert same == ["b"] and check.same_to_attention(same[0]).passed
 # ### Solution 2.2
 #
 # `argsort` gives, for each token, the place where it lies: the **inverse** permutation.
+
 
 # %% tags=["solution"]
 def unshuffle_solution(shuffled, order):
@@ -1124,6 +1180,7 @@ assert check.first_repeat(first_solution).passed
 #
 # Prepend first, then add the whole table: both faults are gone, as no slice is needed any more.
 
+
 # %% tags=["solution"]
 def place_class_token_solution(patch_tokens, cls_token, pos_embed):
     cls_rows = cls_token.expand(len(patch_tokens), -1, -1)  # (B, 1, D)
@@ -1136,6 +1193,7 @@ assert check.place_class_token(place_class_token_solution).passed
 # ### Solution 2.5
 #
 # On the grid a window is a slice in two axes. In the flat list it would be several pieces with gaps between them.
+
 
 # %% tags=["solution"]
 def crop_positions_solution(pos_embed, grid, top, left, new_grid):
@@ -1150,8 +1208,9 @@ assert check.crop_positions(crop_positions_solution).passed
 # %% [markdown]
 # ### Solution 2.6
 #
-# The matrix turns each pair (sine, cosine) by its own angle. Rotary positions (RoPE) build on this: they turn queries and keys, so that their dot product depends
-# on the distance alone.
+# The matrix turns each pair (sine, cosine) by its own angle. Rotary positions (RoPE) build on this: they turn queries
+# and keys, so that their dot product depends on the distance alone.
+
 
 # %% tags=["solution"]
 def shift_matrix_solution(frequencies, k):

@@ -93,7 +93,8 @@ def cut_patches(answer):
                 "the patches are right but still lie in rows and columns; join these two axes to N.",
             ),
         ]
-        expect_tensor(call(answer, images.clone(), P), expected, mistakes, what=f"the patches of images {shape}, P = {P},")
+        found = call(answer, images.clone(), P)
+        expect_tensor(found, expected, mistakes, what=f"the patches of images {shape}, P = {P},")
     return "Patches row by row, each channel first: the same as the package's patchify."
 
 
@@ -171,7 +172,7 @@ def overlapping_patches(answer):
             (
                 "last windows missing",
                 windows[:, :-1, :-1].flatten(1, 2).flatten(2),
-                "the last row and column of windows are missing: the loop has to reach Y - P, so range(0, Y - P + 1, stride).",
+                "the last row and column of windows are missing: a window may start at Y - P, so range(0, Y - P + 1, ...).",
             ),
             (
                 "column by column",

@@ -2,7 +2,8 @@
 
 from .augment import batches, normalise, random_crop_flip
 from .history import History, hardware
-from .loop import Evaluation, evaluate, param_groups, train, train_epoch
+from .loop import Evaluation, evaluate, train, train_epoch
+from .optimizer import param_groups
 from .recipe import RECIPES, Recipe
 from .schedule import warmup_cosine
 

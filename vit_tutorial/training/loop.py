@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import weights
 from .augment import batches, normalise
 from .history import History, run_info
-from .schedule import Clock, warmup_cosine
+from .optimizer import make_optimizer
+from .schedule import Clock, Schedule, warmup_cosine
 
 
 @cache
@@ -37,19 +37,6 @@ def bf16_pays(device_type):
 def autocast(device):
     """Mixed precision where it pays: matrix products in bfloat16, weights and sums in float32."""
     return torch.autocast(device.type, torch.bfloat16) if bf16_pays(device.type) else nullcontext()
-
-
-def param_groups(model, weight_decay):
-    """Trained parameters in two groups: matrices, which decay, and the rest, which does not.
-
-    Biases, norms, the class token and the positions are not decayed, as in timm and the ViT papers' code.
-    """
-    decayed, kept = [], []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            matrix = parameter.ndim >= 2 and name not in ("cls_token", "pos_embed")
-            (decayed if matrix else kept).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
 def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_norm=1.0, after_step=None):
@@ -122,8 +109,8 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
     dataset = dataset.to(device)
     steps_per_epoch = max(1, len(dataset) // recipe.batch_size)
     clock = Clock(total_epochs * steps_per_epoch, None if minutes is None else 60 * minutes)
-    optimizer = torch.optim.AdamW(param_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
-    scheduler = LambdaLR(optimizer, lambda _: warmup_cosine(clock.progress, recipe.warmup))
+    optimizer = make_optimizer(model, recipe)
+    scheduler = Schedule(optimizer, lambda: warmup_cosine(clock.progress, recipe.warmup))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
     best = model if average is None else average.module  # what is evaluated and kept
     history = History(info=run_info(recipe, seed, device))
@@ -131,7 +118,7 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
     def after_step(loss):
         clock.steps += 1
         history.steps["loss"].append(loss)
-        history.steps["learning_rate"].append(optimizer.param_groups[0]["lr"])
+        history.steps["learning_rate"].append(optimizer.param_groups[-1]["lr"])
         if average is not None:
             average.update_parameters(model)
         if on_step is not None:

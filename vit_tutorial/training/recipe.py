@@ -11,15 +11,17 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 class Recipe:
     """What to train and how.
 
-    `epochs` are passes over the data, `warmup` is the fraction of training in which the learning rate rises. `ema` is
-    the decay of the exponential moving average of the weights, 0 for none. `crop` is the largest shift in pixels of the
-    random crop, `flip` whether images may be mirrored.
+    `epochs` are passes over the data. `learning_rate` is AdamW's peak, `muon_learning_rate` that of Muon for the
+    matrices of the encoder blocks, 0 where AdamW moves these too. `warmup` is the fraction of training in which the
+    learning rates rise. `ema` is the decay of the exponential moving average of the weights, 0 for none. `crop` is the
+    largest shift in pixels of the random crop, `flip` whether images may be mirrored.
     """
 
     model: ViTConfig
     epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 2e-3
+    muon_learning_rate: float = 0.0
     weight_decay: float = 0.05
     warmup: float = 0.1
     clip_norm: float = 1.0
@@ -43,6 +45,10 @@ SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, dep
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=10),
     "cifar10-laptop": Recipe(
-        model=replace(SMALL, embed_dim=128, depth=6, mean=CIFAR10_MEAN, std=CIFAR10_STD), epochs=15
+        model=replace(SMALL, embed_dim=128, depth=6, mean=CIFAR10_MEAN, std=CIFAR10_STD),
+        epochs=15,
+        learning_rate=2e-3,
+        muon_learning_rate=2e-2,
+        weight_decay=0.01,
     ),
 }

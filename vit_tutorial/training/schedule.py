@@ -15,6 +15,20 @@ def warmup_cosine(progress, warmup=0.1):
     return 0.5 * (1.0 + math.cos(math.pi * rest))
 
 
+class Schedule:
+    """Sets every learning rate of `optimizer` to its first value times `factor()`, at each `step()`."""
+
+    def __init__(self, optimizer, factor):
+        self.groups, self.factor = optimizer.param_groups, factor
+        self.peaks = [group["lr"] for group in self.groups]
+        self.step()
+
+    def step(self):
+        factor = self.factor()
+        for group, peak in zip(self.groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+
+
 class Clock:
     """Progress of a run in 0..1: by steps done, or by time where `seconds` is given."""
 
