@@ -84,8 +84,8 @@ ax.axhline(1.5, color="white", linewidth=5)
 ax.axvline(1.5, color="white", linewidth=5)
 plots.show(
     fig,
-    "A 4 x 4 image with pixels numbered 0 to 15 row by row, cut by two white lines into four patches of 2 x 2. "
-    "The first patch holds 0, 1, 4 and 5: numbers that are not neighbours in memory.",
+    "A 4 x 4 image with pixels numbered 0 to 15 row by row, cut by two white lines into four patches of 2 x 2. The "
+    "first patch holds 0, 1, 4 and 5: numbers that are not neighbours in memory.",
 )
 
 # %% [markdown]
@@ -340,8 +340,8 @@ shuffled = right_patches[:, order]  # (1, 49, 768): the same patches in another 
 pictures = torch.cat([unpatchify(x, 16, 112) for x in (right_patches, wrong_patches, shuffled)])  # (3, 3, 112, 112)
 plots.show(
     plots.image_grid(pictures, ["cut and put together", "cut by reshape alone", "cut, then shuffled"], size=2.0),
-    "Three pictures from 49 patches. The first is the cat. The second is a weave of grey stripes: no patch holds a part "
-    "of the cat. The third shows whole pieces of the cat, eyes and ears among them, in a random order.",
+    "Three pictures from 49 patches. The first is the cat. The second is a weave of grey stripes: no patch holds a "
+    "part of the cat. The third shows whole pieces of the cat, eyes and ears among them, in a random order.",
 )
 
 # %% [markdown]
@@ -388,7 +388,8 @@ plots.draw_matrix(axes[2], tokens, "tokens (N, D)", decimals=1, colour_map="civi
 plots.show(
     fig,
     "Three matrices with their numbers: four flattened patches, the matrix W with the rows mean, right minus left and "
-    "bottom minus top, and the tokens. All four tokens are 1.0 and 4.0 in the last two columns; only the mean differs.",
+    "bottom minus top, and the tokens. All four tokens are 1.0 and 4.0 in the last two columns; only the mean "
+    "differs.",
 )
 
 # %% [markdown]
@@ -436,8 +437,8 @@ for d, name in enumerate(["brightness", "right - left", "bottom - top", "red - b
 plots.show(
     fig,
     "Top: four filters of 16 x 16 pixels: flat white, a ramp from left to right, a ramp from top to bottom, and flat "
-    "orange. Bottom: their answers for the 14 x 14 patches of the cat: a coarse cat without colour, its upright edges, its "
-    "level edges, and its ginger fur.",
+    "orange. Bottom: their answers for the 14 x 14 patches of the cat: a coarse cat without colour, its upright "
+    "edges, its level edges, and its ginger fur.",
 )
 
 # %% [markdown]
@@ -501,8 +502,8 @@ for ax, (stride, name) in zip(axes, [(1, "stride 1"), (2, "stride 2"), (4, "stri
     ax.set_axis_off()
 plots.show(
     fig,
-    "Where a filter of 4 x 4 pixels stops on an image of 12 x 12. With stride 1 it stops at 81 places that overlap, with "
-    "stride 2 at 25, with stride 4 at 9 places that tile the image without overlap: these are the patches.",
+    "Where a filter of 4 x 4 pixels stops on an image of 12 x 12. With stride 1 it stops at 81 places that overlap, "
+    "with stride 2 at 25, with stride 4 at 9 places that tile the image without overlap: these are the patches.",
 )
 
 # %% [markdown]
@@ -640,8 +641,8 @@ for ax, P in zip(axes, (32, 16, 8), strict=True):
     ax.set_title(f"P = {P}: {N} x {N} = {N * N:,} weights", fontsize=9)
 plots.show(
     fig,
-    "The table of attention weights of one head, drawn to one scale as a square whose side is the number of tokens. For "
-    "patches of 32 pixels it is a dot, for 16 a stamp, for 8 it fills the frame: 256 times as large as the dot.",
+    "The table of attention weights of one head, drawn to one scale as a square whose side is the number of tokens. "
+    "For patches of 32 pixels it is a dot, for 16 a stamp, for 8 it fills the frame: 256 times as large as the dot.",
 )
 
 # %% [markdown]
@@ -660,8 +661,8 @@ plots.show(
 # needs $4 D^2$ multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP. For each *pair*
 # of tokens it needs $2 D$: one product of two vectors for the weight, one more to use it. With L blocks:
 #
-# $$\text{multiplications} = \underbrace{N\,C P^2 D}_{\text{patch embedding}}
-# + L\,(\underbrace{12\, N D^2}_{\text{each token}} + \underbrace{2\, N^2 D}_{\text{each pair}})$$
+# $$\text{multiplications} = \underbrace{N\,C P^2 D}_{\text{patch embedding}} + L\,(
+# \underbrace{12\, N D^2}_{\text{each token}} + \underbrace{2\, N^2 D}_{\text{each pair}})$$
 
 # %% [markdown]
 # Each multiplication goes with an addition, so there are twice as many **FLOPs** (floating-point operations). In
@@ -722,8 +723,9 @@ for ax, values, title in zip(axes, table.T * torch.tensor([[1], [2e-9], [1e-6]])
     ax.title.set_fontsize(10)
 plots.show(
     fig,
-    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, 35 GFLOPs, 22 MB. "
-    "Beside each a dotted line of slope -2. Tokens follow it, FLOPs rise a little faster for small P, memory with slope -4.",
+    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, 35 GFLOPs, 22 "
+    "MB. Beside each a dotted line of slope -2. Tokens follow it, FLOPs rise a little faster for small P, memory with "
+    "slope -4.",
 )
 
 # %% [markdown]

@@ -33,11 +33,11 @@ plots.show_course_map(3)
 # ## Which patches does a patch listen to?
 
 # %%
-photo = datasets.sample_image("astronaut", 112)  # (3, 112, 112), uint8
+photo = datasets.sample_image("coffee", 112)  # (3, 112, 112), uint8
 patches = patchify(photo[None] / 255, 8)  # (1, N, 3*8*8) with N = 14 * 14 = 196
 colours = patches.reshape(196, 3, 64).mean(dim=2)  # (N, 3): mean red, green and blue of each patch
 colours = F.normalize(colours - colours.mean(dim=0), dim=1)  # each row of length 1
-places = {"suit": 158, "face": 48, "flag": 57}  # patches by their numbers
+places = {"coffee": 77, "cup": 34, "saucer": 161}  # patches by their numbers
 
 
 def shares(query, sharpness):
@@ -45,18 +45,18 @@ def shares(query, sharpness):
     return (sharpness * colours[query] @ colours.T).softmax(dim=0)
 
 
-fig, axes = plots.figure(7.2, 2.5, 1, 3)
+fig, axes = plots.figure(7.2, 2.55, 1, 3)
 for ax, (name, query) in zip(axes, places.items(), strict=True):
-    plots.draw_attention(ax, photo, shares(query, 16), (14, 14), f"from the {name}", query)
+    plots.draw_attention(ax, photo, shares(query, 32), (14, 14), f"from the {name}", query)
 plots.show(
     fig,
-    "A photograph of an astronaut, three times. In each, one patch has an orange frame, and patches light up by how much "
-    "that patch takes from them: from the suit mostly suit, from the face mostly skin, from the flag mostly other dark cloth.",
+    "A photograph of a cup of coffee, three times. In each, one patch has an orange frame, and patches light up by how much "
+    "that patch takes from them: from the coffee mostly coffee, from the cup the white of the cup, from the saucer all that is red.",
 )
 
 # %% [markdown]
-# The patch in the orange frame holds 8 x 8 pixels. From these alone it cannot know whether it belongs to a suit, a face
-# or a flag. So it looks at all 196 patches and decides how much to take from each: bright ones count much, dark ones little.
+# The patch in the orange frame holds 8 x 8 pixels. From these alone it cannot know whether its red belongs to a saucer, a wall
+# or a car. So it looks at all 196 patches and decides how much to take from each: bright ones count much, dark ones little.
 # Such shares are called **attention**.
 #
 # For this picture nothing was trained: patches listen to patches of like colour. Two questions lead through the notebook.
@@ -186,8 +186,8 @@ plots.show(
 # %% [markdown]
 # ### How sharp is the choice?
 #
-# Multiply all scores by a number before the softmax, and the same order of patches gives other shares. The astronaut again,
-# with this *sharpness* to choose:
+# Multiply all scores by a number before the softmax, and the same order of patches gives other shares. The cup again, with this
+# *sharpness* to choose:
 
 
 # %%
@@ -199,7 +199,7 @@ def draw_shares(look_from, sharpness):
     right.set(xlabel="patches, largest share first", ylim=(0, 1.05 * float(share.max())))
     right.set_title(f"largest share {share.max():.3f}", fontsize=10)
     return fig, (
-        f"Left: attention from the {look_from} of an astronaut at sharpness {sharpness}. Right: the 196 shares as bars, "
+        f"Left: attention from the {look_from} of the cup of coffee at sharpness {sharpness}. Right: the 196 shares as bars, "
         f"sorted; the largest is {share.max():.3f}. The sharper, the fewer patches share the whole."
     )
 
@@ -283,10 +283,8 @@ weights @ v  # (N, N) @ (N, 1) -> (N, 1): how much alarm arrives at each token
 # %%
 def train_to_fetch(views=3, d=8, scale=1.0, steps=400):
     torch.manual_seed(0)
-    W_q, W_k = (torch.randn(2, 16, d) / 3).unbind()  # (D, d): the numbers in q and k have variance of about 1
-    W_v = torch.randn(16, 8) / 3  # (D, 8)
-    W_q, W_k, W_v = {1: [W_q] * 3, 2: [W_q, W_k, W_k], 3: [W_q, W_k, W_v]}[views]
-    matrices = [W.requires_grad_() for W in {id(W): W for W in (W_q, W_k, W_v)}.values()]
+    matrices = [nn.Parameter(torch.randn(16, d) / 3) for _ in range(views)]  # (D, d) each
+    W_q, W_k, W_v = matrices[0], matrices[min(views, 2) - 1], matrices[-1]
     optimizer = torch.optim.SGD(matrices, lr=1.0)
     losses = []
     for _ in range(steps):
@@ -294,9 +292,138 @@ def train_to_fetch(views=3, d=8, scale=1.0, steps=400):
         x = torch.cat([content, torch.eye(8).expand(64, 8, 8)], dim=2)  # (B, N, D) with D = 16
         scores = (x @ W_q) @ (x @ W_k).transpose(1, 2)  # (B, N, N)
         weights = (scale * scores).softmax(dim=-1)  # (B, N, N)
-        loss = F.mse_loss(weights @ (x @ W_v), content.roll(-1, dims=1))  # the last fetches from the first
+        fetched = (weights @ (x @ W_v))[..., :8]  # (B, N, 8)
+        loss = F.mse_loss(fetched, content.roll(-1, dims=1))  # the last token fetches from the first
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     return losses, weights[0].detach()
+
+
+# %%
+runs = {views: train_to_fetch(views) for views in (1, 2, 3)}
+fig, (curves, *maps) = plots.figure(9, 2.5, 1, 4, width_ratios=[1.5, 1, 1, 1])
+for (views, (losses, learned)), ax in zip(runs.items(), maps, strict=True):
+    curves.plot(losses, label=f"{views} {'view' if views == 1 else 'views'}")
+    plots.draw_matrix(ax, learned, f"weights, {views} {'view' if views == 1 else 'views'}", numbers=False, vmin=0, vmax=1)
+curves.set(xlabel="step", title="loss", ylim=(0, 1.5))
+curves.legend(frameon=False)
+plots.show(
+    fig,
+    "Left: the loss over 400 steps. With one view it stays near 1, with two it ends near 0.5, with three near 0. Right: the "
+    "8 x 8 weights that were learned. One view: nearly equal. Two: about right. Three: each token takes all from its right neighbour.",
+)
+
+# %%
+for views, (losses, _) in runs.items():
+    print(f"{views} of 3 views: final loss {losses[-1]:.2f}")
+assert runs[1][0][-1] > 0.8 and runs[2][0][-1] > 0.2 and runs[3][0][-1] < 0.01
+
+# %% [markdown]
+# The content has variance 1, so who always answers 0 has a loss of 1.
+#
+# **One view** hardly beats that, and no amount of training would help. With $q = k = u$, token i prefers its neighbour only if
+# $u_i \cdot u_{i+1} > u_i \cdot u_i$. Add this up over the ring: but $u_i \cdot u_{i+1} \le \frac12(u_i \cdot u_i + u_{i+1} \cdot u_{i+1})$ for any two
+# vectors, and the sums contradict each other.
+#
+# **Two views** find the neighbour, but the key needs *where*, the value *what*, and here one vector of 8 numbers must serve
+# both. (With more width and a further matrix behind it could. Three views get it for one more matrix.)
+
+# %% [markdown]
+# *To remember: the query asks, the key is found, the value is handed over. Each is the token times its own learned matrix.*
+
+# %% [markdown]
+# ## Why divide by $\sqrt d$?
+
+
+# %%
+def measure(d, scaled):
+    """Variance of the scores, largest of 64 weights, and gradient that reaches the scores, at width d."""
+    q, k, v = torch.randn(300, 1, d), torch.randn(300, 64, d), torch.randn(300, 64, 1)
+    scores = q @ k.transpose(1, 2)  # (300, 1, 64): one query looks at 64 keys, 300 times
+    scores = (scores / d**0.5 if scaled else scores).requires_grad_()
+    weights = scores.softmax(dim=-1)  # (300, 1, 64)
+    (weights @ v).sum().backward()
+    gradient = scores.grad.norm(dim=-1)  # (300, 1)
+    return scores.var().item(), weights.amax(dim=-1).median().item(), gradient.median().item()
+
+
+widths = [2**power for power in range(10)]  # 1, 2, 4, ..., 512
+plain = [measure(d, scaled=False) for d in widths]
+divided = [measure(d, scaled=True) for d in widths]
+
+fig, axes = plots.figure(9, 2.6, 1, 3)
+for i, (ax, title) in enumerate(zip(axes, ("variance of the scores", "largest of 64 weights", "gradient"), strict=True)):
+    ax.plot(widths, [m[i] for m in plain], "o-", markersize=4, label="q k")
+    ax.plot(widths, [m[i] for m in divided], "s-", markersize=4, label="q k / sqrt(d)")
+    ax.set_title(title, fontsize=10)
+    ax.set_xscale("log", base=2)
+    ax.set_xlabel("width d")
+    ax.set_yscale("linear" if i == 1 else "log")
+axes[0].legend(frameon=False)
+plots.show(
+    fig,
+    "Three quantities over the width d from 1 to 512, for plain scores and for scores divided by the root of d. Plain: the "
+    "variance grows in step with d, the largest weight climbs to 1, the gradient falls a hundredfold. Divided: all three stay level.",
+)
+
+# %% [markdown]
+# Queries and keys here are random numbers of variance 1, as in a fresh network. Nothing changes but their width d. And yet: at
+# d = 512 one of 64 tokens gets nearly all the weight, and nearly no gradient comes back. Read the three panels from the left.
+#
+# **The scores grow.** A score is a sum of d products $q_i k_i$. Each has mean 0 and variance 1 x 1 = 1. The variances of independent
+# terms add up, so the score has variance d. A typical score is as large as its root, $\sqrt d$.
+
+# %%
+q, k = torch.randn(2, 10_000, 64)  # 10,000 pairs of vectors with d = 64
+products = q * k
+print(f"variance of one product {products.var():.2f}, of their sum {products.sum(dim=1).var():.1f}")
+assert abs(products.sum(dim=1).var() - 64) < 5
+
+# %% [markdown]
+# **Softmax saturates.** It sees differences: a score that is larger by 8 gets $e^8 \approx 3000$ times the weight. With d = 64
+# such differences are usual, and by accident, before anything was learned.
+#
+# **The gradient vanishes.** A weight $w_i$ answers to a score $s_j$ with
+#
+# $$\frac{\partial w_i}{\partial s_j} = w_i\,(\delta_{ij} - w_j), \qquad \delta_{ij} = 1 \text{ if } i = j, \text{ else } 0.$$
+#
+# Every term is a product of two numbers, and with weights of 0 and 1 one of the two is always 0. The zebra's row as it was, and with
+# scores as large as d = 512 makes them:
+
+
+# %%
+def slopes(scores):
+    """How each weight answers to each score, (N, N)."""
+    return torch.autograd.functional.jacobian(lambda s: s.softmax(dim=0), scores)
+
+
+zebra = tokens @ tokens[2]  # (N,): 0.0, 0.1, 1.0
+w = zebra.softmax(dim=0)
+assert torch.allclose(slopes(zebra), torch.diag(w) - torch.outer(w, w))
+slopes(zebra), slopes(zebra * 512**0.5)
+
+# %% [markdown]
+# The second matrix is all zeros to four decimals. Whatever the loss would like to change, it cannot tell these scores.
+#
+# The remedy: divide by $\sqrt d$, and the variance is back at 1, whatever the width. So here is the formula as Vaswani et al. wrote it
+# (2017, equation 1). With all queries as rows of $Q$, and keys and values as rows of $K$ and $V$:
+#
+# $$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{Q K^T}{\sqrt d}\right) V$$
+#
+# where softmax works on each row and d is the width of a query.
+
+# %% [markdown]
+# ### Break it: the same task without the root
+#
+# The fetching task once more, now with wide queries and keys: d = 512. **Predict before you run:** which of the two learns?
+
+# %%
+wide = {"divided": train_to_fetch(d=512, scale=512**-0.5, steps=200), "plain": train_to_fetch(d=512, steps=200)}
+fig, ax = plots.figure(4.4, 2.5)
+for name, (losses, _) in wide.items():
+    ax.plot(losses, label=name)
+ax.set(xlabel="step", title="loss at d = 512", ylim=(0, None))
+ax.legend(frameon=False)
+plots.show(fig, "Loss of the fetching task at width 512 over 200 steps: divided by the root it falls to 0, plain it does not.")

@@ -172,7 +172,7 @@ def overlapping_patches(answer):
             (
                 "last windows missing",
                 windows[:, :-1, :-1].flatten(1, 2).flatten(2),
-                "the last row and column of windows are missing: a window may start at Y - P, so range(0, Y - P + 1, ...).",
+                "the last row and column of windows are missing: range(0, Y - P + 1, stride) starts one at Y - P.",
             ),
             (
                 "column by column",
