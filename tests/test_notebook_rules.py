@@ -20,8 +20,10 @@ EXERCISES = 4  # in each notebook but 00
 
 SECTIONS = ("Exercises", "Summary", "What comes next", "References", "Solutions")  # the last headings of level 2
 
-FENCE = re.compile(r"```.*?```|\$\$.*?\$\$|`[^`\n]*`", re.DOTALL)
+FENCE = re.compile(r"```.*?```|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$", re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]*)[^)]*\)")
+CHECKED = re.compile(r"^assert\b.*\bcheck\.\w+\(", re.MULTILINE)
+FOLDED = re.compile(r"<details>.*?</details>", re.DOTALL)
 HEADING = re.compile(r"^(#+)\s+(.*)$", re.MULTILINE)
 # Whoever finds it hard reads these as a reproach. "*write · easy · 3 minutes*" under an exercise's title may stay.
 BELITTLING = re.compile(r"\b(simply|just|obviously|easy|easily|trivial|trivially)\b(?! · )", re.IGNORECASE)
@@ -77,15 +79,19 @@ def code_cells_are_short(notebook):
 
 
 def prose_is_in_short_blocks(notebook):
-    """Tables, formulas on their own, code and the addresses of links do not count, nor does the list of references."""
+    """A block is what a text cell shows at once; a folded hint is a block of its own.
+
+    Headings, tables, formulas on their own, code and the addresses of links do not count, nor does the list of
+    references.
+    """
     found = []
     references = section(notebook, "References")
     for number, cell in numbered(notebook, "markdown"):
-        text = re.sub(r"```.*?```|\$\$.*?\$\$", "", cell.source, flags=re.DOTALL)
-        text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("|"))
-        words = len(re.sub(r"<[^>]+>", " ", LINK.sub(r"\2", text)).split())
-        if words > MOST_WORDS and number != references:
-            found.append(f"cell {number}: {words} words in one block, at most {MOST_WORDS}")
+        prose = re.sub(r"```.*?```|\$\$.*?\$\$|^(#|\|).*?$", "", cell.source, flags=re.DOTALL | re.MULTILINE)
+        for block in [re.sub(FOLDED, "", prose), *re.findall(FOLDED, prose)]:
+            words = re.findall(r"\S*\w\S*", re.sub(r"<[^>]+>", " ", LINK.sub(r"\2", block)))
+            if len(words) > MOST_WORDS and number != references:
+                found.append(f"cell {number}: {len(words)} words in one block, at most {MOST_WORDS}")
     return found
 
 
@@ -191,7 +197,7 @@ def exercises_have_solutions(notebook):
     found = []
     if len(solutions) < len(exercises):
         found.append(f"{len(exercises)} cells are tagged 'exercise', {len(solutions)} 'solution'")
-    if sum("assert check." in notebook.cells[number].source for number in solutions) < len(exercises):
+    if sum(bool(CHECKED.search(notebook.cells[number].source)) for number in solutions) < len(exercises):
         found.append("each exercise's solution is put to its check: assert check.NAME(solution).passed")
     start = section(notebook, "Solutions")
     for number, _ in numbered(notebook, "code"):
@@ -419,6 +425,7 @@ FAULTS = [
     (code_cells_are_short, text(3, "\n1" * 41)),
     (code_cells_are_short, long_median),
     (prose_is_in_short_blocks, text(1, " word" * 120)),
+    (prose_is_in_short_blocks, text(1, "\n<details><summary>Hint</summary>" + " word" * 120 + "</details>")),
     (prose_does_not_belittle, text(1, "\nJust multiply.")),
     (prose_does_not_belittle, text(1, "\nThis is obviously so.")),
     (prose_keeps_its_voice_down, text(1, "\nLook at that!")),

@@ -37,7 +37,7 @@ def draw(patch_size):
     apart[:, place[:, None], place[None, :]] = cat
     colours = F.avg_pool2d(cat.float(), P) / 255  # (3, rows, columns): the mean colour of each patch
     rows, columns = colours.shape[1:]
-    fig, (left, right) = plots.figure(6.4, 3.3, 1, 2)
+    fig, (left, right) = plots.figure(5.0, 2.75, 1, 2)
     plots.draw_image(left, apart, f"P = {P}: {rows} x {columns} = {rows * columns} patches")
     plots.draw_image(right, colours, "one colour for each patch")
     return fig, (
@@ -50,8 +50,8 @@ cat = datasets.sample_image("cat", 224)  # (3, 224, 224), uint8
 widgets.interactive_figure(draw, patch_size=[7, 8, 14, 16, 28, 32, 56])
 
 # %% [markdown]
-# Move the patch size to 56: sixteen squares, each with a whole ear or eye in it. Move it to 7: 1,024 squares, hardly
-# one of which you could name.
+# Move the patch size to 56: sixteen squares, and you can say what is in most of them. Move it to 7: 1,024 squares,
+# and hardly one that you could name. (The code of this first picture can wait.)
 #
 # A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
 # Transformer makes some: it cuts the image into squares, called **patches**, and turns each patch into one vector,
@@ -67,6 +67,7 @@ widgets.interactive_figure(draw, patch_size=[7, 8, 14, 16, 28, 32, 56])
 # %%
 for name, tokens in ("pixels", 224 * 224), ("patches of 16 x 16", 14 * 14):
     print(f"{name:20} {tokens:7,} tokens {tokens**2:14,} pairs")
+assert (224 * 224) ** 2 == 16**4 * (14 * 14) ** 2
 
 # %% [markdown]
 # 65,536 times fewer pairs: that is 16 to the fourth power, and you will meet this fourth power again.
@@ -84,8 +85,8 @@ ax.axhline(1.5, color="white", linewidth=5)
 ax.axvline(1.5, color="white", linewidth=5)
 plots.show(
     fig,
-    "A 4 x 4 image with pixels numbered 0 to 15 row by row, cut by two white lines into four patches of 2 x 2. The "
-    "first patch holds 0, 1, 4 and 5: numbers that are not neighbours in memory.",
+    "A 4 x 4 image with pixels numbered 0 to 15 row by row, cut by two white lines into four patches of 2 "
+    "x 2. The first patch holds 0, 1, 4 and 5: numbers that are not neighbours in memory.",
 )
 
 # %% [markdown]
@@ -136,13 +137,15 @@ draw_path(left, torch.arange(16), "what an image is: row by row")
 draw_path(right, by_hand.flatten().long(), "what we want: patch by patch")
 plots.show(
     fig,
-    "Two copies of the 4 x 4 image with a line through its pixels in memory order. Left: the line runs along each row "
-    "and crosses the border between patches. Right: it finishes one patch of four pixels before it goes to the next.",
+    "Two copies of the 4 x 4 image with a line through its pixels in memory order. Left: the line runs "
+    "along each row and crosses the border between patches. Right: it finishes one patch of four pixels "
+    "before it goes to the next.",
 )
 
 # %% [markdown]
-# Memory is one long row of numbers. `reshape` never moves a number: it changes where the row is broken. `permute`
-# changes the order of the axes, and so the order in which the numbers are read.
+# The number in each circle is the pixel's place in memory. Memory is one long row of numbers. `reshape` never moves
+# a number: it changes where the row is broken. `permute` changes the order of the axes, and so the order in which
+# the numbers are read.
 #
 # The way from left to right: give every pixel *four* coordinates instead of two. Pixel $(y, x)$ lies in patch row
 # $i$ and patch column $j$, and inside the patch at row $u$ and column $v$:
@@ -330,31 +333,33 @@ print("Cut and put together again: the same image, to the last bit, for five pat
 # **Predict before you run:** in which of the two pictures will you find the cat's eyes?
 
 # %%
-small = datasets.sample_image("cat", 112)[None] / 255  # (1, 3, 112, 112): 49 patches of 16 x 16
-right_patches = patchify(small, 16)  # (1, 49, 768)
-wrong_patches = small.reshape(1, 49, 768)  # the same shape, without the permute
-order = torch.randperm(49)
-shuffled = right_patches[:, order]  # (1, 49, 768): the same patches in another order
+small = datasets.sample_image("cat", 96)[None] / 255  # (1, 3, 96, 96): 36 patches of 16 x 16
+right_patches = patchify(small, 16)  # (1, 36, 768)
+wrong_patches = small.reshape(1, 36, 768)  # the same shape, without the permute
+order = torch.randperm(36)
+shuffled = right_patches[:, order]  # (1, 36, 768): the same patches in another order
 
 # %%
-pictures = torch.cat([unpatchify(x, 16, 112) for x in (right_patches, wrong_patches, shuffled)])  # (3, 3, 112, 112)
+lists = right_patches, wrong_patches, shuffled
+pictures = torch.cat([unpatchify(x, 16, 96) for x in lists])  # (3, 3, 96, 96)
 plots.show(
-    plots.image_grid(pictures, ["cut and put together", "cut by reshape alone", "cut, then shuffled"], size=2.0),
-    "Three pictures from 49 patches. The first is the cat. The second is a weave of grey stripes: no patch holds a "
-    "part of the cat. The third shows whole pieces of the cat, eyes and ears among them, in a random order.",
+    plots.image_grid(pictures, ["cut, put together", "cut by reshape alone", "cut, then shuffled"], size=1.75),
+    "Three pictures from 36 patches. The first is the cat. The second is a weave of stripes in wrong "
+    "colours: no patch holds a part of the cat. The third shows whole pieces of the cat, eyes among them, "
+    "in a random order.",
 )
 
 # %% [markdown]
-# **The middle one is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: almost seven
-# rows of one colour channel, 112 pixels wide. It is grey because what should be red, green and blue all come from
-# the same channel.
+# **The middle one is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: eight whole
+# rows of one colour channel, 96 pixels wide. The colours are made up, as three stretches of one channel are taken
+# for red, green and blue.
 #
-# No error is raised, the shape is right, the loss even goes down a little in training. So test a cut with a picture
-# or with one patch that you slice by hand, as above; a round trip through an equally wrong `unpatchify` would prove
-# nothing.
+# No error is raised, the shape is right, and training would run as if nothing were wrong. So test a cut with a
+# picture, or with one patch that you slice by hand, as above. A round trip through an equally wrong `unpatchify`
+# would prove nothing.
 
 # %% [markdown]
-# **The right one is no bug: it is how a transformer sees the cat.** All that you may compute without looking at the
+# **The right one is no bug: it is how attention sees the cat.** All that you may compute without looking at the
 # order, such as the mean patch, is the same before and after:
 
 # %%
@@ -380,16 +385,16 @@ W = torch.tensor([[0.25, 0.25, 0.25, 0.25],    # the mean of the patch
 tokens = by_hand @ W.T  # (N, P*P) @ (P*P, D) -> (N, D) = (4, 3)
 
 # %%
-fig, axes = plots.figure(8, 2.5, 1, 3, width_ratios=[4, 4, 3])
+fig, axes = plots.figure(7.4, 2.2, 1, 3, width_ratios=[4, 4, 3])
 names = ["patch 0", "patch 1", "patch 2", "patch 3"]
 plots.draw_matrix(axes[0], by_hand, "patches (N, P*P)", rows=names, decimals=0, colour_map="cividis")
 plots.draw_matrix(axes[1], W, "matrix W (D, P*P)", rows=["mean", "right - left", "bottom - top"], colour_map="cividis")
 plots.draw_matrix(axes[2], tokens, "tokens (N, D)", decimals=1, colour_map="cividis")
 plots.show(
     fig,
-    "Three matrices with their numbers: four flattened patches, the matrix W with the rows mean, right minus left and "
-    "bottom minus top, and the tokens. All four tokens are 1.0 and 4.0 in the last two columns; only the mean "
-    "differs.",
+    "Three matrices with their numbers: four flattened patches, the matrix W with the rows mean, right "
+    "minus left and bottom minus top, and the tokens. All four tokens are 1.0 and 4.0 in the last two "
+    "columns; only the mean differs.",
 )
 
 # %% [markdown]
@@ -414,45 +419,46 @@ linear(by_hand)
 # %% [markdown]
 # ## Each row of the matrix is a filter
 #
-# A row of $W$ has as many numbers as a patch, so it can be drawn as one. Four rows for patches of 16 x 16 with three
+# A row of $W$ has as many numbers as a patch, so it can be drawn as one. Four rows for patches of 8 x 8 with three
 # channels, again made by hand, and what they answer on the cat:
 
 # %%
-ramp = torch.linspace(-1, 1, 16)  # (P,)
+ramp = torch.linspace(-1, 1, 8)  # (P,)
 filters = torch.stack([
-    torch.ones(3, 16, 16),                                                       # brightness
-    ramp[None, None, :].expand(3, 16, 16),                                       # right minus left
-    ramp[None, :, None].expand(3, 16, 16),                                       # bottom minus top
-    torch.tensor([1.0, 0.0, -1.0])[:, None, None].expand(3, 16, 16),             # red minus blue
-])  # (D, C, P, P) = (4, 3, 16, 16)
-answers = patches @ filters.flatten(1).T  # (1, 196, 768) @ (768, 4) -> (1, 196, 4)
-maps = answers[0].T.reshape(4, 14, 14)  # (D, rows, columns): the tokens' numbers, laid out as the patches lie
+    torch.ones(3, 8, 8),                                              # brightness
+    ramp[None, None, :].expand(3, 8, 8),                              # right minus left
+    ramp[None, :, None].expand(3, 8, 8),                              # bottom minus top
+    torch.tensor([1.0, 0.0, -1.0])[:, None, None].expand(3, 8, 8),    # red minus blue
+])  # (D, C, P, P) = (4, 3, 8, 8)
+answers = patchify(images, 8) @ filters.flatten(1).T  # (1, 784, 192) @ (192, 4) -> (1, 784, 4)
+maps = answers[0].T.reshape(4, 28, 28)  # (D, rows, columns): laid out as the patches lie
 
 # %%
-fig, axes = plots.figure(7, 3.5, 2, 4)
+fig, axes = plots.figure(7, 2.9, 2, 4, height_ratios=[1, 2])
 for d, name in enumerate(["brightness", "right - left", "bottom - top", "red - blue"]):
-    plots.draw_image(axes[0, d], filters[d] / 2 + 0.5, name)
+    plots.draw_image(axes[0, d], filters[d] * 0.4 + 0.5, name)
     axes[1, d].imshow(maps[d], cmap="cividis")
     axes[1, d].set_axis_off()
 plots.show(
     fig,
-    "Top: four filters of 16 x 16 pixels: flat white, a ramp from left to right, a ramp from top to bottom, and flat "
-    "orange. Bottom: their answers for the 14 x 14 patches of the cat: a coarse cat without colour, its upright "
-    "edges, its level edges, and its ginger fur.",
+    "Top: four filters of 8 x 8 pixels: flat grey, a ramp from left to right, a ramp from top to bottom, "
+    "and flat orange. Bottom: their answers for the 28 x 28 patches of the cat: a coarse cat without "
+    "colour, its upright edges, its level edges, and its ginger fur.",
 )
 
 # %% [markdown]
 # So number $d$ of a token says how much its patch looks like filter $d$. Nobody chooses the filters of a real ViT:
-# $W$ starts random and is trained with the rest. Trained ones look like waves, edges and colour blobs (figure 7 of
-# the paper); you will see some in notebook 10.
+# $W$ starts random and is trained with the rest. What trained filters have in common are waves, edges and colour
+# blobs (figure 7 of the paper); you will see some in notebook 10.
 #
 # How many filters are needed? **The rows of $W$ decide what a token can know: what D numbers do not hold, no later
 # layer can bring back.** To see how much D numbers hold, take the D best filters for the purpose and rebuild the
 # image from its tokens.
 
 # %%
-photographs = torch.stack([datasets.sample_image(name, 256) for name in ("astronaut", "coffee", "rocket")]) / 127.5 - 1
-others = F.unfold(photographs, 16, stride=8).transpose(1, 2).flatten(0, 1)  # (2883, 768): patches of other pictures
+names = "astronaut", "coffee", "rocket"
+photographs = torch.stack([datasets.sample_image(name, 256) for name in names]) / 127.5 - 1  # -1 to 1
+others = F.unfold(photographs, 16, stride=8).transpose(1, 2).flatten(0, 1)  # (2883, 768): many patches
 values, vectors = torch.linalg.eigh(others.T @ others)  # from the least to the most important direction
 best = vectors.flip(1).T  # (768, 768): row d is filter d, the most important first
 
@@ -468,21 +474,22 @@ def draw_width(token_width):
     tokens = (patches * 2 - 1) @ best[:D].T  # (1, 196, 768) @ (768, D) -> (1, 196, D)
     rebuilt = unpatchify(tokens @ best[:D], 16, 224) / 2 + 0.5  # (1, 3, 224, 224)
     error = (rebuilt - images).square().mean().sqrt().item()
-    fig, (left, right) = plots.figure(5.4, 2.7, 1, 2, width_ratios=[1, 1])
-    rows = best[:16].reshape(4, 4, 3, 16, 16).permute(2, 0, 3, 1, 4).reshape(3, 64, 64)  # 16 filters side by side
-    plots.draw_image(left, rows * 6 + 0.5, "the first 16 filters")
-    plots.draw_image(right, rebuilt[0], f"D = {D}: error {100 * error:.1f} %")
+    sheet = best[:16].reshape(4, 4, 3, 16, 16).permute(2, 0, 3, 1, 4).reshape(3, 64, 64)  # 16 filters
+    fig, (left, right) = plots.figure(5.0, 2.75, 1, 2)
+    plots.draw_image(left, sheet * 6 + 0.5, "the first 16 filters")
+    plots.draw_image(right, rebuilt[0], f"rebuilt from D = {D}: error {100 * error:.1f} %")
     return fig, (
-        "Left: sixteen filters, smooth waves and colours that grow finer. Right: the cat rebuilt from tokens of "
-        f"{D} numbers, with an error of {100 * error:.1f} % of the brightness range; below 64 the patch borders show."
+        "Left: sixteen filters, from flat colours to waves that grow finer. Right: the cat rebuilt from "
+        f"tokens of {D} numbers, with an error of {100 * error:.1f} % of the brightness range."
     )
 
 
-widgets.interactive_figure(draw_width, token_width=[1, 4, 16, 64, 256, 512, 768])
+widgets.interactive_figure(draw_width, token_width=[1, 4, 16, 64, 768])
 
 # %% [markdown]
-# Move the token width to 4, then to 16: the borders between patches show, since each patch is squeezed alone. At 64
-# you know the cat well. At 768 = 3 x 16 x 16 nothing is lost: in ViT-B/16 the matrix is square.
+# With 16 numbers a patch the borders between patches show, since each patch is squeezed alone. Move the token width
+# to 4, to 64, to 768. At 64 you know the cat well. At 768 = 3 x 16 x 16 nothing is lost: in ViT-B/16 the matrix is
+# square.
 #
 # *To remember: a token is D answers to D filters. A misconception to leave here: the embedding does not "extract
 # features" in any deep sense. It is one matrix; all that is deep comes later.*
@@ -491,19 +498,22 @@ widgets.interactive_figure(draw_width, token_width=[1, 4, 16, 64, 256, 512, 768]
 # ## The same numbers from a convolution
 
 # %%
-fig, axes = plots.figure(7.5, 2.6, 1, 3)
-for ax, (stride, name) in zip(axes, [(1, "stride 1"), (2, "stride 2"), (4, "stride 4 = P")], strict=True):
+fig, axes = plots.figure(7, 2.6, 1, 3)
+for ax, stride in zip(axes, (1, 2, 4), strict=True):
     stops = range(0, 12 - 4 + 1, stride)
-    for n, (y, x) in enumerate((y, x) for y in stops for x in stops):
-        colour = plots.COLOURS[(n + y // stride) % 6]
-        ax.fill([x, x + 4, x + 4, x], [y, y, y + 4, y + 4], facecolor="none", edgecolor=colour, linewidth=1.5)
-    ax.set(title=f"{name}: {len(stops) ** 2} stops", xlim=(-0.3, 12.3), ylim=(12.3, -0.3), aspect="equal")
-    ax.title.set_fontsize(10)
+    ax.hlines(range(13), 0, 12, "#DDDDDD", linewidth=0.7)
+    ax.vlines(range(13), 0, 12, "#DDDDDD", linewidth=0.7)
+    ax.scatter(*torch.cartesian_prod(*[torch.tensor(stops) + 2.0] * 2).T, s=9, color="black", zorder=3)
+    for x, colour in zip(stops, plots.COLOURS[:3], strict=False):
+        ax.fill([x, x + 4, x + 4, x], [0, 0, 4, 4], facecolor=colour + "40", edgecolor=colour, linewidth=2)
+    ax.set(xlim=(-0.3, 12.3), ylim=(12.3, -0.3), aspect="equal")
+    ax.set_title(f"stride {stride}: {len(stops) ** 2} stops", fontsize=10)
     ax.set_axis_off()
 plots.show(
     fig,
-    "Where a filter of 4 x 4 pixels stops on an image of 12 x 12. With stride 1 it stops at 81 places that overlap, "
-    "with stride 2 at 25, with stride 4 at 9 places that tile the image without overlap: these are the patches.",
+    "Where a filter of 4 x 4 pixels stops on an image of 12 x 12, a dot in the middle of each stop; the "
+    "first three are coloured. With stride 1 it stops at 81 places and with stride 2 at 25, which "
+    "overlap. With stride 4 there are 9 that tile the image: these are the patches.",
 )
 
 # %% [markdown]
@@ -535,21 +545,34 @@ assert difference < 1e-5
 f"tokens {tuple(from_conv.shape)}, largest difference below 0.00001"
 
 # %% [markdown]
-# Is that tiny difference a rounding error or a mistake? Two tests tell. In double precision a rounding error shrinks
-# about a billion times. And with whole numbers there is none at all:
+# Is that tiny difference a rounding error or a mistake? Two tests tell. First, in double precision (64 bits a
+# number) a rounding error shrinks by many powers of ten; a mistake stays.
 
 # %%
-conv64, linear64 = conv.double(), linear.double()
-exact = (conv64(images.double()).flatten(2).transpose(1, 2) - linear64(patches.double())).abs().max().item()
-assert exact < 1e-13
-whole = torch.arange(16.0).reshape(1, 1, 4, 4)  # (B, C, Y, X)
-whole_filter = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])  # (D, C, P, P)
+double_conv = F.conv2d(images.double(), conv.weight.double(), conv.bias.double(), stride=16)
+double_linear = F.linear(patches.double(), linear.weight.double(), linear.bias.double())
+assert (double_conv.flatten(2).transpose(1, 2) - double_linear).abs().max() < 1e-13
+
+# %% [markdown]
+# Second, with whole numbers nothing is rounded, and the two are equal:
+
+# %%
+whole = image[None, None]  # the toy image, (B, C, Y, X) = (1, 1, 4, 4)
+whole_filter = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])  # (D, C, P, P) = (1, 1, 2, 2)
 F.conv2d(whole, whole_filter, stride=2).flatten(), patchify(whole, 2)[0] @ whole_filter.flatten()
 
 # %% [markdown]
-# Gradients agree as well, since equal functions of the same weights have equal gradients. So which one you write is
-# a matter of taste. Most libraries write `Conv2d`, as one call cuts and projects without copying the patches first;
-# their saved weights have the shape `(D, C, P, P)`. The course does the same, so that it can load them.
+# Equal functions of equal weights have equal gradients, too. So a model learns the same with either:
+
+# %%
+from_conv.square().sum().backward()
+from_linear.square().sum().backward()
+assert torch.allclose(conv.weight.grad.flatten(1), linear.weight.grad, rtol=1e-4, atol=1e-4)
+
+# %% [markdown]
+# Which one you write is a matter of taste. Most libraries write `Conv2d`, as one call cuts and projects without
+# copying the patches first; their saved weights have the shape `(D, C, P, P)`. The course does the same, so that it
+# can load them.
 #
 # *A misconception to leave here: a ViT with a `Conv2d` in front is no convolutional network. This convolution never
 # looks across the border of a patch.*
@@ -581,11 +604,11 @@ class PatchEmbedding(nn.Module):
 embed = PatchEmbedding()  # that of ViT-B/16
 parameters = sum(p.numel() for p in embed.parameters())
 assert parameters == 768 * (3 * 16 * 16) + 768  # W and b
-print(f"{tuple(images.shape)} -> {tuple(embed(images).shape)} with {parameters:,} parameters")
+print(f"{tuple(images.shape)} -> {tuple(embed(images).shape)}")
+print(f"{parameters:,} parameters, {100 * parameters / 86_567_656:.1f} % of ViT-B/16")
 
 # %% [markdown]
-# The size of the image is not in this number: all patches share one matrix. ViT-B/16 has 86.6 million parameters, so
-# less than 1 % of them are here.
+# The size of the image is not in this number: all patches share one matrix.
 
 # %% [markdown]
 # ## Images that are not 224 x 224 x 3
@@ -604,9 +627,10 @@ except ValueError as error:
 # refuses. Crop, resize or pad the image; here, crop. It need not become a square:
 
 # %%
+assert nn.Conv2d(3, 192, 16, stride=16)(rocket).shape == (1, 192, 26, 40)  # 26 x 16 = 416 of 427 rows
 cropped = rocket[:, :, :416]  # (1, 3, 416, 640)
 wide = PatchEmbedding(image_size=(416, 640), embed_dim=192)
-assert wide(cropped).shape == (1, 26 * 40, 192)
+assert torch.equal(unpatchify(patchify(cropped, 16), 16, (416, 640)), cropped)
 wide.grid_size, wide(cropped).shape
 
 # %% [markdown]
@@ -633,16 +657,19 @@ for bad in images[0], images.permute(0, 2, 3, 1):  # no batch axis; channels las
 # ## What does a smaller patch cost?
 
 # %%
-fig, axes = plots.figure(8, 2.9, 1, 3)
+fig, axes = plots.figure(7, 2.7, 1, 3)
 for ax, P in zip(axes, (32, 16, 8), strict=True):
     N = (224 // P) ** 2
+    ax.fill([0, 784, 784, 0], [0, 0, 784, 784], color="#EEEEEE")
     ax.fill([0, N, N, 0], [0, 0, N, N], color=plots.COLOURS[0])
-    ax.set(xlim=(0, 800), ylim=(800, 0), aspect="equal", xticks=[], yticks=[])
-    ax.set_title(f"P = {P}: {N} x {N} = {N * N:,} weights", fontsize=9)
+    ax.set(xlim=(0, 784), ylim=(784, 0), aspect="equal")
+    ax.set_title(f"P = {P}: {N} x {N} = {N * N:,}", fontsize=9)
+    ax.set_axis_off()
 plots.show(
     fig,
-    "The table of attention weights of one head, drawn to one scale as a square whose side is the number of tokens. "
-    "For patches of 32 pixels it is a dot, for 16 a stamp, for 8 it fills the frame: 256 times as large as the dot.",
+    "The table of attention weights of one head, drawn to one scale as a square whose side is the number "
+    "of tokens. For patches of 32 pixels it is a dot, for 16 a stamp, for 8 it fills the frame: 256 times "
+    "as large as the dot.",
 )
 
 # %% [markdown]
@@ -675,7 +702,8 @@ plots.show(
 
 # %%
 def cost(patch_size, image_size=224, D=768, L=12, H=12, C=3):
-    """Tokens, multiplications and bytes of attention maps of a ViT (ViT-B as it stands) for one square image."""
+    """For one square image (ViT-B as it stands): tokens, multiplications, bytes of attention maps,
+    and how many of the multiplications are for pairs."""
     patches = (image_size // patch_size) ** 2
     N = patches + 1  # with the class token
     each_token, each_pair = 12 * L * N * D**2, 2 * L * N**2 * D
@@ -711,7 +739,7 @@ print(f"{counter.get_total_flops():,} FLOPs in one block, as the formula says")
 # %%
 sizes = [4, 7, 8, 14, 16, 28, 32, 56]
 table = torch.tensor([cost(P)[:3] for P in sizes], dtype=torch.float64)  # (8, 3)
-fig, axes = plots.figure(8.5, 2.9, 1, 3)
+fig, axes = plots.figure(7.4, 2.5, 1, 3)
 titles = ["tokens N", "FLOPs (10^9)", "attention maps (MB)"]
 for ax, values, title in zip(axes, table.T * torch.tensor([[1], [2e-9], [1e-6]]), titles, strict=True):
     ax.loglog(sizes, values, "o-", markersize=4)
@@ -723,9 +751,9 @@ for ax, values, title in zip(axes, table.T * torch.tensor([[1], [2e-9], [1e-6]])
     ax.title.set_fontsize(10)
 plots.show(
     fig,
-    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, 35 GFLOPs, 22 "
-    "MB. Beside each a dotted line of slope -2. Tokens follow it, FLOPs rise a little faster for small P, memory with "
-    "slope -4.",
+    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, "
+    "35 GFLOPs, 22 MB. Beside each a dotted line of slope -2. Tokens follow it, FLOPs rise a little "
+    "faster for small P, memory with slope -4.",
 )
 
 # %% [markdown]
@@ -754,10 +782,12 @@ for P, entry in (16, ViT_B_16_Weights.IMAGENET1K_V1), (32, ViT_B_32_Weights.IMAG
           f"{accuracy:.1f} % of ImageNet right")
 
 # %% [markdown]
-# Four times the work buys 5 points of accuracy. Smaller patches go on buying some: P = 14 in the paper's largest
-# model, P = 8 in DINO, even single pixels have been tried and work on small images. Each step costs four times the
-# tokens. P = 16 at 224 x 224, 196 patches of 768 numbers, is the compromise that most of the field has settled on.
-#
+# Four times the work buys 5 points of accuracy. (The last 0.001 is the classifier, which our formula leaves out.)
+# Smaller patches go on buying some: P = 14 in the paper's largest model, P = 8 in DINO, and even single pixels have
+# been tried, on small images. But each halving costs four times the tokens. P = 16 at 224 x 224, 196 patches of 768
+# numbers, is the compromise that most of the field has settled on.
+
+# %% [markdown]
 # It also named the paper: *An Image is Worth 16x16 Words*. Mind the reading: 16 x 16 is the size of a word in
 # pixels. The number of words is 14 x 14. And 196 words is about a paragraph, what language models of the time read
 # with ease.

@@ -280,14 +280,7 @@ for position in "none", "learned", "sinusoidal":
 # %% [markdown]
 # ## What should the table hold?
 #
-# Three wishes: each place has its own vector; neighbouring places have similar vectors; and the numbers stay small,
-# however long the list. Counting fails the third:
-#
-# - $p_n = n$ grows, and place 195 shouts down every token.
-# - $p_n = n / N$ is small, but then a step to the neighbour is 1/49 in one image and 1/196 in another.
-#
-# Clocks solve this. A hand goes round and round, so its tip stays on a circle. A fast hand tells neighbours apart;
-# slow hands say which round it is.
+# Clocks. One place, four hands:
 
 
 # %%
@@ -299,7 +292,6 @@ def clocks(place):
     fig, axes = plots.figure(8, 2.5, 1, 4)
     for ax, frequency in zip(axes, frequencies.tolist(), strict=True):
         sine, cosine = torch.tensor(frequency * place).sin().item(), torch.tensor(frequency * place).cos().item()
-        ax.add_patch(plots.Rectangle((-1.1, -1.1), 2.2, 2.2, facecolor="none"))
         around = torch.linspace(0, 2 * torch.pi, 100)
         ax.plot(around.sin(), around.cos(), color="#999999", linewidth=1)
         ax.plot([0, sine], [0, cosine], color=plots.COLOURS[0], linewidth=3)
@@ -320,6 +312,16 @@ widgets.interactive_figure(clocks, place=range(64))
 # Move *place* one step at a time: the first hand jumps by 57 degrees (1 radian), the others creep. Compare place 0
 # and place 44: the first hand is back, the second is not.
 #
+# Why clocks? We have three wishes: each place has its own vector; neighbouring places have similar vectors; and the
+# numbers stay small, however long the list. Counting fails:
+#
+# - $p_n = n$ grows, and place 195 shouts down every token;
+# - $p_n = n / N$ is small, but a step to the neighbour is 1/49 in one image and 1/196 in another.
+#
+# The tip of a hand stays on its circle for ever. The fast hand tells neighbours apart; slow hands say which round it
+# is.
+
+# %% [markdown]
 # The position embedding of place $n$ is the list of all tips. With $D/2$ hands of the frequencies $\omega_i$:
 #
 # $$

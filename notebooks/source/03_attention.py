@@ -427,3 +427,611 @@ for name, (losses, _) in wide.items():
 ax.set(xlabel="step", title="loss at d = 512", ylim=(0, None))
 ax.legend(frameon=False)
 plots.show(fig, "Loss of the fetching task at width 512 over 200 steps: divided by the root it falls to 0, plain it does not.")
+
+# %%
+for name, (losses, _) in wide.items():
+    print(f"{name:8} first loss {losses[0]:.2f}, last loss {losses[-1]:.2f}")
+assert wide["divided"][0][-1] < 0.05 < 0.3 < wide["plain"][0][-1]
+
+# %% [markdown]
+# No error, no warning: the plain one merely does not learn. Its tokens were sure of a random neighbour from the first step, and a
+# softmax that is sure does not change its mind.
+#
+# *To remember: scores have variance d; divide by $\sqrt d$, so that softmax stays soft and the gradient gets through.*
+
+# %% [markdown]
+# ## Attention in three lines
+
+# %% [markdown]
+# ### Exercise 3.3 · The attention weights
+#
+# *write · medium · 6 minutes*
+#
+# You have all the parts. Write the weights for queries and keys of shape `(B, H, N, d)`: B images, H heads (more of them below; treat
+# them as you treat the batch), N tokens, d numbers each. Row i of the last two axes belongs to query i.
+#
+# <details><summary>Hint</summary>
+#
+# `k.T` would turn all four axes round. `k.transpose(-2, -1)` swaps the last two, and `@` then works on each image and head.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def attention_weights(q, k):
+    weights = ...  # (B, H, N, N)
+    return weights
+
+
+# %%
+check.attention_weights(attention_weights)
+
+
+# %% [markdown]
+# With the mixing behind it, this is the whole of attention:
+
+
+# %%
+def attention(q, k, v):
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (..., N, N)
+    weights = scores.softmax(dim=-1)  # each row sums to 1
+    return weights @ v, weights  # (..., N, d), (..., N, N)
+
+
+# %% [markdown]
+# PyTorch has the same as one function, `scaled_dot_product_attention`. It does not return the weights, as it never stores
+# them all at once.
+
+# %%
+q, k, v = torch.randn(3, 2, 4, 10, 16)  # each (B, H, N, d)
+mixed, weights = attention(q, k, v)
+assert torch.allclose(mixed, F.scaled_dot_product_attention(q, k, v), atol=1e-6)
+mixed.shape, weights.shape
+
+# %% [markdown]
+# ### Break it: softmax over the wrong axis
+#
+# `weights` is a square, so `dim=-2` runs as well as `dim=-1`. The three tokens, with the queries and keys of before:
+
+# %%
+toy_scores = tokens @ W_q @ (tokens @ W_k).T / 2**0.5  # (N, N)
+fig, axes = plots.figure(6.4, 2.6, 1, 2)
+for ax, dim in zip(axes, (-1, -2), strict=True):
+    shown = toy_scores.softmax(dim=dim)  # (N, N)
+    sums = [f"{name}: {total:.2f}" for name, total in zip(names, shown.sum(dim=-1).tolist(), strict=True)]
+    plots.draw_matrix(ax, shown, f"dim={dim}, with the sum of each row", sums, names, vmin=0, vmax=1)
+plots.show(
+    fig,
+    "Two matrices of weights. Left, softmax over dim -1: each row sums to 1. Right, over dim -2: the columns sum to 1, the "
+    "rows to 1.04, 0.95 and 1.01 or the like, some tokens getting more in all than others.",
+)
+
+# %% [markdown]
+# On the right the keys share themselves out among the queries. A token that nobody's key prefers gets almost nothing,
+# another gets more than a mean. The shapes agree, and a network still trains with it, only worse. One line finds the mistake in any code:
+# `weights.sum(dim=-1)` must be 1.
+#
+# And one more test, which you know from notebook 02. Attention knows no order: shuffle the tokens, and the result is
+# shuffled likewise, nothing else. This is called **permutation equivariance**.
+
+# %%
+order = torch.randperm(10)
+shuffled, _ = attention(q[:, :, order], k[:, :, order], v[:, :, order])
+assert torch.allclose(shuffled, mixed[:, :, order], atol=1e-6)
+
+# %% [markdown]
+# *To remember: `softmax(q @ k.T / sqrt(d)) @ v`, with softmax over the keys, the last axis.*
+
+# %% [markdown]
+# ## Why several heads?
+
+# %%
+both = torch.tensor([[3.0, 3.0]])  # one query: who is bright or striped?
+apart = torch.tensor([[3.0, 0.0], [0.0, 3.0]])  # two queries: who is bright? who is striped?
+shown = torch.cat([both, apart]) @ tokens.T  # (3, N)
+
+fig, ax = plots.figure(5.2, 2.3)
+questions = ["one head: bright or striped?", "head 1: bright?", "head 2: striped?"]
+plots.draw_matrix(ax, shown.softmax(dim=-1), "weights", questions, names, vmin=0, vmax=1)
+plots.show(
+    fig,
+    "Three rows of weights over sky, cloud and zebra. One head that asks for bright or striped: 0.33 for each. Two heads that "
+    "ask apart: the first gives sky and cloud 0.56 and 0.41, the second gives the zebra 0.90.",
+)
+
+# %% [markdown]
+# A patch may want to know two things at once: where is it bright, and where are there stripes? With one query the two
+# questions add up, and here they cancel: every token fits equally well, so the answer is the mean of all. With two queries, each with
+# its own softmax, both questions get an answer.
+#
+# So attention is done several times side by side, in H **heads**. Each head has its own queries, keys and values, which are narrower:
+# $d = D / H$ numbers. The results are laid side by side, and a last matrix $W_o$ lets them work together:
+#
+# $$\mathrm{MultiHead}(x) = [\,\mathrm{head}_1, \ldots, \mathrm{head}_H\,]\, W_o, \qquad
+# \mathrm{head}_h = \mathrm{Attention}(x W_q^h,\; x W_k^h,\; x W_v^h)$$
+
+# %% [markdown]
+# ### Heads by a loop
+#
+# In code the matrices of all heads are stacked into one layer, `qkv`, of width 3 D: first all queries, then all keys, then all
+# values. Within the queries, the first d numbers are those of head 0.
+
+# %%
+B, N, D, H = 2, 5, 12, 3
+d = head_width(D, H)  # D / H = 4, and a clear error where H does not divide D
+x = torch.randn(B, N, D)
+qkv, proj = nn.Linear(D, 3 * D), nn.Linear(D, D)
+q, k, v = qkv(x).chunk(3, dim=-1)  # each (B, N, D)
+
+# %%
+heads = []
+for h in range(H):
+    own = slice(h * d, (h + 1) * d)  # the numbers of head h
+    mixed, weights = attention(q[..., own], k[..., own], v[..., own])  # (B, N, d), (B, N, N)
+    heads.append(mixed)
+by_loop = proj(torch.cat(heads, dim=-1))  # H times (B, N, d) -> (B, N, D)
+by_loop.shape
+
+# %% [markdown]
+# Is a slice of the large layer the same as a small layer of its own? Check head 1: its query matrix is rows 4 to 7 of the stack.
+
+# %%
+small_q = F.linear(x, qkv.weight[4:8], qkv.bias[4:8])  # (B, N, d): x times the matrix of head 1 alone
+assert torch.allclose(small_q, q[..., 4:8], atol=1e-6)
+
+# %% [markdown]
+# ### Heads by one reshape
+#
+# The loop is clear and slow: H small products, one after the other. If the heads become an axis of their own, in front of the tokens, one call of
+# `attention` does them all, as it does all images of the batch. Numbers that tell where they come from show what has to happen:
+
+# %%
+toy = torch.tensor([[11.0, 12, 13, 14], [21, 22, 23, 24], [31, 32, 33, 34]])  # (N, D) = (3, 4): 23 is token 2, number 3
+colours_of_tokens = {"decimals": 0, "vmin": 5, "vmax": 40}
+fig, axes = plots.figure(6.4, 1.9, 1, 3, width_ratios=[2, 1, 1])
+for ax, part, title in zip(axes, (toy, toy[:, :2], toy[:, 2:]), ("tokens", "head 0", "head 1"), strict=True):
+    plots.draw_matrix(ax, part, title, ["token 1", "token 2", "token 3"], **colours_of_tokens)
+plots.show(
+    fig,
+    "Left: three tokens of four numbers, 11 to 14, 21 to 24, 31 to 34. Right: two heads. Head 0 has 11 and 12, 21 and 22, 31 "
+    "and 32; head 1 has 13 and 14, 23 and 24, 33 and 34. Each head holds a part of every token.",
+)
+
+# %% [markdown]
+# ### Exercise 3.4 · Split and merge
+#
+# *write · medium · 8 minutes*
+#
+# Write both ways without a loop: from `(B, N, D)` to `(B, H, N, d)`, and back. You need one `reshape` and one `transpose` for each. Remember
+# from notebook 01: `reshape` never moves a number, it only breaks the same row of numbers elsewhere.
+#
+# <details><summary>Hint 1: split</summary>
+#
+# D is the last axis, and the numbers of a head stand next to each other in it. First break D into H and d; then see which two axes must
+# change places.
+#
+# </details>
+# <details><summary>Hint 2: merge</summary>
+#
+# The same steps backwards, in the opposite order.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def split_heads(x, num_heads):
+    B, N, D = x.shape
+    return ...  # (B, H, N, d)
+
+
+def merge_heads(x):
+    B, H, N, d = x.shape
+    return ...  # (B, N, D)
+
+
+# %%
+check.split_heads(split_heads)
+check.merge_heads(merge_heads)
+
+# %% [markdown]
+# The answer, on the layers of the loop:
+
+# %%
+q, k, v = (part.reshape(B, N, H, d).transpose(1, 2) for part in qkv(x).chunk(3, dim=-1))  # each (B, H, N, d)
+mixed, weights = attention(q, k, v)  # (B, H, N, d), (B, H, N, N)
+merged = mixed.transpose(1, 2).reshape(B, N, D)  # (B, N, H, d) -> (B, N, D): heads side by side
+by_reshape = proj(merged)
+
+assert torch.allclose(by_reshape, by_loop, atol=1e-6)
+fused = F.scaled_dot_product_attention(q, k, v)  # (B, H, N, d)
+assert torch.allclose(proj(fused.transpose(1, 2).reshape(B, N, D)), by_loop, atol=1e-6)
+print("By a loop, by one reshape and by PyTorch's own function: the same numbers.")
+
+# %% [markdown]
+# ### Break it: merge without the transpose
+#
+# The classic mistake of this notebook. `mixed` has as many numbers as the tokens, so `mixed.reshape(B, N, D)` runs. **Predict before you
+# run:** which tokens will the first row of the result hold?
+
+# %%
+toy_heads = toy.reshape(3, 2, 2).transpose(0, 1)  # (N, D) -> (N, H, d) -> (H, N, d)
+right = toy_heads.transpose(0, 1).reshape(3, 4)  # (N, H, d) -> (N, D)
+wrong = toy_heads.reshape(3, 4)  # (H, N, d) read in order: head 0 of all tokens, then head 1
+fig, axes = plots.figure(5.6, 1.9, 1, 2)
+for ax, part, title in zip(axes, (right, wrong), ("with transpose", "without"), strict=True):
+    plots.draw_matrix(ax, part, title, ["row 1", "row 2", "row 3"], **colours_of_tokens)
+plots.show(
+    fig,
+    "Merged heads of three tokens. With the transpose each row has the four numbers of one token and one colour. Without it, "
+    "row 1 holds 11, 12, 21 and 22: two different tokens, and so do the other rows.",
+)
+
+# %% [markdown]
+# Row 1 got half of token 1 and half of token 2. The shape is right, no error comes, and the loss even falls, slowly. How do you find such a
+# thing? With the test of before: shuffle the tokens. Code that keeps tokens apart gives the same rows, shuffled.
+
+# %%
+order = torch.tensor([2, 0, 4, 1, 3])
+q_s, k_s, v_s = q[:, :, order], k[:, :, order], v[:, :, order]
+mixed_s, _ = attention(q_s, k_s, v_s)
+right = mixed_s.transpose(1, 2).reshape(B, N, D)  # (B, N, H, d) -> (B, N, D)
+wrong = mixed_s.reshape(B, N, D)  # (B, H, N, d) -> (B, N, D)
+print("with transpose:   ", torch.allclose(right, merged[:, order], atol=1e-6))
+print("without transpose:", torch.allclose(wrong, mixed.reshape(B, N, D)[:, order], atol=1e-6))
+
+# %% [markdown]
+# *To remember: split is reshape, then transpose; merge is transpose, then reshape.*
+
+# %% [markdown]
+# ## The class
+#
+# Nothing below is new. Queries, keys and values are split by one reshape and one `permute`, and q is divided by $\sqrt d$ before the product
+# instead of the scores after it: the same numbers, but N d divisions in place of N x N. This is the package's code, which all further notebooks use.
+
+
+# %% tags=["package"]
+class MultiHeadAttention(nn.Module):
+    def __init__(self, embed_dim=768, num_heads=12):
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_width(embed_dim, num_heads)
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x, return_attention=False):
+        B, N, D = x.shape
+        qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, d)
+        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)  # (B, H, N, N)
+        weights = scores.softmax(dim=-1)  # each row sums to 1
+        x = (weights @ v).transpose(1, 2).reshape(B, N, D)  # heads side by side
+        x = self.proj(x)
+        return (x, weights) if return_attention else x
+
+
+# %%
+layer = MultiHeadAttention(embed_dim=D, num_heads=H)
+layer.qkv, layer.proj = qkv, proj  # the layers of above
+out, weights = layer(x, return_attention=True)
+assert torch.allclose(out, by_loop, atol=1e-6)
+out.shape, weights.shape
+
+# %% [markdown]
+# How many parameters? Four D x D matrices (queries, keys, values, projection) with their biases: $4 D^2 + 4 D$. Neither N nor H is
+# in it. More heads cost no parameters, and the same layer takes any number of tokens.
+
+# %%
+vit_b = MultiHeadAttention(embed_dim=768, num_heads=12)  # ViT-B/16
+parameters = sum(p.numel() for p in vit_b.parameters())
+assert parameters == 4 * 768**2 + 4 * 768
+print(f"{parameters:,} parameters in the attention of one block of ViT-B/16")
+
+# %% [markdown]
+# ## What do trained heads look at?
+
+# %%
+model = load(CHECKPOINT)  # the ViT that the course trained on CIFAR-10: 32 x 32 pixels, P = 4
+cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
+images = normalise(cat[None], model.config)  # (B, C, Y, X) = (1, 3, 32, 32)
+maps = model.attention_maps(images)  # (L, B, H, N, N) with N = 1 + 8 * 8: the class token stands first
+
+
+def draw_heads(block, look_from):
+    query = looks[look_from]
+    H = maps.shape[2]
+    fig, axes = plots.figure(1.9 * H, 2.2, 1, H)
+    for h, ax in enumerate(axes):
+        marked = query - 1 if query else None  # patches are counted without the class token
+        plots.draw_attention(ax, cat, maps[block, 0, h, query, 1:], (8, 8), f"head {h}", marked)
+    return fig, (
+        f"A cat's face of 32 x 32 pixels, once for each of {H} heads of block {block}, lit where the {look_from} takes "
+        "from. Compare the heads: they look at different places."
+    )
+
+
+looks = {"class token": 0, "left eye": 1 + 27, "nose": 1 + 45, "corner": 1 + 0}
+widgets.interactive_figure(draw_heads, look_from=looks, block=range(len(maps)))
+
+# %% [markdown]
+# This cat is what the model sees: 32 x 32 pixels, in 8 x 8 patches. (Never shown in training: CIFAR-10 has its own cats.) The class
+# token, which notebook 02 put in front, is a token without a patch; the classification is read from it.
+#
+# Move the block from first to last, and choose another token. Look for heads that stay near the patch in the frame, heads that look at
+# one object wherever you start, and heads that spread over everything. Nobody told them to. Each head found its own question.
+
+# %%
+with torch.no_grad():
+    chances = model(images).softmax(dim=-1)[0]  # (num_classes,)
+best = chances.topk(3)
+for p, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+    print(f"{model.config.classes[label]:10} {100 * p:5.1f} %")
+
+# %% [markdown]
+# Are these your weights? Load the trained numbers of the last block into the class that you have built, give it that block's input, and compare:
+
+# %%
+attn = MultiHeadAttention(model.config.embed_dim, model.config.num_heads)
+attn.load_state_dict(model.blocks[-1].attn.state_dict())
+with torch.no_grad():
+    x = model.embed(images)  # (B, N, D)
+    for block in model.blocks[:-1]:
+        x = block(x)
+    _, weights = attn(model.blocks[-1].norm1(x), return_attention=True)  # (B, H, N, N)
+assert torch.allclose(weights, maps[-1], atol=1e-5)
+
+# %% [markdown]
+# A word of caution. The pictures show from where a head takes, in one layer. They do not show what is in the values, what the other
+# layers add, or *why* the model answers as it does. A token deep in the network has long stopped being about its own patch alone. Notebook 10 is
+# about what can be concluded and what cannot.
+
+# %% [markdown]
+# ## What does it cost?
+
+# %%
+D = 768  # ViT-B/16, one block, one image
+sides = torch.arange(64, 1601, 32)
+N = (sides // 16) ** 2 + 1
+matrices, pairs = 12 * N * D**2, 2 * N**2 * D  # multiplications: all matrices of a block, and q k and weights v
+
+fig, (left, right) = plots.figure(8, 2.7, 1, 2)
+left.plot(sides, pairs / 1e9, label="pairs of tokens: 2 N N D")
+left.plot(sides, matrices / 1e9, label="matrices: 12 N D D")
+left.set(xlabel="image side (pixels)", title="billion multiplications in a block")
+left.legend(frameon=False)
+right.plot(sides, 12 * N**2 * 4 / 1e6, color=plots.COLOURS[2])
+right.set(xlabel="image side (pixels)", title="attention weights in a block (MB)")
+plots.show(
+    fig,
+    "Left: multiplications of a ViT-B/16 block over the image side. The part for matrices leads until 1,086 pixels, then the part for "
+    "pairs overtakes. Right: memory for the attention weights, 1.9 MB at 224 pixels, rising to thousands of MB at 1,600.",
+)
+
+# %% [markdown]
+# Each token looks at each token: $N^2$ scores for each head. Twice the image side makes 4 times the tokens and 16 times the scores.
+
+# %%
+for side in 224, 448, 896:
+    N = (side // 16) ** 2 + 1
+    print(f"{side} pixels: N = {N:5,}, attention weights of one block {12 * N**2 * 4 / 1e6:8.1f} MB")
+
+# %% [markdown]
+# At 224 pixels the pairs are a small part of the computing (N = 197 is far from 6 D = 4,608, where the two curves cross). The *memory* hurts
+# first: training keeps the weights of every block and image for the backward pass. Fused functions such as
+# `scaled_dot_product_attention` work through the square in tiles and never store it; the computing remains.
+#
+# *To remember: attention's cost grows with the square of N, and memory is felt before computing.*
+
+# %% [markdown]
+# ## Exercises
+#
+# Exercises 3.1 to 3.4 stand above, where their ideas are.
+
+# %% [markdown]
+# ### Exercise 3.5 · Three faults in three lines
+#
+# *repair · medium · 8 minutes*
+#
+# The function below takes tokens and two layers, and should be multi-head attention. It runs and gives the right shape. It holds three faults, all
+# from this notebook. Copy its lines into the stub and mend them one by one; the check tells which fault is left.
+#
+# <details><summary>Hint</summary>
+#
+# One fault is in the divisor, one in the softmax, one in the way back to `(B, N, D)`.
+#
+# </details>
+
+
+# %%
+def broken(x, qkv, proj, num_heads):
+    B, N, D = x.shape
+    q, k, v = qkv(x).reshape(B, N, 3, num_heads, D // num_heads).permute(2, 0, 3, 1, 4)  # each (B, H, N, d)
+    weights = (q @ k.transpose(-2, -1) / D**0.5).softmax(dim=-2)  # (B, H, N, N)
+    return proj((weights @ v).reshape(B, N, D))  # (B, N, D)
+
+
+# %% tags=["exercise"]
+def repaired(x, qkv, proj, num_heads):
+    B, N, D = x.shape
+    return ...  # (B, N, D)
+
+
+# %%
+check.repair_attention(repaired)
+
+# %% [markdown]
+# ### Exercise 3.6 · When the numbers are larger
+#
+# *experiment · medium · 5 minutes*
+#
+# The root of d is right for queries and keys of standard deviation 1. In long trainings they grow. Take d = 512 and a standard deviation of 2 in
+# both. By which number must you divide the scores so that their variance is 1 again? Measure first, then explain your number.
+#
+# <details><summary>Hint</summary>
+#
+# `q, k = 2 * torch.randn(2, 10_000, 512)` gives pairs. Their scores are `(q * k).sum(dim=1)`. What is the standard deviation of the scores?
+#
+# </details>
+
+# %% tags=["exercise"]
+divisor = ...
+
+# %%
+check.score_divisor(divisor)
+
+# %% [markdown]
+# ### Exercise 3.7 · Tokens that may not be heard
+#
+# *stretch · hard · 10 minutes*
+#
+# Images of different sizes give different numbers of tokens. To put them in one batch, the shorter lists are filled up with empty tokens, which nobody
+# should listen to. `keep` is `(B, N)`, True for real tokens. Write attention in which a token that is not kept gets a weight of 0 from everybody, while
+# each row still sums to 1.
+#
+# <details><summary>Hint 1</summary>
+#
+# If the weights are set to 0 *after* the softmax, the rows no longer sum to 1. Which score would give a weight of exactly 0?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `scores.masked_fill(condition, -torch.inf)`, where the condition has a shape that fits `(B, H, N, N)` and says which *columns* to fill.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def masked_attention(q, k, v, keep):
+    mixed = ...  # (B, H, N, d)
+    return mixed
+
+
+# %%
+check.masked_attention(masked_attention)
+
+# %% [markdown]
+# ## Summary
+#
+# - Attention: scores say how well query i fits key j, softmax makes each row into shares, the shares mix the values.
+# - Queries, keys and values are three learned views. With one view no token can prefer its neighbour to itself.
+# - Scores of width d have variance d. Divided by $\sqrt d$ they keep softmax soft and the gradient alive.
+# - H heads ask H questions at once, each on d = D / H numbers, for no extra parameters.
+# - Split: reshape, transpose. Merge: transpose, reshape. Rows that sum to 1 and a shuffle of the tokens are tests that find the classic mistakes.
+# - Cost and memory grow with $N^2$.
+
+# %% [markdown]
+# ## What comes next
+#
+# Attention mixes tokens but makes nothing new of them. [04 Encoder block](04_encoder_block.ipynb) adds what is missing: an MLP that thinks about each
+# token alone, a residual path, and normalisation, without which a stack of such layers would not train.
+
+# %% [markdown]
+# ## References
+#
+# - Vaswani et al. 2017, [Attention Is All You Need](https://arxiv.org/abs/1706.03762): equation 1, section 3.2; footnote 4 is the variance argument.
+# - Bahdanau et al. 2015, [Neural Machine Translation by Jointly Learning to Align and Translate](https://arxiv.org/abs/1409.0473): attention before
+#   transformers.
+# - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): appendix A for multi-head self-attention in ViT.
+# - Michel et al. 2019, [Are Sixteen Heads Really Better than One?](https://arxiv.org/abs/1905.10650): many heads can be removed after training.
+# - Dehghani et al. 2023, [Scaling Vision Transformers to 22 Billion Parameters](https://arxiv.org/abs/2302.05442): scores that grow in training, and
+#   queries and keys normalised against it.
+# - Dao et al. 2022, [FlashAttention](https://arxiv.org/abs/2205.14135): attention without storing the N x N weights.
+# - Jain and Wallace 2019, [Attention is not Explanation](https://arxiv.org/abs/1902.10186): why attention maps do not say why.
+
+# %% [markdown]
+# ## Solutions
+
+# %% [markdown]
+# ### Solution 3.1
+#
+# The zebra keeps 0.56 of itself. The new vector (0.41, 0.59) lies nearest to (0, 1).
+
+# %% tags=["solution"]
+assert check.zebra("c").passed
+
+# %% [markdown]
+# ### Solution 3.2
+#
+# Row i of the product is the sum of all tokens, weighted by row i of the weights. (In this notebook `weights` has since been used for other
+# things, so it is computed again.)
+
+# %% tags=["solution"]
+solution = (tokens @ tokens.T).softmax(dim=-1) @ tokens  # (N, N) @ (N, D) -> (N, D)
+assert check.mix(solution).passed
+
+# %% [markdown]
+# ### Solution 3.3
+#
+# The divisor is read from q itself, so it is the width of one head, whatever H is.
+
+
+# %% tags=["solution"]
+def attention_weights_solution(q, k):
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, N, N)
+    return scores.softmax(dim=-1)
+
+
+assert check.attention_weights(attention_weights_solution).passed
+
+# %% [markdown]
+# ### Solution 3.4
+#
+# Break D into H and d where the numbers stand, then bring H forward; on the way back, first bring H next to d.
+
+
+# %% tags=["solution"]
+def split_solution(x, num_heads):
+    B, N, D = x.shape
+    return x.reshape(B, N, num_heads, D // num_heads).transpose(1, 2)  # (B, N, H, d) -> (B, H, N, d)
+
+
+def merge_solution(x):
+    B, H, N, d = x.shape
+    return x.transpose(1, 2).reshape(B, N, H * d)  # (B, N, H, d) -> (B, N, D)
+
+
+assert check.split_heads(split_solution).passed
+assert check.merge_heads(merge_solution).passed
+
+# %% [markdown]
+# ### Solution 3.5
+#
+# The divisor is the root of one head's width, the softmax runs over the keys, and the heads go next to d before the reshape.
+
+
+# %% tags=["solution"]
+def repaired_solution(x, qkv, proj, num_heads):
+    B, N, D = x.shape
+    d = D // num_heads
+    q, k, v = qkv(x).reshape(B, N, 3, num_heads, d).permute(2, 0, 3, 1, 4)  # each (B, H, N, d)
+    weights = (q @ k.transpose(-2, -1) / d**0.5).softmax(dim=-1)  # (B, H, N, N)
+    return proj((weights @ v).transpose(1, 2).reshape(B, N, D))  # (B, N, D)
+
+
+assert check.repair_attention(repaired_solution).passed
+
+# %% [markdown]
+# ### Solution 3.6
+#
+# One product has variance 2² x 2² = 16, so a score has 16 x 512, and its root is $4\sqrt{512} = 90.5$. Because nobody knows these deviations
+# beforehand, very large models normalise queries and keys instead (Dehghani et al. 2023).
+
+# %% tags=["solution"]
+many_q, many_k = 2 * torch.randn(2, 10_000, 512)  # (pairs, d) each
+measured = (many_q * many_k).sum(dim=1).std()
+assert abs(measured - 4 * 512**0.5) < 3
+assert check.score_divisor(4 * 512**0.5).passed
+
+# %% [markdown]
+# ### Solution 3.7
+#
+# A score of $-\infty$ becomes $e^{-\infty} = 0$ in the softmax, and the rest of the row shares out the whole.
+
+
+# %% tags=["solution"]
+def masked_solution(q, k, v, keep):
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, N, N)
+    scores = scores.masked_fill(~keep[:, None, None, :], -torch.inf)  # (B, 1, 1, N): the same columns in every row
+    return scores.softmax(dim=-1) @ v  # (B, H, N, d)
+
+
+assert check.masked_attention(masked_solution).passed

@@ -86,7 +86,7 @@ def stack_of_blocks(depth, scale):
 
 
 def measure(change, depth=24, scale=2.0):
-    """Before the first block and after each: size of the tokens, difference between them, gradient; (depth + 1,) each."""
+    """Size of the tokens, difference between them and gradient: before the first block and after each."""
     blocks, head = stack_of_blocks(depth, scale), nn.Linear(D, len(photos)).double()
     stream = [tokens.clone().requires_grad_()]
     for block in blocks:
@@ -137,8 +137,8 @@ plots.show(
 #
 # - **Without norms** (blue) the tokens grow to fifty million times what they were worth, and the gradient that
 #   arrives at one block is a billion times that at another. No learning rate suits both.
-# - **Without residuals** (orange) the size looks fine. But after six blocks all 64 tokens of a photograph are *the same
-#   vector*. The image is gone, before any training has begun.
+# - **Without residuals** (orange) the size looks fine. But after six blocks all 64 tokens of a photograph are *the
+#   same vector*. The image is gone, before any training has begun.
 # - **Complete** (black), all three stay in a range that one can work with.
 #
 # So the parts around attention are what makes depth possible. Now one by one.
@@ -166,9 +166,9 @@ plots.show(
 )
 
 # %% [markdown]
-# The four pictures share one colour scale. The stream starts faint and grows loud, as each block adds to it. A branch
-# with fixed weights would have to work with whispers in block 1 and shouts in block 24. **LayerNorm** hands each branch
-# the same loudness everywhere. One token, four numbers:
+# The four pictures share one colour scale. The stream starts faint and grows loud, as each block adds to it. A
+# branch with fixed weights would have to work with whispers in block 1 and shouts in block 24. **LayerNorm** hands
+# each branch the same loudness everywhere. One token, four numbers:
 
 # %%
 token = torch.tensor([2.0, 4.0, 6.0, 8.0])
@@ -186,11 +186,12 @@ for other in (token, 10 * token, token + 100, -token):
     print(f"{other.tolist()!s:28}", F.layer_norm(other, (4,)))
 
 # %% [markdown]
-# The same, the same, and the mirror image. LayerNorm forgets how loud a token is and where its zero lies; the *pattern*
-# stays. That is why the norms stopped the explosion: whatever the stream's size, the next branch reads size 1.
+# The same, the same, and the mirror image. LayerNorm forgets how loud a token is and where its zero lies; the
+# *pattern* stays. That is why the norms stopped the explosion: whatever the stream's size, the next branch reads
+# size 1.
 #
-# One token has no pattern: all its numbers equal. Then the variance is 0, and zero divided by zero is not a number. So a
-# small ε (epsilon) is added under the root.
+# One token has no pattern: all its numbers equal. Then the variance is 0, and zero divided by zero is not a number.
+# So a small ε (epsilon) is added under the root.
 
 # %%
 flat = torch.full((4,), 3.0)
@@ -203,15 +204,15 @@ print("with eps:   ", deviation / (variance + 1e-6).sqrt())
 #
 # $$\mathrm{LayerNorm}(x) = \gamma \odot \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta$$
 #
-# $\gamma$ and $\beta$ (gamma, beta) are $D$ trained numbers each, one for each column: if the network wants column 7
-# louder for all tokens, it turns up $\gamma_7$. They start as ones and zeros. $\odot$ multiplies number by number. The
-# variance divides by $D$, not by $D - 1$ as `torch.var` does unless told `correction=0`.
+# $\gamma$ and $\beta$ (gamma, beta) are $D$ trained numbers each, one for each column: if the network wants column
+# 7 louder for all tokens, it turns up $\gamma_7$. They start as ones and zeros. $\odot$ multiplies number by
+# number. The variance divides by $D$, not by $D - 1$ as `torch.var` does unless told `correction=0`.
 
 # %%
 norm = nn.LayerNorm(4, eps=1e-6)  # ViT's eps; PyTorch's default is 1e-5
 by_hand = (token - token.mean()) / (token.var(correction=0) + 1e-6).sqrt()
 assert torch.allclose(norm(token), by_hand)
-print(dict(norm.named_parameters()))
+print("gamma", norm.weight.data, "  beta", norm.bias.data)
 
 # %% [markdown]
 # ### Over which axis?
@@ -273,8 +274,8 @@ def my_layer_norm(x, gamma, beta, eps):
 check.layer_norm(my_layer_norm)
 
 # %% [markdown]
-# *To remember: LayerNorm gives each token mean 0 and standard deviation 1 over its own D numbers, then scales and shifts
-# each column.*
+# *To remember: LayerNorm gives each token mean 0 and standard deviation 1 over its own D numbers, then scales and
+# shifts each column.*
 
 # %% [markdown]
 # ## What does the MLP add that attention cannot?
@@ -297,18 +298,18 @@ plots.show(
 )
 
 # %% [markdown]
-# Attention mixes tokens with weights that sum to 1: a weighted mean. However the weights are chosen, a mean of vectors
-# creates no new feature. The **MLP** (multi-layer perceptron) does: it widens each token to 4D numbers, bends
-# them with an **activation function**, and narrows them to D again.
+# Attention mixes tokens with weights that sum to 1: a weighted mean. However the weights are chosen, a mean of
+# vectors creates no new feature. The **MLP** (multi-layer perceptron) does: it widens each token to 4D numbers,
+# bends them with an **activation function**, and narrows them to D again.
 #
-# The activation is **GELU** (Gaussian error linear unit): $\mathrm{GELU}(z) = z\,\Phi(z)$, where $\Phi(z)$ is the chance
-# that a standard normal number is below $z$. From a table: $\Phi(1) = 0.8413$, so GELU(1) = 0.8413 and GELU(-1) =
-# -0.1587.
+# The activation is **GELU** (Gaussian error linear unit): $\mathrm{GELU}(z) = z\,\Phi(z)$, where $\Phi(z)$ is the
+# chance that a standard normal number is below $z$. From a table: $\Phi(1) = 0.8413$, so GELU(1) = 0.8413 and
+# GELU(-1) = -0.1587.
 
 # %%
 z = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
 phi = 0.5 * (1 + torch.erf(z / 2**0.5))  # the normal distribution function
-assert torch.allclose(z * phi, F.gelu(z))
+assert torch.allclose(z * phi, F.gelu(z), atol=1e-6)
 z * phi
 
 # %% [markdown]
@@ -377,9 +378,9 @@ plots.show(
 {name: int((matrix[:, 0] > 0).sum()) for name, matrix in moved.items()}
 
 # %% [markdown]
-# White means: not moved at all. LayerNorm and MLP are diagonal, each token alone. Only attention fills the square. The
-# block has both: a bright diagonal, since the residual stream carries the changed token on, and faint news of it
-# everywhere else.
+# White means: not moved at all. LayerNorm and MLP are diagonal, each token alone. Only attention fills the square.
+# The block has both: a bright diagonal, since the residual stream carries the changed token on, and faint news of
+# it everywhere else.
 #
 # *To remember: attention moves information between tokens, the MLP computes with what has arrived. The MLP
 # uses the same two matrices for each token, as a convolution with kernel size 1 does.*
@@ -397,10 +398,10 @@ plots.show(
 
 # %% [markdown]
 # These blocks have the weights that PyTorch gives them, not doubled as above. Read the right picture from right to
-# left, as gradients travel. Without residuals and norms (light blue) the gradient loses a factor of about 20 in each
-# block: at the first of 24 almost nothing is left, $10^{-30}$. Norms repair that (orange), since they scale everything
-# back to size 1. They cannot repair the middle picture: the tokens are one and the same. Only the highway keeps
-# them apart.
+# left, as gradients travel. Without residuals and norms (light blue) the gradient loses a factor of about 20 in
+# each block: at the first of 24 almost nothing is left, $10^{-30}$. Norms repair that (orange), since they scale
+# everything back to size 1. They cannot repair the middle picture: the tokens are one and the same. Only the
+# highway keeps them apart.
 
 # %% [markdown]
 # Why does adding help so much? A toy network: ten layers, one number, and each layer multiplies by 0.1.
@@ -424,8 +425,9 @@ print("with residuals:   ", value_and_gradient(skip=1))
 #
 # $$y = x + f(x), \qquad \frac{\mathrm{d}y}{\mathrm{d}x} = 1 + f'(x).$$
 #
-# The 1 is the highway. Whatever the branch $f$ does, the gradient has a way around it; multiplied over many blocks, ones
-# stay one. And the block needs to learn only what to *change*. A block with nothing to say is one whose branches are 0:
+# The 1 is the highway. Whatever the branch $f$ does, the gradient has a way around it; multiplied over many blocks,
+# ones stay one. And the block needs to learn only what to *change*. A block with nothing to say is one whose
+# branches are 0:
 
 # %%
 silent = EncoderBlock(D, H)
@@ -455,9 +457,9 @@ plots.show(
 )
 
 # %% [markdown]
-# This is the block of the first transformer (Vaswani et al. 2017), **post-norm**: the norm comes after the sum, and so it
-# stands *on* the highway, like a toll gate. ViT uses **pre-norm**: the norm stands at the start of each branch, and
-# the highway is free. In code they differ by the place of one bracket:
+# This is the block of the first transformer (Vaswani et al. 2017), **post-norm**: the norm comes after the sum, and
+# so it stands *on* the highway, like a toll gate. ViT uses **pre-norm**: the norm stands at the start of each
+# branch, and the highway is free. In code they differ by the place of one bracket:
 #
 # | pre-norm | post-norm |
 # |---|---|
@@ -475,18 +477,18 @@ plots.show(
 )
 
 # %% [markdown]
-# Size and gradient look healthier than pre-norm's: post-norm holds the tokens at size 1. The price is in the middle. Here
-# a branch is about as loud as the stream, so each gate shrinks what was there before by about √2, to make room. After
-# 48 blocks, 96 gates, next to nothing of the first tokens is left. Their differences go with them.
+# Size and gradient look healthier than pre-norm's: post-norm holds the tokens at size 1. The price is in the
+# middle. Here a branch is about as loud as the stream, so each gate shrinks what was there before by about √2, to
+# make room. After 48 blocks, 96 gates, next to nothing of the first tokens is left. Their differences go with them.
 #
-# **A number to check:** $\sqrt 2^{\,-96} \approx 4 \cdot 10^{-15}$. The measured fall is of this kind, and somewhat slower, since
-# attention is not all mean.
+# **A number to check:** $\sqrt 2^{\,-96} \approx 4 \cdot 10^{-15}$. The measured fall is of this kind, and somewhat
+# slower, since attention is not all mean.
 
 # %% [markdown]
-# In training, post-norm needs a careful warmup of the learning rate, or it diverges (Xiong et al. 2020). Once it trains, it
-# can be as good; many language models were post-norm. Pre-norm has a price as well: the stream grows, so later branches
-# weigh less and less in it. And it needs one last norm behind the last block, before the classifier reads the stream.
-# You will meet that norm in [05 Vision Transformer](05_vision_transformer.ipynb).
+# In training, post-norm needs a careful warmup of the learning rate, or it diverges (Xiong et al. 2020). Once it
+# trains, it can be as good; many language models were post-norm. Pre-norm has a price as well: the stream grows, so
+# later branches weigh less and less in it. And it needs one last norm behind the last block, before the classifier
+# reads the stream. You will meet that norm in [05 Vision Transformer](05_vision_transformer.ipynb).
 
 # %% [markdown]
 # ### Exercise 4.3 · Write the block
@@ -530,9 +532,9 @@ plots.show(
 
 # %% [markdown]
 # A network with many weights and few images learns them by heart. Noise makes that harder. **Dropout** sets single
-# numbers to 0, each with probability p, in training only; so no unit can rely on one other. **Stochastic depth**, in code
-# **DropPath**, drops a whole *branch*, for whole images at a time: those skip the detour and stay on the highway. In a
-# step of training each image then goes through a network of another depth.
+# numbers to 0, each with probability p, in training only; so no unit can rely on one other. **Stochastic depth**,
+# in code **DropPath**, drops a whole *branch*, for whole images at a time: those skip the detour and stay on the
+# highway. In a step of training each image then goes through a network of another depth.
 #
 # What is kept is divided by 1 - p. Here 1 / 0.7 = 1.4286. Why?
 
@@ -544,11 +546,11 @@ for mode in (True, False):
     print(f"training={mode!s:5}  values {drop(x).unique().tolist()}  mean {drop(x).mean():.2f}")
 
 # %% [markdown]
-# So that the **mean stays**. At test time nothing is dropped, and the next layer must find numbers of the size that it
-# was trained on. Without the division it would find all of them 1 / 0.7 times too large.
+# So that the **mean stays**. At test time nothing is dropped, and the next layer must find numbers of the size that
+# it was trained on. Without the division it would find all of them 1 / 0.7 times too large.
 #
-# `model.eval()` is what switches dropout and DropPath off, `model.train()` switches them on again. Forget `eval()`, and
-# the same image gets another answer each time.
+# `model.eval()` is what switches dropout and DropPath off, `model.train()` switches them on again. Forget `eval()`,
+# and the same image gets another answer each time.
 #
 # With dropout known, here is the MLP as the package has it. Nothing in it is new to you:
 
@@ -571,12 +573,13 @@ class MLP(nn.Module):
 # ### Exercise 4.4 · Drop a branch
 # *write · medium · 5 minutes*
 #
-# Write DropPath as a function. In training, each *image* of the branch `x` `(B, N, D)` becomes 0 with probability `rate`;
-# the others are rescaled so that the mean stays. Out of training, `x` comes back as it is.
+# Write DropPath as a function. In training, each *image* of the branch `x` `(B, N, D)` becomes 0 with probability
+# `rate`; the others are rescaled so that the mean stays. Out of training, `x` comes back as it is.
 #
 # <details><summary>Hint</summary>
 #
-# `torch.rand(len(x), 1, 1) >= rate` is True for about 1 - rate of the images, and its shape lets you multiply it with `x`.
+# `torch.rand(len(x), 1, 1) >= rate` is True for about 1 - rate of the images, and its shape lets you multiply it
+# with `x`.
 #
 # </details>
 
@@ -617,11 +620,11 @@ for rate in (0.1, 0.5, 0.9):
     print(f"rate {rate}: mean {out.mean(dim=0)[0].numpy().round(1)}, spread of the first {out[:, 0, 0].std():.2f}")
 
 # %% [markdown]
-# The mean stays at (1, -2, 3); what grows with the rate is the spread. So use small rates. ViTs let the rate grow with
-# depth, from 0 in the first block to, say, 0.1 in the last: early blocks feed all others.
+# The mean stays at (1, -2, 3); what grows with the rate is the spread. So use small rates. ViTs let the rate grow
+# with depth, from 0 in the first block to, say, 0.1 in the last: early blocks feed all others.
 #
-# Two honest remarks. The mean is kept for the branch, not for what later layers make of it, since they are not linear.
-# And the branch is computed before it is dropped, so no time is saved here.
+# Two honest remarks. The mean is kept for the branch, not for what later layers make of it, since they are not
+# linear. And the branch is computed before it is dropped, so no time is saved here.
 
 # %% [markdown]
 # ## The block, whole
@@ -711,7 +714,8 @@ widgets.interactive_figure(draw, change=changes, blocks=[6, 12, 24, 36, 48], wei
 #
 # - *no norms*, weights times 1, then 2: harmless, then an explosion. Norms make a block indifferent to how large its
 #   weights are. Weights grow in training, so "harmless at the start" does not last.
-# - *post-norm*, weights times 1: at 48 blocks it keeps up with the complete block. Its trouble grows with the weights.
+# - *post-norm*, weights times 1: at 48 blocks it keeps up with the complete block. Its trouble grows with the
+#   weights.
 # - *no attention* and *no MLP*: nothing to see. Signal and gradient travel well without them.
 #
 # Does that mean that these two are not needed? No: the plots measure *transport*. Count how many tokens hear of a
@@ -752,8 +756,8 @@ TRAINING = ...
 # ### Exercise 4.5 · The block that only looks like pre-norm
 # *repair · medium · 6 minutes*
 #
-# The class below was meant to be a pre-norm block with dropout. It trains, more or less. Two symptoms: in eval mode the
-# same tokens give different results, and however many blocks are stacked, the tokens never grow.
+# The class below was meant to be a pre-norm block with dropout. It trains, more or less. Two symptoms: in eval mode
+# the same tokens give different results, and however many blocks are stacked, the tokens never grow.
 
 
 # %%
@@ -798,9 +802,9 @@ check.repaired_block(RepairedBlock)
 # ### Exercise 4.6 · How deep until all tokens are one?
 # *experiment · easy · 4 minutes*
 #
-# Close the highway: `measure("no residuals", depth=24, scale=1.0)` returns three curves, the second being the difference
-# between tokens; entry k is after k blocks. After how many blocks is it below 1e-6 for the first time? Do it for weights
-# times 1, 2 and 3. Predict first: do larger weights speed the collapse up, or slow it down?
+# Close the highway: `measure("no residuals", depth=24, scale=1.0)` returns three curves, the second being the
+# difference between tokens; entry k is after k blocks. After how many blocks is it below 1e-6 for the first time?
+# Do it for weights times 1, 2 and 3. Predict first: do larger weights speed the collapse up, or slow it down?
 #
 # <details><summary>Hint</summary>
 #
@@ -854,8 +858,8 @@ check.layer_scale(my_layer_scale)
 #
 # ## What comes next
 #
-# Patches (01), positions (02), attention (03) and the block are ready. In
-# [05 Vision Transformer](05_vision_transformer.ipynb) you stack them, add a classifier, and get the same numbers as the
+# Patches (01), positions (02), attention (03) and the block are ready. In [05 Vision
+# Transformer](05_vision_transformer.ipynb) you stack them, add a classifier, and get the same numbers as the
 # published models.
 #
 # ## References
@@ -874,7 +878,8 @@ check.layer_scale(my_layer_scale)
 
 # %% [markdown]
 # ### Solution 4.1
-# Mean and variance over the last axis, kept as an axis of length 1 so that they broadcast. `correction=0` divides by D.
+# Mean and variance over the last axis, kept as an axis of length 1 so that they broadcast. `correction=0` divides
+# by D.
 
 
 # %% tags=["solution"]
@@ -925,9 +930,9 @@ assert check.drop_path(drop_path_solution).passed
 
 # %% [markdown]
 # ### Solution 4.5
-# `x = norm1(x)` replaced the stream by its normed copy, so that the sum started there: a toll gate on the highway, which is
-# post-norm moved by half a block. And `F.dropout` drops in any mode unless it is told otherwise; `nn.Dropout` knows the
-# mode by itself.
+# `x = norm1(x)` replaced the stream by its normed copy, so that the sum started there: a toll gate on the highway,
+# which is post-norm moved by half a block. And `F.dropout` drops in any mode unless it is told otherwise;
+# `nn.Dropout` knows the mode by itself.
 
 
 # %% tags=["solution"]
@@ -941,8 +946,8 @@ assert check.repaired_block(BlockSolution).passed
 
 # %% [markdown]
 # ### Solution 4.6
-# Larger weights give larger scores, and a sharper softmax: attention picks a few tokens instead of averaging all. That
-# delays the collapse by a few blocks. It does not prevent it.
+# Larger weights give larger scores, and a sharper softmax: attention picks a few tokens instead of averaging all.
+# That delays the collapse by a few blocks. It does not prevent it.
 
 # %% tags=["solution"]
 curves = [measure("no residuals", depth=24, scale=scale)[1] for scale in (1.0, 2.0, 3.0)]
@@ -952,8 +957,8 @@ assert check.collapse_depths(depths_solution).passed
 
 # %% [markdown]
 # ### Solution 4.7
-# Gamma multiplies what comes *out* of a branch. On the stream it would shrink the highway; in front of the branch the norm's
-# own gamma does that job already.
+# Gamma multiplies what comes *out* of a branch. On the stream it would shrink the highway; in front of the branch
+# the norm's own gamma does that job already.
 
 
 # %% tags=["solution"]

@@ -569,12 +569,12 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
 # ## First, one batch by heart
 #
 # Before an hour of training, spend seconds: can the model learn *one* batch by heart? If not, there is a bug, and
-# more data will not help. We give the loop the same 64 pictures again and again. **Predict before you run:** where
+# more data will not help. We give the loop the same 32 pictures again and again. **Predict before you run:** where
 # does the loss start, and where does it end?
 
 
 # %%
-def learn_by_heart(learning_rate=2e-3, warmup=0.1, steps=50, change=lambda model, optimizer: None):
+def learn_by_heart(learning_rate=2e-3, warmup=0.1, steps=80, change=lambda model, optimizer: None):
     torch.manual_seed(0)
     model = VisionTransformer(recipe.config(train_set)).to(device)
     optimizer = torch.optim.AdamW(param_groups(model, 0.05), lr=learning_rate, betas=(0.9, 0.98))
@@ -585,13 +585,13 @@ def learn_by_heart(learning_rate=2e-3, warmup=0.1, steps=50, change=lambda model
     return losses
 
 
-one_batch = images[:64], labels[:64]
+one_batch = images[:32], labels[:32]
 
 # %% tags=["nbval-ignore-output"]
 runs = {"as it should be": learn_by_heart()}
 losses = runs["as it should be"]
 print(f"first loss {losses[0]:.2f}, last loss {losses[-1]:.2f}")
-assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < 0.5
+assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < 0.3
 
 
 # %%
@@ -606,7 +606,7 @@ def draw_runs(runs):
     return fig
 
 
-plots.show(draw_runs(runs), "The loss on one batch of 64 pictures begins at ln 10 and falls to almost 0 in 50 steps.")
+plots.show(draw_runs(runs), "The loss on one batch of 32 pictures begins at ln 10 and falls to almost 0 in 80 steps.")
 
 # %% [markdown]
 # From ln 10 to almost nothing: the loop, the loss, the optimiser and the model fit together. This says nothing yet
@@ -748,22 +748,23 @@ def softmax_twice(model, optimizer):
 
 # %%
 runs["learning rate x 100"] = learn_by_heart(learning_rate=0.2)
-runs["learning rate x 10, no warmup"] = learn_by_heart(learning_rate=0.02, warmup=0.0)
+runs["learning rate / 100"] = learn_by_heart(learning_rate=2e-5)
 runs["zero_grad forgotten"] = learn_by_heart(change=forget_zero_grad)
 runs["softmax before the loss"] = learn_by_heart(change=softmax_twice)
 plots.show(
     draw_runs(runs),
-    "Five loss curves on one batch. The healthy one falls to almost 0. With a rate 100 times too high the loss jumps "
-    "up and never comes down; without warmup it stays near ln 10; without zero_grad it wavers; with a second softmax "
-    "it stops above 1.46.",
+    "Five loss curves on one batch. The healthy one falls to almost 0. With a rate 100 times too high the loss leaps "
+    "off the picture and comes back to about 2; with a rate 100 times too low it creeps; without zero_grad it falls "
+    "more slowly; with a second softmax it stops above 1.46.",
 )
 
 # %% [markdown]
-# - **Rate x 100**: the loss leaps up, then sits near or above ln 10. The weights are gone; lowering the rate later
-#   does not bring them back.
-# - **Rate x 10, no warmup**: the first steps alone do the damage.
-# - **zero_grad forgotten**: it goes down, then wavers, because old gradients keep pushing.
-# - **Softmax before the loss**: a floor at 1.46, and no error message.
+# - **Rate x 100**: the loss leaps off the picture and ends hardly below a guess. The weights are ruined; a lower
+#   rate later does not bring them back.
+# - **Rate / 100**: it creeps. Nothing is broken, and nothing will come of it in time.
+# - **zero_grad forgotten**: the treacherous one. It *does* learn, several times slower: clipping and Adam's
+#   division hide that the gradient is a sum of old ones.
+# - **Softmax before the loss**: slow, with a floor at 1.46, and no error message.
 #
 # Keep these pictures in mind. Notebook 07 makes a method of them.
 
@@ -771,7 +772,29 @@ plots.show(
 last = {name: sum(losses[-5:]) / 5 for name, losses in runs.items()}
 for name, loss in last.items():
     print(f"{loss:5.2f}  {name}")
-assert min(last, key=last.get) == "as it should be" and last["softmax before the loss"] > 1.46
+assert min(last, key=last.get) == "as it should be"
+assert last["learning rate x 100"] > 1 and last["softmax before the loss"] > 1.46
+
+# %% [markdown]
+# And the **warmup**? At our rate this small model hardly needs it. **Predict before you run:** and at a rate ten
+# times as high?
+
+# %% tags=["nbval-ignore-output"]
+hot = {
+    "rate x 10, with warmup": learn_by_heart(learning_rate=0.02),
+    "rate x 10, no warmup": learn_by_heart(learning_rate=0.02, warmup=0.0),
+}
+plots.show(
+    draw_runs(hot),
+    "Two loss curves at ten times the learning rate. With warmup the loss falls at once; without, it first goes up, and "
+    "stays behind for most of the run.",
+)
+assert sum(hot["rate x 10, no warmup"]) > sum(hot["rate x 10, with warmup"])
+
+# %% [markdown]
+# Without warmup the first full steps throw the model off, and it spends a good part of the run getting back. Deeper
+# and wider models are thrown off at lower rates; the first ViTs warmed up for 10,000 steps. It costs a tenth of the
+# run at most, so keep it.
 
 # %% [markdown]
 # ## Photographs: CIFAR-10

@@ -105,7 +105,7 @@ def _texture(generator, n):
 
 def _ground(generator, n, hue):
     """Backgrounds `(n, 3, Y, X)`: dark, two near colours in a texture, soft clouds of light and shade."""
-    light, chroma = _uniform(generator, 0.2, 0.45, n), _uniform(generator, 0.02, 0.09, n)
+    light, chroma = _uniform(generator, 0.2, 0.45, n), _uniform(generator, 0.04, 0.11, n)
     near = _colour(light + _uniform(generator, -0.05, 0.05, n), chroma, hue + _uniform(generator, -0.7, 0.7, n))
     clouds = F.interpolate(_uniform(generator, -0.1, 0.1, n, 1, 4, 4), size=(SIZE, SIZE), mode="bicubic")
     return torch.lerp(_colour(light, chroma, hue), near, _texture(generator, n)) + clouds
@@ -120,7 +120,7 @@ def _add_bits(generator, images, count=6):
         x, y = _turned(x - across, y - down, _uniform(generator, 0, math.pi, n, 1, 1))
         length, width = _uniform(generator, 0, 2.5, n, 1, 1), _uniform(generator, 0.4, 1.3, n, 1, 1)
         distance = _disc((x.abs() - length).clamp(min=0), y, width)
-        light, chroma = _uniform(generator, 0.35, 0.85, n), _uniform(generator, 0.05, 0.16, n)
+        light, chroma = _uniform(generator, 0.3, 0.7, n), _uniform(generator, 0.05, 0.16, n)
         colour = _colour(light, chroma, _uniform(generator, 0, 2 * math.pi, n))
         images = torch.lerp(images, colour, 0.8 * (0.5 - distance).clamp(0, 1)[:, None])
     return images
@@ -154,7 +154,7 @@ def _draw(generator, kinds, centres, radii):
     for k in range(kinds.shape[1]):
         images, mask = _add_object(generator, images, hue, kinds[:, k], centres[:, k], radii[:, k])
         masks |= mask
-    noise = _uniform(generator, -0.04, 0.04, n, 3, SIZE, SIZE)
+    noise = _uniform(generator, -0.03, 0.03, n, 3, SIZE, SIZE)
     return (255 * (images + noise).clamp(0, 1)).round().to(torch.uint8), masks
 
 
