@@ -3,6 +3,7 @@
 A rule takes a notebook and returns its complaints, one line each, with the number of the cell (from 0).
 """
 
+import json
 import re
 import statistics
 from pathlib import Path
@@ -145,7 +146,7 @@ def colours_are_readable_by_all(notebook):
 
 
 def file_is_small(notebook):
-    size = len(nbformat.writes(notebook).encode())
+    size = len(json.dumps(notebook, indent=1, ensure_ascii=False).encode())
     return [f"{size} bytes, at most {MOST_BYTES}"] if size > MOST_BYTES else []
 
 

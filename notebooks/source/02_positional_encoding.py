@@ -80,7 +80,7 @@ assert torch.allclose(shuffled_tokens, tokens[:, order], atol=1e-5)
 tokens.shape
 
 # %% [markdown]
-# Now the closed box, with random weights: what holds for these holds for any.
+# Now the closed box. Its weights are random; the argument below does not depend on them.
 #
 # **Predict before you run:** two numbers will be printed. Which of them is zero?
 
@@ -94,7 +94,8 @@ assert torch.allclose(mixed[:, order], shuffled_mixed, atol=1e-5)
 
 # %% [markdown]
 # Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and the
-# two agree: shuffling before attention or after it is the same. Each token got the same mixture, wherever it stood.
+# two agree: shuffling before attention or after it is the same. The reason: an output token is a weighted sum over all
+# tokens, the weights depend on what the tokens hold, and a sum has no order. So each token got the same mixture, wherever it stood.
 #
 # A picture of it: the first of the 64 numbers of each output token, laid out on the grid. The third panel puts every
 # output token back to where its patch came from.
@@ -105,7 +106,7 @@ back = order.argsort()  # the shuffle that undoes `order`
 
 def output_map(ax, output, title):
     """The first number of each output token (1, N, D), laid out on the grid."""
-    plots.draw_matrix(ax, output[0, :, 0].reshape(rows, columns), title)  # (N,) -> (rows, columns)
+    plots.draw_matrix(ax, output[0, :, 0].reshape(rows, columns), title, numbers=False)  # (N,) -> (rows, columns)
 
 
 fig, axes = plots.figure(7.2, 2.5, 1, 3)
@@ -114,7 +115,7 @@ output_map(axes[1], shuffled_mixed, "of the shuffled cat")
 output_map(axes[2], shuffled_mixed[:, back], "... and put back")
 plots.show(
     fig,
-    "Three 7 x 7 maps of attention's output with their numbers. The first and the second look different. The "
+    "Three 7 x 7 maps of attention's output. The first and the second look different. The "
     "third, the second with its tokens put back in order, equals the first in all 49 places.",
 )
 
@@ -259,16 +260,16 @@ for contents in torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]):
 # %% [markdown]
 # So positions need a partner that *multiplies*. A transformer has two: attention compares tokens by products, and its
 # small network after attention bends the numbers (notebook 04). In a fresh model both do little yet, and the logits
-# move by a hair only:
+# move only in the fourth decimal:
 
 # %%
 for position in "none", "learned", "sinusoidal":
     ours, theirs = logits_of_both(position)
-    print(f"{position:10} the logits differ by {(ours - theirs).abs().max():.5f}")
+    print(f"{position:10} the logits differ by {(ours - theirs).abs().max():.4f}")
     assert (position == "none") == torch.allclose(ours, theirs, atol=1e-6)
 
 # %% [markdown]
-# A hair is enough for training to pull on, as you will see. ("Learned" and "sinusoidal" are the two tables that
+# That is enough for training to pull on, as you will see. ("Learned" and "sinusoidal" are the two tables that
 # follow.)
 #
 # Why *add*, and not append the position as extra numbers? Appending would widen each token. Added, position and

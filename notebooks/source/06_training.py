@@ -786,8 +786,8 @@ hot = {
 }
 plots.show(
     draw_runs(hot),
-    "Two loss curves at ten times the learning rate. With warmup the loss falls at once; without, it first goes up, and "
-    "stays behind for most of the run.",
+    "Two loss curves at ten times the learning rate. With warmup the loss falls at once; without, it first goes up "
+    "and stays behind for most of the run.",
 )
 assert sum(hot["rate x 10, no warmup"]) > sum(hot["rate x 10, with warmup"])
 
