@@ -10,6 +10,7 @@ import textwrap
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from PIL import Image
 
 DISPLAY_DPI = 96  # CSS pixels an inch
 SHARPNESS = 1.5  # image pixels a CSS pixel
@@ -42,10 +43,12 @@ def figure(width=7.0, height=3.0, rows=1, columns=1, **kwargs):
 
 
 def png(fig):
-    """The figure as PNG bytes."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=DISPLAY_DPI * SHARPNESS, metadata={"Software": None})
-    return buffer.getvalue()
+    """The figure as PNG bytes, in 256 colours of its own: a third of the size, and hardly a difference to see."""
+    full, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(full, format="png", dpi=DISPLAY_DPI * SHARPNESS)
+    colours = Image.open(full).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    colours.save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def show(fig, alt):

@@ -37,7 +37,7 @@ def draw(patch_size):
     apart[:, place[:, None], place[None, :]] = cat
     colours = F.avg_pool2d(cat.float(), P) / 255  # (3, rows, columns): the mean colour of each patch
     rows, columns = colours.shape[1:]
-    fig, (left, right) = plots.figure(5.0, 2.75, 1, 2)
+    fig, (left, right) = plots.figure(5.2, 2.65, 1, 2)
     plots.draw_image(left, apart, f"P = {P}: {rows} x {columns} = {rows * columns} patches")
     plots.draw_image(right, colours, "one colour for each patch")
     return fig, (
@@ -52,7 +52,8 @@ widgets.interactive_figure(draw, patch_size=[7, 8, 14, 16, 28, 32, 56])
 # %% [markdown]
 # Move the patch size to 56: sixteen squares, and you can say what is in most of them. Move it to 7: 1,024 squares,
 # and hardly one that you could name. (The code of this first picture can wait.)
-#
+
+# %% [markdown]
 # A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
 # Transformer makes some: it cuts the image into squares, called **patches**, and turns each patch into one vector,
 # called a **token**. This notebook is about that first step. It asks three questions: how to cut, how to turn a
@@ -475,7 +476,7 @@ def draw_width(token_width):
     rebuilt = unpatchify(tokens @ best[:D], 16, 224) / 2 + 0.5  # (1, 3, 224, 224)
     error = (rebuilt - images).square().mean().sqrt().item()
     sheet = best[:16].reshape(4, 4, 3, 16, 16).permute(2, 0, 3, 1, 4).reshape(3, 64, 64)  # 16 filters
-    fig, (left, right) = plots.figure(5.0, 2.75, 1, 2)
+    fig, (left, right) = plots.figure(5.2, 2.65, 1, 2)
     plots.draw_image(left, sheet * 6 + 0.5, "the first 16 filters")
     plots.draw_image(right, rebuilt[0], f"rebuilt from D = {D}: error {100 * error:.1f} %")
     return fig, (
@@ -542,7 +543,7 @@ from_conv = conv(images).flatten(2).transpose(1, 2)  # (B, D, rows, columns) -> 
 from_linear = linear(patches)  # (B, N, D)
 difference = (from_conv - from_linear).abs().max().item()
 assert difference < 1e-5
-f"tokens {tuple(from_conv.shape)}, largest difference below 0.00001"
+print(f"tokens {tuple(from_conv.shape)}: no number differs by more than a hundred-thousandth")
 
 # %% [markdown]
 # Is that tiny difference a rounding error or a mistake? Two tests tell. First, in double precision (64 bits a

@@ -200,14 +200,14 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Weights start small. With a standard deviation of 0.02 the scores of a fresh model are all near zero: attention is
-# spread evenly, and no class is preferred. (LayerNorm starts at scale 1, shift 0; the convolution of the patch
-# embedding keeps PyTorch's own start.)
+# Weights start as random numbers. Glorot's rule chooses their size from the widths of the layer, so that a signal on
+# its way through neither grows nor shrinks (Glorot and Bengio 2010). Biases start at 0. (LayerNorm starts at scale 1
+# and shift 0; the convolution of the patch embedding keeps PyTorch's own start.)
 
 # %% tags=["package"]
 def init_weights(module):
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 
@@ -255,6 +255,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
         self.head = nn.Linear(c.embed_dim, c.num_classes)
         self.apply(init_weights)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)  # logits near 0: at first every class is as likely
 
     def embed(self, images):
         x = self.patch_embed(images)  # (B, N, D)
@@ -294,7 +295,8 @@ print("before the weights are loaded:", answer(untrained))
 print("after:                        ", answer(mine(images)))
 
 # %% [markdown]
-# An untrained model knows nothing, and says so: every one of the ten classes gets something near 10 %.
+# An untrained model knows nothing, and says so: its head starts small, every logit is near 0, and each of the ten
+# classes gets something near 10 %.
 #
 # The attention weights come out with one axis for each choice you have: which block, which image, which head.
 
@@ -1000,6 +1002,8 @@ check.rename_weights(rename)
 # - Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): the model, eq. 1 to 4;
 #   class token against mean in appendix D.3; position interpolation in 3.2.
 # - Vaswani et al. 2017, [Attention Is All You Need](https://arxiv.org/abs/1706.03762): the encoder block.
+# - Glorot and Bengio 2010, [Understanding the difficulty of training deep feedforward neural
+#   networks](https://proceedings.mlr.press/v9/glorot10a.html): how weights should start.
 # - Touvron et al. 2021, [Training data-efficient image transformers](https://arxiv.org/abs/2012.12877): Ti and S.
 # - Beyer et al. 2022, [Better plain ViT baselines for ImageNet-1k](https://arxiv.org/abs/2205.01580): mean pooling,
 #   sinusoidal positions, trained in a day.
