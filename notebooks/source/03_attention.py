@@ -50,8 +50,9 @@ for ax, (name, query) in zip(axes, places.items(), strict=True):
     plots.draw_attention(ax, photo, shares(query, 32), (14, 14), f"from the {name}", query)
 plots.show(
     fig,
-    "A photograph of a cup of coffee, three times. In each, one patch has an orange frame, and patches light up by how much "
-    "that patch takes from them: from the coffee mostly coffee, from the cup the white of the cup, from the saucer all that is red.",
+    "A photograph of a cup of coffee, three times. In each, one patch has an orange frame, and patches light up by "
+    "how much that patch takes from them: from the coffee mostly coffee, from the cup the white of the cup, from the "
+    "saucer all that is red.",
 )
 
 # %% [markdown]
@@ -172,8 +173,9 @@ plots.draw_matrix(middle, new_tokens, "new tokens", names, ["bright", "striped"]
 draw_arrows(right, new_tokens, "new tokens")
 plots.show(
     fig,
-    "Left: the weights, 3 x 3; the zebra gives itself 0.56. Middle: the new tokens, zebra now 0.41 bright and 0.59 striped. "
-    "Right: the same as arrows; they have moved towards each other, sky and cloud most alike, the zebra between.",
+    "Left: the weights, 3 x 3; the zebra gives itself 0.56. Middle: the new tokens, zebra now 0.41 bright and 0.59 "
+    "striped. Right: the same as arrows; they have moved towards each other, sky and cloud most alike, the zebra "
+    "between.",
 )
 
 # %% [markdown]
@@ -200,8 +202,8 @@ def draw_shares(look_from, sharpness):
     right.set(xlabel="patches, largest share first", ylim=(0, 1.05 * float(share.max())))
     right.set_title(f"largest share {share.max():.3f}", fontsize=10)
     return fig, (
-        f"Left: attention from the {look_from} of the cup of coffee at sharpness {sharpness}. Right: the 196 shares as bars, "
-        f"sorted; the largest is {share.max():.3f}. The sharper, the fewer patches share the whole."
+        f"Left: attention from the {look_from} of the cup of coffee at sharpness {sharpness}. Right: the 196 shares "
+        f"as bars, sorted; the largest is {share.max():.3f}. The sharper, the fewer patches share the whole."
     )
 
 
@@ -228,8 +230,9 @@ plots.draw_matrix(left, tokens @ tokens.T, "tokens with tokens", names, names)
 plots.draw_matrix(right, q @ k.T, "queries with keys", names, names)
 plots.show(
     fig,
-    "Two score matrices. Left, tokens with tokens: a mirror image about its diagonal, and the diagonal is large. Right, "
-    "queries with keys: sky and cloud give the zebra 3.0 and 2.7 and everything else almost 0; the zebra's row is all 0.",
+    "Two score matrices. Left, tokens with tokens: a mirror image about its diagonal, and the diagonal is large. "
+    "Right, queries with keys: sky and cloud give the zebra 3.0 and 2.7 and everything else almost 0; the zebra's "
+    "row is all 0.",
 )
 
 # %% [markdown]
@@ -315,8 +318,9 @@ curves.set(xlabel="step", title="loss", ylim=(0, 1.5))
 curves.legend(frameon=False)
 plots.show(
     fig,
-    "Left: the loss over 400 steps. With one view it stays near 1, with two it ends near 0.5, with three near 0. Right: the "
-    "8 x 8 weights that were learned. One view: nearly equal. Two: about right. Three: each token takes all from its right neighbour.",
+    "Left: the loss over 400 steps. With one view it stays near 1, with two it ends near 0.5, with three near 0. "
+    "Right: the 8 x 8 weights that were learned. One view: nearly equal. Two: about right. Three: each token takes "
+    "all from its right neighbour.",
 )
 
 # %%
@@ -371,8 +375,9 @@ for i, (ax, title) in enumerate(
 axes[0].legend(frameon=False)
 plots.show(
     fig,
-    "Three quantities over the width d from 1 to 512, for plain scores and for scores divided by the root of d. Plain: the "
-    "variance grows in step with d, the largest weight climbs to 1, the gradient falls a hundredfold. Divided: all three stay level.",
+    "Three quantities over the width d from 1 to 512, for plain scores and for scores divided by the root of d. "
+    "Plain: the variance grows in step with d, the largest weight climbs to 1, the gradient falls a hundredfold. "
+    "Divided: all three stay level.",
 )
 
 # %% [markdown]
@@ -523,8 +528,8 @@ for ax, dim in zip(axes, (-1, -2), strict=True):
     plots.draw_matrix(ax, shown, f"dim={dim}, with the sum of each row", sums, names, vmin=0, vmax=1)
 plots.show(
     fig,
-    "Two matrices of weights. Left, softmax over dim -1: each row sums to 1. Right, over dim -2: the columns sum to 1, the "
-    "rows to 1.04, 0.95 and 1.01 or the like, some tokens getting more in all than others.",
+    "Two matrices of weights. Left, softmax over dim -1: each row sums to 1. Right, over dim -2: the columns sum to "
+    "1, the rows to 1.04, 0.95 and 1.01 or the like, some tokens getting more in all than others.",
 )
 
 # %% [markdown]
@@ -556,8 +561,8 @@ questions = ["one head: bright or striped?", "head 1: bright?", "head 2: striped
 plots.draw_matrix(ax, shown.softmax(dim=-1), "weights", questions, names, vmin=0, vmax=1)
 plots.show(
     fig,
-    "Three rows of weights over sky, cloud and zebra. One head that asks for bright or striped: 0.33 for each. Two heads that "
-    "ask apart: the first gives sky and cloud 0.56 and 0.41, the second gives the zebra 0.90.",
+    "Three rows of weights over sky, cloud and zebra. One head that asks for bright or striped: 0.33 for each. Two "
+    "heads that ask apart: the first gives sky and cloud 0.56 and 0.41, the second gives the zebra 0.90.",
 )
 
 # %% [markdown]
@@ -617,8 +622,8 @@ for ax, part, title in zip(axes, (toy, toy[:, :2], toy[:, 2:]), ("tokens", "head
     plots.draw_matrix(ax, part, title, ["token 1", "token 2", "token 3"], **colours_of_tokens)
 plots.show(
     fig,
-    "Left: three tokens of four numbers, 11 to 14, 21 to 24, 31 to 34. Right: two heads. Head 0 has 11 and 12, 21 and 22, 31 "
-    "and 32; head 1 has 13 and 14, 23 and 24, 33 and 34. Each head holds a part of every token.",
+    "Left: three tokens of four numbers, 11 to 14, 21 to 24, 31 to 34. Right: two heads. Head 0 has 11 and 12, 21 "
+    "and 22, 31 and 32; head 1 has 13 and 14, 23 and 24, 33 and 34. Each head holds a part of every token.",
 )
 
 # %% [markdown]
@@ -687,8 +692,8 @@ for ax, part, title in zip(axes, (right, wrong), ("with transpose", "without"), 
     plots.draw_matrix(ax, part, title, ["row 1", "row 2", "row 3"], **colours_of_tokens)
 plots.show(
     fig,
-    "Merged heads of three tokens. With the transpose each row has the four numbers of one token and one colour. Without it, "
-    "row 1 holds 11, 12, 21 and 22: two different tokens, and so do the other rows.",
+    "Merged heads of three tokens. With the transpose each row has the four numbers of one token and one colour. "
+    "Without it, row 1 holds 11, 12, 21 and 22: two different tokens, and so do the other rows.",
 )
 
 # %% [markdown]
@@ -776,24 +781,36 @@ def draw_heads(block, look_from):
     )
 
 
-looks = {"class token": 0, "left eye": 1 + 27, "nose": 1 + 45, "corner": 1 + 0}
+looks = {"class token": 0, "eye": 1 + 18, "nose": 1 + 52, "corner": 1 + 0}  # tokens by their numbers
 widgets.interactive_figure(draw_heads, look_from=looks, block=range(len(maps)))
 
 # %% [markdown]
-# This cat is what the model sees: 32 x 32 pixels, in 8 x 8 patches. (Never shown in training: CIFAR-10 has its own
-# cats.) The class token, which notebook 02 put in front, is a token without a patch; the classification is read from
-# it.
+# This is what the model sees: 32 x 32 pixels in 8 x 8 patches, and a closer view of a cat than it was trained on. The
+# class token, which notebook 02 put in front, belongs to no patch; the classification is read from it.
 #
-# Move the block from first to last, and choose another token. Look for heads that stay near the patch in the frame,
-# heads that look at one object wherever you start, and heads that spread over everything. Nobody told them to. Each
-# head found its own question.
+# Choose a block, then compare its four heads: the same token, four different questions, and nobody set them. Go
+# through the blocks from 0 on. Then start from the nose, and from the corner.
+
+# %%
+largest = maps[:, 0, :, 1:].amax(dim=-1).mean(dim=(1, 2))  # (L,): mean over heads and patches
+for block, share in enumerate(largest.tolist()):
+    print(f"block {block}: the largest of 65 shares is {share:.2f} on average")
+assert largest[0] < largest[1:].min()
+
+# %% [markdown]
+# The first block asks many patches, later blocks choose. (Equal shares would be 1/65 = 0.015.)
+#
+# Many heads of the patches give much to the border of the picture, where there is no cat. A row must sum to 1, so a
+# head with nothing to ask still has to put its share somewhere. Large ViTs do likewise (Darcet et al. 2024).
+#
+# And what does the model make of it?
 
 # %%
 with torch.no_grad():
     chances = model(images).softmax(dim=-1)[0]  # (num_classes,)
-best = chances.topk(3)
-for p, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-    print(f"{model.config.classes[label]:10} {100 * p:5.1f} %")
+likeliest = chances.topk(3)
+for chance, label in zip(likeliest.values.tolist(), likeliest.indices.tolist(), strict=True):
+    print(f"{model.config.classes[label]:10} {100 * chance:3.0f} %")
 
 # %% [markdown]
 # Are these your weights? Load the trained numbers of the last block into the class that you have built, give it that
@@ -832,8 +849,9 @@ right.plot(sides, 12 * N**2 * 4 / 1e6, color=plots.COLOURS[2])
 right.set(xlabel="image side (pixels)", title="attention weights in a block (MB)")
 plots.show(
     fig,
-    "Left: multiplications of a ViT-B/16 block over the image side. The part for matrices leads until 1,086 pixels, then the part for "
-    "pairs overtakes. Right: memory for the attention weights, 1.9 MB at 224 pixels, rising to thousands of MB at 1,600.",
+    "Left: multiplications of a ViT-B/16 block over the image side. The part for matrices leads until 1,086 pixels, "
+    "then the part for pairs overtakes. Right: memory for the attention weights, 1.9 MB at 224 pixels, rising to "
+    "thousands of MB at 1,600.",
 )
 
 # %% [markdown]
@@ -976,6 +994,8 @@ check.masked_attention(masked_attention)
 #   be removed after training.
 # - Dehghani et al. 2023, [Scaling Vision Transformers to 22 Billion Parameters](https://arxiv.org/abs/2302.05442):
 #   scores that grow in training, and queries and keys normalised against it.
+# - Darcet et al. 2024, [Vision Transformers Need Registers](https://arxiv.org/abs/2309.16588): patches without
+#   content that draw attention.
 # - Dao et al. 2022, [FlashAttention](https://arxiv.org/abs/2205.14135): attention without storing the N x N weights.
 # - Jain and Wallace 2019, [Attention is not Explanation](https://arxiv.org/abs/1902.10186): why attention maps do not
 #   say why.

@@ -33,8 +33,8 @@ def make_optimizer(model, recipe):
 class Together:
     """Two optimisers that step as one.
 
-    Muon (Jordan et al. 2024) makes every step of a matrix orthogonal, so that no direction in it is left behind; vectors
-    and embeddings stay with AdamW (Loshchilov & Hutter 2019).
+    Muon (Jordan et al. 2024) makes every step of a matrix orthogonal, so that no direction in it is left behind;
+    vectors and embeddings stay with AdamW (Loshchilov & Hutter 2019).
     """
 
     def __init__(self, *optimizers):

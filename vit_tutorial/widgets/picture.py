@@ -16,22 +16,20 @@ class Picture(widgets.VBox):
 
     def __init__(self, controls=()):
         self.figure_html = widgets.HTML()
-        self.png, self.alt = b"", ""
+        self.png, self.alt, self.width = b"", "", 0
         super().__init__([widgets.HBox(list(controls), layout={"flex_flow": "row wrap"}), self.figure_html])
 
     def draw(self, figure, alt):
-        self.png, self.alt = png(figure), alt
-        width = round(figure.get_figwidth() * DISPLAY_DPI)
+        self.png, self.alt, self.width = png(figure), alt, round(figure.get_figwidth() * DISPLAY_DPI)
         data = base64.b64encode(self.png).decode()
-        self.figure_html.value = (
-            f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="width: {width}px; max-width: 100%">'
-        )
+        size = f"width: {self.width}px; max-width: 100%"
+        self.figure_html.value = f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{size}">'
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         bundle["text/plain"] = self.alt
         bundle["image/png"] = base64.b64encode(self.png).decode()
-        return bundle, {"image/png": {"alt": self.alt}}
+        return bundle, {"image/png": {"alt": self.alt, "width": self.width}}
 
     def __repr__(self):
         return f"Picture({self.alt!r})"
