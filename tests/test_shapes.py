@@ -72,15 +72,16 @@ def test_pictures_vary(pictures):
     assert pictures.images.float().mean(dim=(0, 2, 3)).std() < 5  # no colour is preferred
     areas = pictures.masks.sum(dim=(1, 2)).float()
     assert areas.quantile(0.95) > 2 * areas.quantile(0.05)
-    covered = pictures.masks.float().mean(dim=0)
-    assert (covered > 0.02).float().mean() > 0.8  # objects come nearly everywhere
+    where = pictures.masks.nonzero().float()  # (pixels, 3): picture, row, column
+    middles = torch.stack([where[where[:, 0] == i, 1:].mean(dim=0) for i in range(200)])
+    assert middles.std(dim=0).min() > 3  # pixels
 
 
 def test_masks_lie_inside_the_picture_and_on_the_object(pictures):
     masks = pictures.masks
     areas = masks.sum(dim=(1, 2))
     assert areas.min() > 30 and areas.max() < 32 * 32 / 2
-    assert not masks[:, [0, -1]].any() or masks[:, [0, -1]].float().mean() < 0.02
+    assert masks[:, [0, -1]].float().mean() < 0.02  # an outline may touch the border
     light = pictures.images.float().mean(dim=1)
     inside = (light * masks).sum(dim=(1, 2)) / areas
     outside = (light * ~masks).sum(dim=(1, 2)) / (~masks).sum(dim=(1, 2))

@@ -1,6 +1,6 @@
 """How hard is the course's own data? A linear classifier on its pixels against the course's ViT.
 
-    python tools/measure_shapes.py [--seconds 90] [--threads 2] [--task shapes]
+Usage: python tools/measure_shapes.py [--seconds 90] [--threads 2] [--task shapes]
 """
 
 import argparse

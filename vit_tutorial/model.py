@@ -73,9 +73,9 @@ class ViTConfig:
 
 
 def init_weights(module):
-    """Linear layers start with Glorot's uniform weights, which neither grow nor shrink a signal, and without bias."""
+    """Linear layers start small (standard deviation 0.02) and without bias, as in BERT and timm."""
     if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
+        nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
@@ -113,7 +113,6 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
         self.head = nn.Linear(c.embed_dim, c.num_classes)
         self.apply(init_weights)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)  # logits near 0: at first every class is as likely
 
     def embed(self, images):
         x = self.patch_embed(images)  # (B, N, D)

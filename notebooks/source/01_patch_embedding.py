@@ -10,7 +10,7 @@
 # - read the rows of the projection matrix as filters;
 # - say what a patch size costs in tokens, FLOPs and memory before you train anything.
 #
-# About 50 minutes to read and do; 5 s of computing on two CPU cores. Read [00 Start here](00_start_here.ipynb)
+# About 50 minutes to read and do; 9 s of computing on two CPU cores. Read [00 Start here](00_start_here.ipynb)
 # first.
 
 # %%
@@ -286,7 +286,7 @@ patches.shape
 strip = patches[0, 70:84].reshape(14, 3, 16, 16)  # (14, C, P, P): one row of patches as pictures again
 plots.show(
     plots.image_grid(strip, titles=[str(n) for n in range(70, 84)], columns=14, size=0.5),
-    "Patches number 70 to 83, one row of the grid, side by side: fur, the two eyes of the cat and the background.",
+    "Patches number 70 to 83, one row of the grid, side by side: pieces of fur and of both eyes of the cat.",
 )
 
 # %% [markdown]
@@ -389,7 +389,8 @@ tokens = by_hand @ W.T  # (N, P*P) @ (P*P, D) -> (N, D) = (4, 3)
 fig, axes = plots.figure(7.4, 2.2, 1, 3, width_ratios=[4, 4, 3])
 names = ["patch 0", "patch 1", "patch 2", "patch 3"]
 plots.draw_matrix(axes[0], by_hand, "patches (N, P*P)", rows=names, decimals=0, colour_map="cividis")
-plots.draw_matrix(axes[1], W, "matrix W (D, P*P)", rows=["mean", "right - left", "bottom - top"], colour_map="cividis")
+rows = ["mean", "right - left", "bottom - top"]
+plots.draw_matrix(axes[1], W, "matrix W (D, P*P)", rows=rows, colour_map="cividis")
 plots.draw_matrix(axes[2], tokens, "tokens (N, D)", decimals=1, colour_map="cividis")
 plots.show(
     fig,
@@ -698,7 +699,8 @@ plots.show(
 #
 # $$\text{bytes of attention maps} = 4\, L\, H\, N^2 \quad\text{for each image.}$$
 #
-# The model adds one token to the patches, the *class token* (notebook 02), so its N is one larger.
+# The model adds one token to the patches, the *class token* (notebook 02), so its N is one larger (not in the first
+# term, which is for patches alone).
 
 
 # %%

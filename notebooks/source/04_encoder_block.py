@@ -139,8 +139,8 @@ plots.show(
 # %% [markdown]
 # Look at the scales first: each line up is a power of ten.
 #
-# - **Without norms** (blue) the tokens grow to fifty million times what they were worth, and the gradient that
-#   arrives at one block is a billion times that at another. No learning rate suits both.
+# - **Without norms** (blue) the tokens grow to fifty million, and the gradient that arrives at one block is a billion
+#   times that at another. No step size suits both.
 # - **Without residuals** (orange) the size looks fine. But after five blocks all 64 tokens of a photograph are *the
 #   same vector*. The image is gone, before any training has begun.
 # - **Complete** (black), all three stay in a range that one can work with.
@@ -171,7 +171,7 @@ plots.show(
 
 # %% [markdown]
 # The four pictures share one colour scale. The stream starts faint and grows loud, as each block adds to it. A
-# branch # with fixed weights would have to work with whispers in block 1 and shouts in block 24. **LayerNorm**
+# branch with fixed weights would have to work with whispers in block 1 and shouts in block 24. **LayerNorm**
 # hands each branch the same loudness everywhere. (The stripes on the right are what all tokens have come to share.)
 # One token, four numbers:
 

@@ -475,10 +475,10 @@ original = train_set.images[:1]
 variants = training.random_crop_flip(original.expand(9, -1, -1, -1), recipe.crop, recipe.flip)
 titles = ["original"] + [f"epoch {epoch}" for epoch in range(1, 10)]
 fig = plots.image_grid(torch.cat([original, variants]), titles, columns=10, size=0.9)
-plots.show(fig, "One training picture and nine variants: shifted by up to four pixels, about half of them mirrored.")
+plots.show(fig, "One training picture and nine variants: shifted by a pixel or two, about half of them mirrored.")
 
 # %% [markdown]
-# Each time a picture is used, it is shifted by up to 4 pixels and mirrored half of the time. The label stays, the
+# Each time a picture is used, it is shifted by a pixel or two and mirrored half of the time. The label stays, the
 # pixels change, and the model cannot learn them by heart. Choose changes under which the name holds: mirroring
 # suits shapes and animals, and would turn a *b* into a *d*.
 #
@@ -615,9 +615,12 @@ plots.show(draw_runs(runs), "The loss on one batch of 32 pictures begins at ln 1
 # %% [markdown]
 # ## Now all of them, live
 #
-# `training.train` is the loop above, over epochs, with the schedule, the average and an evaluation every tenth of
-# the run. After each step it calls a function of ours, which redraws the curve every two seconds. It takes about a
-# minute.
+# `training.train` is the loop above, over epochs, with the schedule, the average, and an evaluation now and then.
+# After each step it calls a function of ours, which redraws the curve every two seconds. Four epochs take about 45
+# seconds.
+#
+# One part is new: the recipe moves the matrices inside the blocks with **Muon**, a younger relative of AdamW. It
+# evens out each matrix's step, so that every direction in it learns equally fast. AdamW moves the rest.
 
 
 # %%
@@ -637,10 +640,10 @@ def redraw(picture, every=2.0):
 picture = widgets.Picture()
 picture.draw(training.History().plot(), "Three empty axes; training begins.")
 shown = display(picture, display_id=True)
-history = training.train(model, train_set, recipe, test=test_set, on_step=redraw(picture))
+history = training.train(model, train_set, recipe, test=test_set, epochs=4, on_step=redraw(picture))
 picture.draw(history.plot(), "Training loss falling, test accuracy rising, and the learning rate going up and down.")
 shown.update(picture)  # so that the saved notebook holds the last picture
-assert history.accuracy > 0.8
+assert history.accuracy > 0.7
 
 # %% [markdown]
 # Three things to notice. The loss sits near ln 10 at first, then finds its way down. The jitter is the batches'
@@ -1003,6 +1006,7 @@ check.hold_schedule(hold_schedule)
 #
 # - I. Loshchilov, F. Hutter: *Decoupled Weight Decay Regularization* (AdamW). ICLR 2019.
 # - D. Kingma, J. Ba: *Adam: A Method for Stochastic Optimization*. ICLR 2015.
+# - K. Jordan et al.: *Muon: An Optimizer for Hidden Layers in Neural Networks*. 2024.
 # - I. Loshchilov, F. Hutter: *SGDR: Stochastic Gradient Descent with Warm Restarts* (cosine). ICLR 2017.
 # - P. Goyal et al.: *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour* (warmup). 2017.
 # - C. Szegedy et al.: *Rethinking the Inception Architecture for Computer Vision* (label smoothing). CVPR 2016.

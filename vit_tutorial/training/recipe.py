@@ -47,7 +47,6 @@ RECIPES = {
     "cifar10-laptop": Recipe(
         model=replace(SMALL, embed_dim=128, depth=6, mean=CIFAR10_MEAN, std=CIFAR10_STD),
         epochs=15,
-        batch_size=128,
         muon_learning_rate=2e-2,
         weight_decay=0.01,
     ),

@@ -1,0 +1,230 @@
+"""Checks of notebook 03: right answers in several styles pass, planted mistakes get their names, garbage never raises."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vit_tutorial import check
+from vit_tutorial.check.attention import TOKENS
+
+WEIGHTS = (TOKENS @ TOKENS.T).softmax(-1)
+
+
+def weights(over=-1, divisor="d**0.5", after="1", swapped=False, softmax=True):
+    """Attention weights, right with the defaults, wrong with another."""
+
+    def function(q, k):
+        B, H, N, d = q.shape
+        if swapped:
+            q, k = k, q
+        scores = q @ k.transpose(-2, -1) / eval(divisor, {"d": d, "H": H})
+        return (scores.softmax(over) if softmax else scores) / eval(after, {"d": d})
+
+    return function
+
+
+def weights_with_einsum(q, k):
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) * q.size(-1) ** -0.5
+    powers = torch.exp(scores)
+    return powers / powers.sum(3, keepdim=True)
+
+
+def weights_by_loop(q, k):
+    heads = [
+        [F.softmax((a / a.shape[-1] ** 0.5) @ b.T, dim=1) for a, b in zip(*pair, strict=True)] for pair in zip(q, k)
+    ]  # noqa: B905
+    return torch.stack([torch.stack(image) for image in heads])
+
+
+def split(code):
+    """`function(x, num_heads)` whose result is written as text."""
+    return lambda x, H: eval(code, {"x": x, "torch": torch, "B": len(x), "N": x.shape[1], "H": H, "d": x.shape[2] // H})
+
+
+def merge(code):
+    """`function(x)` whose result is written as text."""
+    return lambda x: eval(code, {"x": x, "torch": torch, **dict(zip("BHNd", x.shape, strict=True))})
+
+
+def multi_head(over=-1, divisor="d**0.5", merge="transpose(1, 2).reshape(B, N, D)", split=True):
+    """Multi-head attention, right with the defaults, wrong with another."""
+
+    def function(x, qkv, proj, H):
+        B, N, D = x.shape
+        d = D // H
+        q, k, v = (
+            part.reshape(B, N, H, d).transpose(1, 2) if split else part.reshape(B, H, N, d)
+            for part in qkv(x).split(D, dim=2)
+        )
+        mixed = (q @ k.transpose(-2, -1) / eval(divisor, {"d": d, "D": D})).softmax(over) @ v
+        return proj(eval(f"mixed.{merge}", {"mixed": mixed, "B": B, "N": N, "D": D}))
+
+    return function
+
+
+def multi_head_by_loop(x, qkv, proj, H):
+    D = x.shape[-1]
+    d, heads = D // H, []
+    for h in range(0, D, d):
+        q, k, v = (qkv(x)[..., start + h : start + h + d] for start in (0, D, 2 * D))
+        heads.append(F.scaled_dot_product_attention(q, k, v))
+    return proj(torch.cat(heads, dim=-1))
+
+
+def masked(code):
+    """`function(q, k, v, keep)` whose result is written as text in v, w (weights), s (scores), keep, inf."""
+
+    def function(q, k, v, keep):
+        s = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        return eval(code, {"q": q, "k": k, "v": v, "s": s, "w": s.softmax(-1), "keep": keep, "inf": torch.inf})
+
+    return function
+
+
+def masked_by_subset(q, k, v, keep):
+    heard = [F.scaled_dot_product_attention(q[b], k[b][:, keep[b]], v[b][:, keep[b]]) for b in range(len(q))]
+    return torch.stack(heard)
+
+
+SPLIT, MERGE = "x.reshape(B, N, H, d).transpose(1, 2)", "x.transpose(1, 2).reshape(B, N, H * d)"
+MASKED = "s.masked_fill(~keep[:, None, None], -inf).softmax(-1) @ v"
+RIGHT = [
+    ("zebra", "c"),
+    ("zebra", " C "),
+    ("mix", WEIGHTS @ TOKENS),
+    ("mix", torch.tensor([[0.7979, 0.2021], [0.7717, 0.2283], [0.4135, 0.5865]])),
+    ("attention_weights", weights()),
+    ("attention_weights", weights_with_einsum),
+    ("attention_weights", weights_by_loop),
+    ("split_heads", split(SPLIT)),
+    ("split_heads", split("torch.stack(x.chunk(H, dim=-1), dim=1)")),
+    ("split_heads", split("x.unflatten(2, (H, d)).permute(0, 2, 1, 3)")),
+    ("merge_heads", merge(MERGE)),
+    ("merge_heads", merge("torch.cat([x[:, h] for h in range(H)], dim=-1)")),
+    ("merge_heads", merge("x.permute(0, 2, 1, 3).flatten(2)")),
+    ("repair_attention", multi_head()),
+    ("repair_attention", multi_head_by_loop),
+    ("score_divisor", 4 * 512**0.5),
+    ("score_divisor", 90),
+    ("score_divisor", torch.tensor(90.9)),
+    ("masked_attention", masked(MASKED)),
+    ("masked_attention", masked("(s + (~keep[:, None, None]) * -1e9).softmax(-1) @ v")),
+    ("masked_attention", masked_by_subset),
+    (
+        "masked_attention",
+        lambda q, k, v, keep: F.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :]),
+    ),
+]
+WRONG = [
+    ("zebra", "a", "opposites"),
+    ("zebra", "b", "more neighbours"),
+    ("zebra", "d", "equal weights"),
+    ("zebra", "zebra", "not a choice"),
+    ("mix", WEIGHTS.T @ TOKENS, "softmax over the queries"),
+    ("mix", TOKENS @ TOKENS.T @ TOKENS, "no softmax"),
+    ("mix", TOKENS.mean(0).repeat(3, 1), "equal weights"),
+    ("mix", TOKENS, "not mixed"),
+    ("mix", TOKENS.T @ WEIGHTS, "wrong order"),
+    ("mix", (WEIGHTS @ TOKENS).T, "wrong order"),
+    ("mix", WEIGHTS, "wrong shape"),
+    ("attention_weights", weights(over=-2), "softmax over the queries"),
+    ("attention_weights", weights(over=1), "softmax over the heads"),
+    ("attention_weights", weights(divisor="1"), "missing 1/sqrt(d)"),
+    ("attention_weights", weights(divisor="(H * d)**0.5"), "sqrt of the whole width"),
+    ("attention_weights", weights(divisor="d"), "divided by d"),
+    ("attention_weights", weights(divisor="d**-0.5"), "multiplied by sqrt(d)"),
+    ("attention_weights", weights(swapped=True), "q and k swapped"),
+    ("attention_weights", weights(divisor="1", after="d**0.5"), "scaled after the softmax"),
+    ("attention_weights", weights(softmax=False), "no softmax"),
+    ("split_heads", split("x.reshape(B, H, N, d)"), "heads split by reshape alone"),
+    ("split_heads", split("x.reshape(B, N, H, d)"), "heads not moved"),
+    ("split_heads", split("x.reshape(B, N, d, H).permute(0, 3, 1, 2)"), "heads interleaved"),
+    ("split_heads", split("x.reshape(B, N, H, d).permute(2, 0, 1, 3)"), "heads before the batch"),
+    ("merge_heads", merge("x.reshape(B, N, H * d)"), "heads merged without transpose"),
+    ("merge_heads", merge("x.permute(0, 2, 3, 1).reshape(B, N, H * d)"), "heads interleaved"),
+    ("merge_heads", merge("x.mean(dim=1)"), "heads averaged"),
+    ("merge_heads", merge("x.sum(dim=1)"), "heads added"),
+    ("merge_heads", merge("x.transpose(1, 2)"), "heads not merged"),
+    ("merge_heads", merge("x.transpose(1, 2).view(B, N, H * d)"), "RuntimeError"),
+    ("repair_attention", multi_head(over=-2), "softmax over the queries"),
+    ("repair_attention", multi_head(divisor="D**0.5"), "sqrt of the whole width"),
+    ("repair_attention", multi_head(divisor="1"), "missing 1/sqrt(d)"),
+    ("repair_attention", multi_head(merge="reshape(B, N, D)"), "heads merged without transpose"),
+    ("repair_attention", multi_head(split=False), "heads split by reshape alone"),
+    ("repair_attention", multi_head(-2, "D**0.5", "reshape(B, N, D)"), "softmax over the queries"),
+    ("repair_attention", multi_head(-1, "D**0.5", "reshape(B, N, D)"), "sqrt of the whole width"),
+    ("score_divisor", 512**0.5, "deviation left out"),
+    ("score_divisor", 2 * 512**0.5, "one deviation"),
+    ("score_divisor", 8192, "divided by the variance"),
+    ("score_divisor", 512, "divided by d"),
+    ("score_divisor", 0.01105, "inverse"),
+    ("score_divisor", "90.5", "not a number"),
+    ("masked_attention", masked("w @ v"), "not masked"),
+    ("masked_attention", masked("(w * keep[:, None, None]) @ v"), "not renormalised"),
+    ("masked_attention", masked("(s * keep[:, None, None]).softmax(-1) @ v"), "scores set to 0"),
+    ("masked_attention", masked("s.masked_fill(~keep[:, None, :, None], -inf).softmax(-1) @ v"), "queries masked"),
+    ("masked_attention", masked("w.masked_fill(~keep[:, None, :, None], 0) @ v"), "queries masked"),
+    ("masked_attention", masked("s.masked_fill(keep[:, None, None], -inf).softmax(-1) @ v"), "mask inverted"),
+    (
+        "masked_attention",
+        masked("(q @ k.mT).masked_fill(~keep[:, None, None], -inf).softmax(-1) @ v"),
+        "missing 1/sqrt(d)",
+    ),
+]
+
+
+def raises(*inputs):
+    raise RuntimeError("something of the learner's own")
+
+
+GARBAGE = [None, "x", -3, float("nan"), (), (None,) * 4, torch.zeros(3), list, nn.Linear, print, raises,
+           lambda *inputs: None, lambda *inputs: "x", lambda *inputs: torch.tensor(float("nan")), lambda: 1]  # fmt: skip
+NAMES = check.attention.__all__
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT, ids=[f"{name}-{n}" for n, (name, _) in enumerate(RIGHT)])
+def test_right_answer_passes(name, answer, capsys):
+    result = getattr(check, name)(answer)
+    assert result.passed and result.mistake is None, result.message
+    assert capsys.readouterr().out == result.message + "\n"
+
+
+@pytest.mark.parametrize(("name", "answer", "mistake"), WRONG, ids=[f"{n}-{w[2]}" for n, w in enumerate(WRONG)])
+def test_planted_mistake_gets_its_name(name, answer, mistake):
+    result = getattr(check, name)(answer)
+    assert not result.passed
+    assert result.mistake == mistake, result.message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_garbage_never_raises(name):
+    for answer in GARBAGE:
+        assert not getattr(check, name)(answer).passed
+    assert getattr(check, name)(...).mistake == getattr(check, name)().mistake == "not attempted"
+
+
+@pytest.mark.parametrize(
+    ("name", "stub"),
+    [
+        ("attention_weights", lambda q, k: ...),
+        ("split_heads", lambda x, num_heads: ...),
+        ("merge_heads", lambda x: ...),
+        ("repair_attention", lambda x, qkv, proj, num_heads: ...),
+        ("masked_attention", lambda q, k, v, keep: ...),
+    ],
+)
+def test_stub_is_not_attempted(name, stub):
+    assert getattr(check, name)(stub).mistake == "not attempted"
+
+
+def test_several_faults_are_told_apart_from_one():
+    one, two = multi_head(over=-2), multi_head(-2, "D**0.5")
+    assert "not the only one" not in check.repair_attention(one).message
+    assert "not the only one" in check.repair_attention(two).message
+
+
+def test_every_check_is_tested():
+    for name in NAMES:
+        assert sum(answer[0] == name for answer in RIGHT) >= 2
+        assert len({mistake for other, _, mistake in WRONG if other == name}) >= 3
