@@ -31,13 +31,13 @@ plots.show_course_map(1)
 
 # %%
 def draw(patch_size):
-    P, gap = patch_size, 4
+    P, gap = patch_size, min(4, patch_size // 3)
     place = torch.arange(224) + gap * (torch.arange(224) // P)  # where each row and column of pixels goes
     apart = torch.full((3, place[-1] + 1, place[-1] + 1), 255, dtype=torch.uint8)
     apart[:, place[:, None], place[None, :]] = cat
     colours = F.avg_pool2d(cat.float(), P) / 255  # (3, rows, columns): the mean colour of each patch
     rows, columns = colours.shape[1:]
-    fig, (left, right) = plots.figure(5.2, 2.65, 1, 2)
+    fig, (left, right) = plots.figure(6.6, 3.3, 1, 2)
     plots.draw_image(left, apart, f"P = {P}: {rows} x {columns} = {rows * columns} patches")
     plots.draw_image(right, colours, "one colour for each patch")
     return fig, (
@@ -144,8 +144,8 @@ plots.show(
 )
 
 # %% [markdown]
-# The number in each circle is the pixel's place in memory. Memory is one long row of numbers. `reshape` never moves
-# a number: it changes where the row is broken. `permute` changes the order of the axes, and so the order in which
+# The number in each circle is the pixel's place in memory. Memory is one long row of numbers. `reshape` keeps the
+# numbers in this order and changes where the row is broken. `permute` swaps axes, and so changes the order in which
 # the numbers are read.
 #
 # The way from left to right: give every pixel *four* coordinates instead of two. Pixel $(y, x)$ lies in patch row
@@ -159,7 +159,7 @@ assert four[1, 0, 0, 1] == image[1 * P + 0, 0 * P + 1]
 four.shape, four[1, 0, 0, 1]
 
 # %% [markdown]
-# No number has moved yet. Now bring the two patch coordinates $i, j$ to the front and leave the two pixel
+# The order is still that of memory. Now bring the two patch coordinates $i, j$ to the front and leave the two pixel
 # coordinates $u, v$ behind. Axis 2 comes forward, axis 1 goes back:
 
 # %%
@@ -167,8 +167,8 @@ grid = four.permute(0, 2, 1, 3)  # (rows, columns, P, P), indexed [i, j, u, v]
 grid[0, 1]  # the patch in row 0, column 1: top right
 
 # %% [markdown]
-# Last, join $i, j$ to one patch number $n$ and $u, v$ to one pixel number. This second reshape has to copy, as the
-# numbers are now read in another order than memory holds them.
+# Last, join $i, j$ to one patch number $n$ and $u, v$ to one pixel number. This second reshape writes the numbers
+# down anew, in the order in which they are now read.
 
 # %%
 by_permute = grid.reshape(4, P * P)  # (N, P*P)
@@ -351,7 +351,7 @@ plots.show(
 )
 
 # %% [markdown]
-# **The middle one is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: eight whole
+# **The second picture is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: eight whole
 # rows of one colour channel, 96 pixels wide. The colours are made up, as three stretches of one channel are taken
 # for red, green and blue.
 #
@@ -360,7 +360,7 @@ plots.show(
 # would prove nothing.
 
 # %% [markdown]
-# **The right one is no bug: it is how attention sees the cat.** All that you may compute without looking at the
+# **The third picture is no bug: it is how attention sees the cat.** All that you may compute without looking at the
 # order, such as the mean patch, is the same before and after:
 
 # %%
@@ -375,7 +375,7 @@ right_patches.mean(dim=1)[0, :4], shuffled.mean(dim=1)[0, :4]
 # %% [markdown]
 # ## From patch to token
 #
-# A patch is raw pixels. A token is D numbers that the model may choose: D is the **embedding width**, 768 in
+# A patch is raw pixels. A token is D numbers, and the model decides which. D is the **embedding width**, 768 in
 # ViT-B/16, the base model of the paper with P = 16. The step between is a matrix, the same for all patches. Again
 # the four toy patches, with a matrix of three rows that we choose by hand:
 
@@ -687,15 +687,17 @@ plots.show(
 # The same: four times, sixteen times. For the tokens only Y / P and X / P count.
 #
 # Now the computing. One encoder block (notebook 04) multiplies matrices and does little else. For each token it
-# needs $4 D^2$ multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP. For each *pair*
-# of tokens it needs $2 D$: one product of two vectors for the weight, one more to use it. With L blocks:
+# needs $4 D^2$ multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP (two linear
+# layers). For each *pair* of tokens it needs $2 D$: one product of two vectors for the weight, one more to use it.
+# With L blocks:
 #
 # $$\text{multiplications} = \underbrace{N\,C P^2 D}_{\text{patch embedding}} + L\,(
 # \underbrace{12\, N D^2}_{\text{each token}} + \underbrace{2\, N^2 D}_{\text{each pair}})$$
 
 # %% [markdown]
 # Each multiplication goes with an addition, so there are twice as many **FLOPs** (floating-point operations). In
-# training, the attention weights of all L blocks and H heads wait in memory for the backward pass, 4 bytes each:
+# training, the attention weights of all L blocks and H heads (tables side by side in each block, notebook 03) wait
+# in memory for the backward pass, 4 bytes each:
 #
 # $$\text{bytes of attention maps} = 4\, L\, H\, N^2 \quad\text{for each image.}$$
 #
@@ -815,7 +817,7 @@ for P, entry in (16, ViT_B_16_Weights.IMAGENET1K_V1), (32, ViT_B_32_Weights.IMAG
 #
 # <details><summary>Hint</summary>
 #
-# `reshape` never moves a number. Which two axes have to change places, and after which join?
+# `reshape` keeps the order of the numbers. Which two axes have to change places, and after which join?
 #
 # </details>
 
@@ -947,8 +949,8 @@ assert check.cut_patches(cut_patches_solution).passed
 # %% [markdown]
 # ### Solution 1.3
 #
-# Join rows and columns to N, then move D behind N. The colleague's version fills a token with D neighbouring patches
-# of one channel.
+# Join rows and columns to N, then move D behind N. The colleague's version fills a token with one channel of D
+# neighbouring patches.
 
 
 # %% tags=["solution"]

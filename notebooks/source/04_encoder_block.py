@@ -11,7 +11,7 @@
 # - switch dropout and stochastic depth on and off, and show that they leave the mean where it was;
 # - count the parameters of a block in your head.
 #
-# About 60 minutes to read and do; SECONDS s of computing on two CPU cores. Read [03 Attention](03_attention.ipynb)
+# About 60 minutes to read and do; 25 s of computing on two CPU cores. Read [03 Attention](03_attention.ipynb)
 # first.
 
 # %%
@@ -48,7 +48,7 @@ plots.show(
 # Attention is one box of eight. What are the others for? Engineers' way to find out: take a part away, and measure.
 
 # %% [markdown]
-# The next three cells do that. Run them now and look at the picture; you will come back to read them once you know
+# The next four cells do that. Run them now and look at the picture; you will come back to read them once you know
 # the parts. First, tokens to send through: four photographs, 64 patches each. (Double precision, so that the
 # rounding error does not hide small numbers.)
 
@@ -74,6 +74,17 @@ def run_block(block, x, change="complete"):
     if change != "no MLP":
         x = stream * x + block.mlp(norm2(x))
     return x
+
+
+# %% [markdown]
+# What is measured, before the first block and after each:
+#
+# - the **size** of the tokens: the standard deviation of all their numbers;
+# - the **difference** between tokens: how much of them is not shared with the mean token of their image. Near 1 all
+#   differ, at 0 all are the same;
+# - the **gradient** that arrives there from a loss at the end of the stack.
+#
+# The blocks are untrained. Their weights are doubled, so that a branch is about as loud as the tokens that it reads.
 
 
 # %%
@@ -115,19 +126,21 @@ STYLE = {
 
 
 def draw_depth(changes, depth=24, scale=2.0):
-    fig, axes = plots.figure(9.5, 3.0, 1, 3)
+    fig, axes = plots.figure(9.0, 2.8, 1, 3)
     for change in changes:
         for ax, series in zip(axes, measure(change, depth, scale), strict=True):
             ax.semilogy(series, color=STYLE[change], linewidth=2, label=change)
     titles = ("size of the tokens", "difference between tokens", "gradient that arrives")
     for ax, title in zip(axes, titles, strict=True):
         ax.set(xlabel="after block", xlim=(0, depth))
+        ax.tick_params(axis="y", which="minor", labelsize=7)
         ax.set_title(title, fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(changes), frameon=False, fontsize=10)
     return fig
 
 
+# %%
 plots.show(
     draw_depth(["complete", "no residuals", "no norms"]),
     "Three log-scale plots over 24 untrained blocks. Size of the tokens: complete grows slowly from 0.3 to 7, no "
@@ -137,7 +150,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Look at the scales first: each line up is a power of ten.
+# Look at the scales first: they count powers of ten.
 #
 # - **Without norms** (blue) the tokens grow to fifty million, and the gradient that arrives at one block is a billion
 #   times that at another. No step size suits both.
@@ -243,18 +256,17 @@ plots.show(
 # which other images came along. See:
 
 # %%
-x = torch.randn(2, 5, D)  # (B, N, D)
+x = torch.randn(10, D)  # two images of five tokens, one below the other
 company = x.clone()
-company[1] *= 5  # image 0 stays as it is, image 1 changes
-layer_norm, batch_norm = nn.LayerNorm(D), nn.BatchNorm1d(D)
-for name, norm in (("LayerNorm", layer_norm), ("BatchNorm", lambda x: batch_norm(x.flatten(0, 1)).reshape(x.shape))):
-    moved = (norm(company)[0] - norm(x)[0]).abs().max()
-    print(f"{name}: image 0 moved by {moved:.4f}")
+company[5:] *= 5  # image 1 stays as it is, image 2 changes
+for norm in (nn.LayerNorm(D), nn.BatchNorm1d(D)):
+    moved = (norm(company) - norm(x))[:5].abs().max()
+    print(f"{type(norm).__name__:12} image 1 moved by {moved:.4f}")
 
 # %% [markdown]
 # With LayerNorm a batch of one gives the same result as a batch of a thousand, and training the same as testing.
-# BatchNorm needs large batches, and a second set of statistics for testing. That is why transformers, in which
-# batches are small and sequences differ, took to LayerNorm.
+# BatchNorm needs large batches, and a second set of statistics for testing. That is why transformers, whose batches
+# are often small and whose sequences differ in length, took to LayerNorm.
 
 # %% [markdown]
 # ### Exercise 4.1 · Write LayerNorm
@@ -318,9 +330,9 @@ assert torch.allclose(z * phi, F.gelu(z), atol=1e-6)
 z * phi
 
 # %% [markdown]
-# GELU is ReLU with a soft corner. Its slope is not 0 on the left, so that a number which is negative for every image
-# can still learn its way back; under ReLU it is dead. The difference in accuracy is small. ViT took GELU over from
-# BERT, a language model.
+# GELU is ReLU with a soft corner. Left of zero its slope fades out instead of being 0 at once, so that a number
+# which is slightly negative for every image can still learn its way back; under ReLU it gets no gradient at all.
+# The difference in accuracy is small. ViT took GELU over from BERT, a language model.
 #
 # What if we left the activation out? Then the two layers fold into one matrix, and widening has bought nothing:
 
@@ -755,26 +767,26 @@ for change in STYLE:
 # ## Do the parts matter in training?
 
 # %% [markdown]
-# A test that each network should pass: learn forty pictures by heart. They come from the course's own data,
-# `shapes`, in ten classes. Eight blocks, fifty steps of AdamW (an optimiser; notebook 06 explains it), once with
-# PyTorch's starting weights and once with these doubled.
+# A test that each network should pass: learn thirty pictures by heart. They come from the course's own data,
+# `shapes`, in ten classes. Twelve blocks, as deep as ViT-B, and fifty steps of AdamW (an optimiser; notebook 06
+# explains it), once with PyTorch's starting weights and once with these doubled.
 #
 # **Predict before you run:** the loss of a network that guesses among ten classes is ln 10 = 2.30. Who will stay
 # there?
 
 # %%
-pictures = datasets.shapes("train", 40)
+pictures = datasets.shapes("train", 30)
 inputs = pictures.images / 127.5 - 1  # (B, C, Y, X)
 plots.show(
     plots.image_grid(pictures.images[:10], [pictures.classes[label] for label in pictures.labels[:10]], 10, 0.9),
-    "Ten of the forty pictures, each with one coloured shape on a textured ground, such as a star, a heart or a cross.",
+    "Ten of the thirty pictures, each with one shape on a ground of another colour, such as a star, a heart, a cross.",
 )
 
 
 # %%
 def learn_by_heart(change, scale, steps=50):
-    """The loss of each step while eight blocks learn the classes of the forty pictures."""
-    blocks = nn.ModuleList(stack_of_blocks(8, scale)).float()
+    """The loss of each step while twelve blocks learn the classes of the thirty pictures."""
+    blocks = nn.ModuleList(stack_of_blocks(12, scale)).float()
     embed, head = PatchEmbedding(32, 8, 3, D), nn.Linear(D, 10)
     parameters = [p for part in (embed, blocks, head) for p in part.parameters()]
     optimizer, losses = torch.optim.AdamW(parameters, lr=1e-3), []
@@ -799,36 +811,39 @@ runs = {
 losses = {(scale, change): learn_by_heart(change, scale) for scale, changes in runs.items() for change in changes}
 final = {run: sum(series[-10:]) / 10 for run, series in losses.items()}  # mean of the last ten steps
 assert final[1.0, "complete"] < 0.5 and final[1.0, "no residuals"] > 2.2
-assert final[2.0, "complete"] < 0.3 and final[2.0, "no norms"] > 1.0
+assert final[2.0, "complete"] < 0.5 and final[2.0, "no norms"] > 0.8
 for (scale, change), loss in final.items():
     print(f"weights times {scale:.0f}, {change:14} loss at the end {loss:.2f}")
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.figure(9.5, 3.3, 1, 2, sharey=True)
+fig, axes = plots.figure(8.5, 2.9, 1, 2, sharey=True)
 for ax, (scale, changes) in zip(axes, runs.items(), strict=True):
     for change in changes:
         ax.plot(losses[scale, change], color=STYLE[change], linewidth=2, label=change)
     ax.axhline(torch.tensor(10.0).log(), color="grey", linestyle=":", linewidth=1)
-    ax.set(xlabel="step", title=f"weights times {scale:.0f}", ylim=(0, 2.9))
-    ax.legend(frameon=False, fontsize=9, loc="lower left")
+    ax.set(xlabel="step", ylim=(0, 2.9))
+    ax.set_title(f"weights times {scale:.0f}", fontsize=10)
 axes[0].set(ylabel="loss (dotted: guessing)")
+shown = {line.get_label(): line for ax in axes for line in ax.lines if line.get_label() in STYLE}
+fig.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False, fontsize=10)
 plots.show(
     fig,
-    "Training loss over 50 steps. Left, weights times 1: complete, no norms, no attention and no MLP fall towards 0; "
-    "no residuals stays on the dotted line of guessing. Right, weights times 2: complete falls fastest, post-norm "
-    "and no residuals follow late, no norms stays high and jumps about.",
+    "Training loss over 50 steps. Left, weights times 1: complete, no norms, no attention and no MLP fall to near 0; "
+    "no residuals stays on the dotted line of guessing. Right, weights times 2: complete falls to near 0 within 20 "
+    "steps; no residuals, no norms and post-norm stay high and jump about.",
 )
 assert len(losses) == 9
 
 # %% [markdown]
-# Without residuals (left) the loss lies on the dotted line: the pictures have become one before the classifier sees
-# them. With doubled weights (right) attention picks instead of averaging, and that run gets away, late; now it is the
-# one without norms that cannot learn. Only the complete block does well in both.
+# Left: without residuals the loss lies on the dotted line. The tokens, and with them the pictures, have become one
+# before the classifier sees them. Right, with doubled weights: without norms the network cannot learn either, and
+# post-norm, without a warmup, hardly does. Only the complete block does well in both.
 #
-# Without attention or MLP the forty pictures are learned all the same. To know pictures by heart takes little: the
+# Without attention or MLP the thirty pictures are learned all the same. To know pictures by heart takes little: the
 # mean over all tokens at the end lets the tokens meet once, and attention's softmax bends too. This test says who
-# can learn *at all*, not who learns best; no small test shows everything.
+# can learn *at all*, not who learns best.
 #
+# %% [markdown]
 # *To remember: residuals and norms make depth trainable. Attention and MLP are what depth is for.*
 
 # %% [markdown]

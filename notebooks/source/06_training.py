@@ -11,7 +11,7 @@
 # - train a ViT on ten classes here, watch it learn, and look at what it gets wrong,
 # - start the same training on CIFAR-10.
 #
-# About 90 minutes to read and do; 70 s of computing on two CPU cores. Read [05 Vision
+# About 90 minutes to read and do; 80 s of computing on two CPU cores. Read [05 Vision
 # Transformer](05_vision_transformer.ipynb) first.
 
 # %%
@@ -25,6 +25,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from vit_tutorial import VisionTransformer, ViTConfig, check, datasets, plots, training, weights, widgets
+from vit_tutorial.files import CHECKPOINT, DATA
+from vit_tutorial.training.loop import autocast
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -38,7 +40,7 @@ train_set, test_set = datasets.shapes("train"), datasets.shapes("test")
 classes = train_set.classes
 examples = [int((test_set.labels == label).nonzero()[row]) for row in range(2) for label in range(10)]
 names = [classes[test_set.labels[i]] for i in examples]
-fig = plots.image_grid(test_set.images[examples], names, columns=10, size=0.9)
+fig = plots.image_grid(test_set.images[examples], names, columns=10, size=0.75)
 plots.show(fig, "Two pictures of each of the ten shapes, small and coloured; size, place and texture differ widely.")
 
 # %% [markdown]
@@ -67,7 +69,7 @@ def normalise(images, config):
 
 # %%
 with torch.no_grad():
-    logits = model(normalise(test_set.images.to(device), model.config)).cpu()  # (n, 10)
+    logits = model(normalise(test_set.images[:500].to(device), model.config)).cpu()  # (500, 10)
 logits[0].softmax(dim=0)  # the model's probabilities for the first picture
 
 # %% [markdown]
@@ -116,7 +118,7 @@ print(f"-ln {p[right]:.4f} = {by_hand:.4f}")
 # model's loss on the test pictures be?
 
 # %%
-fresh_loss = F.cross_entropy(logits, test_set.labels)
+fresh_loss = F.cross_entropy(logits, test_set.labels[:500])
 print(f"ten equal logits: ln 10 = {math.log(10):.4f}")
 print(f"the fresh model:          {fresh_loss:.1f}")
 assert abs(fresh_loss - math.log(10)) < 0.1
@@ -225,23 +227,20 @@ check.smooth_targets(smooth_targets)
 
 # %% [markdown]
 # ## One weight, one step
-#
-# The loss says how wrong; its gradient says which way is up. One step of **gradient descent** goes the other way.
-# Here is a model with one weight, $\hat y = w x$, one example ($x = 2$, $y = 6$), and squared error as the loss: a
-# parabola with its lowest point at $w = 3$.
 
 
 # %%
 def draw_descent(learning_rate):
     path = [1.0]
     for _ in range(12):
-        path.append(path[-1] - learning_rate * 4 * (2 * path[-1] - 6))  # gradient of (2w - 6)^2 is 4 (2w - 6)
+        path.append(path[-1] - learning_rate * 4 * (2 * path[-1] - 6))  # the gradient of (2w - 6)^2 is 4 (2w - 6)
     path, w = torch.tensor(path), torch.linspace(-0.5, 6.5, 100)
-    fig, ax = plots.figure(6, 2.8)
+    fig, ax = plots.figure(6, 2.6)
     ax.plot(w, (2 * w - 6) ** 2, color="#BBBBBB", linewidth=2)
     ax.plot(path, (2 * path - 6) ** 2, "o-", color=plots.COLOURS[0], markersize=5, linewidth=1)
     ax.plot(path[0], 16.0, "o", color=plots.COLOURS[1], markersize=9)
-    ax.set(xlabel="weight w", ylabel="loss", xlim=(-0.5, 6.5), ylim=(-2, 42), title=f"learning rate {learning_rate}")
+    ax.set(xlabel="weight w", ylabel="loss", xlim=(-0.5, 6.5), ylim=(-2, 42))
+    ax.set_title(f"learning rate {learning_rate}", fontsize=10)
     end = f"after 12 steps w = {path[-1]:.2f}"
     return fig, f"A parabola, lowest at w = 3, and 12 steps from w = 1, learning rate {learning_rate}: {end}."
 
@@ -249,6 +248,10 @@ def draw_descent(learning_rate):
 widgets.interactive_figure(draw_descent, learning_rate=[0.01, 0.03, 0.06, 0.1, 0.2, 0.24, 0.26])
 
 # %% [markdown]
+# The loss says how wrong; its gradient says which way is up. One step of **gradient descent** goes the other way.
+# Above is the smallest model there is: one weight, $\hat y = w x$, one example ($x = 2$, $y = 6$), and squared
+# error $(2w - 6)^2$ as the loss, a parabola with its lowest point at $w = 3$. Training starts at the orange point.
+#
 # Move the **learning rate**: 0.01 crawls, 0.1 arrives, 0.2 jumps over the valley and still arrives, 0.24 bounces
 # for long, 0.26 climbs out. Too small wastes time. Too large destroys the model. One step by hand, at 0.1:
 
@@ -302,15 +305,14 @@ paths = {
 }
 
 # %%
-a, b = torch.meshgrid(torch.linspace(-4.6, 1.2, 100), torch.linspace(-2, 2, 100), indexing="xy")
-fig, axes = plots.figure(9, 2.6, 1, 2, sharey=True)
-for ax, (name, path) in zip(axes, paths.items(), strict=True):
-    ax.contour(a, b, 0.5 * (a * a + 40 * b * b), levels=[0.5, 2, 5, 12, 25, 50, 80], cmap="cividis", linewidths=0.8)
-    ax.plot(path[:, 0], path[:, 1], "o-", color=plots.COLOURS[0], markersize=3, linewidth=1)
-    ax.plot(0, 0, "*", color=plots.COLOURS[1], markersize=12)
-    ax.set_title(name, fontsize=10)
-    ax.set(xlabel="weight a")
-axes[0].set_ylabel("weight b")
+a, b = torch.meshgrid(torch.linspace(-4.4, 0.8, 100), torch.linspace(-1.7, 1.9, 100), indexing="xy")
+fig, ax = plots.figure(6.5, 2.5)
+ax.contour(a, b, 0.5 * (a * a + 40 * b * b), levels=[0.5, 4, 15, 40], colors="#BBBBBB", linewidths=0.8)
+for name, path in paths.items():
+    ax.plot(path[:, 0], path[:, 1], "o-", markersize=3, linewidth=1, label=name)
+ax.plot(0, 0, "*", color="black", markersize=12)
+ax.legend(frameon=False, fontsize=9, loc="upper right")
+ax.set(xlabel="weight a", ylabel="weight b")
 plots.show(
     fig,
     "Contours of a long narrow valley. SGD zigzags across it and is still far from the star at its bottom; AdamW "
@@ -318,7 +320,7 @@ plots.show(
 )
 
 # %% [markdown]
-# This loss is 40 times as steep along $b$ as along $a$. Plain gradient descent (left) must keep its learning rate
+# This loss is 40 times as steep along $b$ as along $a$. Plain gradient descent (SGD) must keep its learning rate
 # small for the steep direction, and crawls along the flat one. The gradients of a ViT differ far more than that
 # from weight to weight.
 #
@@ -474,7 +476,7 @@ torch.manual_seed(2)
 original = train_set.images[:1]
 variants = training.random_crop_flip(original.expand(9, -1, -1, -1), recipe.crop, recipe.flip)
 titles = ["original"] + [f"epoch {epoch}" for epoch in range(1, 10)]
-fig = plots.image_grid(torch.cat([original, variants]), titles, columns=10, size=0.9)
+fig = plots.image_grid(torch.cat([original, variants]), titles, columns=10, size=0.75)
 plots.show(fig, "One training picture and nine variants: shifted by a pixel or two, about half of them mirrored.")
 
 # %% [markdown]
@@ -487,7 +489,7 @@ plots.show(fig, "One training picture and nine variants: shifted by a pixel or t
 
 # %%
 images, labels = next(training.batches(train_set, model.config, recipe))
-images.shape, labels.shape, images.min().item() >= -1, images.max().item() <= 1
+print(f"images {tuple(images.shape)} in {images.min():.0f}..{images.max():.0f}, labels {tuple(labels.shape)}")
 
 # %% [markdown]
 # ## Two safety belts: clipping and averaging
@@ -510,12 +512,12 @@ print(f"length {length:.2f}; clipped to {pair[0].grad.item():.2f} and {pair[1].g
 
 # %%
 torch.manual_seed(0)
-steps = torch.arange(600)
-weight = 1 - torch.exp(-steps / 120) + 0.12 * torch.randn(600)  # one weight on its way to 1, pulled about by batches
+steps = torch.arange(400)
+weight = 1 - torch.exp(-steps / 80) + 0.12 * torch.randn(400)  # one weight on its way to 1, pulled about by batches
 average = [weight[0]]
 for w in weight[1:]:
     average.append(0.99 * average[-1] + 0.01 * w)
-fig, ax = plots.figure(6.5, 2.3)
+fig, ax = plots.figure(5, 2)
 ax.plot(steps, weight, linewidth=0.7, color=plots.COLOURS[5], label="weight")
 ax.plot(steps, average, linewidth=2, color=plots.COLOURS[1], label="average, d = 0.99")
 ax.set(xlabel="step", ylabel="value")
@@ -530,9 +532,6 @@ plots.show(fig, "A weight that jitters on its way up to 1, and its moving averag
 #
 # Every part is now known. `autocast` computes the matrix products in 16-bit bfloat16 where the machine is faster
 # so, and is off elsewhere. The package holds the same code:
-
-# %%
-from vit_tutorial.training.loop import autocast
 
 
 # %% tags=["package"]
@@ -556,8 +555,8 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
 # |---|---|---|
 # | `model.train()` | dropout and drop path on | no regularisation after the first evaluation |
 # | `zero_grad()` | forgets the last gradient | every step is pushed by all gradients before |
-# | `model(images)` | logits | |
-# | `cross_entropy` | one number: how wrong | |
+# | `model(images)` | logits | nothing to judge |
+# | `cross_entropy` | one number: how wrong | nothing to descend |
 # | `backward()` | fills `.grad` of every weight | no gradient: nothing moves |
 # | `clip_grad_norm_` | shortens an outlier | one bad batch can undo an epoch |
 # | `optimizer.step()` | moves the weights | nothing moves |
@@ -596,9 +595,9 @@ assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < 0.3
 
 # %%
 def draw_runs(runs):
-    fig, ax = plots.figure(7, 3)
-    ax.axhline(math.log(10), color="#888888", linestyle="--", linewidth=1)
-    ax.text(0, math.log(10) + 0.05, "ln 10", fontsize=9, color="#555555")
+    fig, ax = plots.figure(7, 2.6)
+    ax.axhline(math.log(10), color="#888888", linewidth=0.8)
+    ax.text(79, math.log(10) + 0.08, "ln 10", fontsize=9, color="#555555", ha="right")
     for (name, losses), style in zip(runs.items(), ("-", "--", "-.", ":", "-"), strict=False):
         ax.plot(losses, style, linewidth=1.8, label=name)
     ax.set(xlabel="step", ylabel="loss on the one batch", ylim=(-0.1, 5))
@@ -619,8 +618,18 @@ plots.show(draw_runs(runs), "The loss on one batch of 32 pictures begins at ln 1
 # After each step it calls a function of ours, which redraws the curve every two seconds. Four epochs take about 45
 # seconds.
 #
-# One part is new: the recipe moves the matrices inside the blocks with **Muon**, a younger relative of AdamW. It
-# evens out each matrix's step, so that every direction in it learns equally fast. AdamW moves the rest.
+# One part is new. Our recipe moves the matrices inside the blocks with **Muon**, a younger relative of AdamW; AdamW
+# moves the rest. Muon looks at a matrix as a whole: it keeps the *directions* of its momentum and makes all of them
+# equally strong. Here is one that is 4 strong along (1, 1) and 2 strong along (1, -1):
+
+# %%
+momentum = torch.tensor([[3.0, 1.0], [1.0, 3.0]])
+U, strengths, V = torch.linalg.svd(momentum)  # directions in, strengths, directions out
+strengths, U @ V
+
+# %% [markdown]
+# The step is the identity: both directions move by 1, and none is left behind because another is louder. It pays
+# here: with AdamW alone, the four epochs below reach about 45 %.
 
 
 # %%
@@ -643,7 +652,7 @@ shown = display(picture, display_id=True)
 history = training.train(model, train_set, recipe, test=test_set, epochs=4, on_step=redraw(picture))
 picture.draw(history.plot(), "Training loss falling, test accuracy rising, and the learning rate going up and down.")
 shown.update(picture)  # so that the saved notebook holds the last picture
-assert history.accuracy > 0.7
+assert history.accuracy > 0.75
 
 # %% [markdown]
 # Three things to notice. The loss sits near ln 10 at first, then finds its way down. The jitter is the batches'
@@ -682,7 +691,7 @@ pairs = torch.stack([test_set.labels[wrong], predicted[wrong]], dim=1)  # (mista
 found, counts = pairs.unique(dim=0, return_counts=True)
 for i in counts.argsort(descending=True)[:3].tolist():
     true, said = found[i].tolist()
-    print(f"{counts[i]:3} times a {classes[true]} was taken for a {classes[said]}")
+    print(f"{counts[i]:3} times: {classes[true]} taken for {classes[said]}")
 assert counts.sum() == wrong.sum()
 
 # %% [markdown]
@@ -696,19 +705,22 @@ worst, titles = losses.topk(10).indices, []
 for i in worst:
     true, said = test_set.labels[i], predicted[i]
     titles.append(f"{classes[true]} {probabilities[i, true]:.0%}\nsaid {classes[said]}\n{probabilities[i, said]:.0%}")
-fig = plots.image_grid(test_set.images[worst], titles, columns=5, size=1.25)
+fig = plots.image_grid(test_set.images[worst], titles, columns=5, size=1.1)
 plots.show(fig, "The ten worst mistakes, each with its true name, the model's answer and both probabilities.")
 
 # %% [markdown]
-# Go through them one by one. Would you have known? Some pictures are hard for you too: small, or with little
-# contrast. Others are clear, and tell you what the model has not learned. This quarter of an hour finds more bugs
-# than any curve: wrong labels, broken files, a crop that cut the object away.
+# Go through them one by one. You name nearly all of them at a glance; this model has met every training picture
+# four times. What do its mistakes have in common? Here many shapes wear checks, stripes or dots, whose edges
+# compete with the outline. This quarter of an hour finds more than any curve: wrong labels, broken files, a crop
+# that cut the object away.
+#
+# **Try it:** change `epochs=4` to `epochs=10` above, and run again from there. It takes about two minutes.
 
 # %% [markdown]
 # ## Does it look at the shape?
 
 # %%
-sample = test_set[torch.arange(200)]
+sample = test_set[torch.arange(100)]
 maps = model.attention_maps(normalise(sample.images.to(device), model.config)).cpu()  # (L, B, H, N, N)
 from_cls = maps[-1].mean(dim=1)[:, 0, 1:]  # (B, patches): last block, mean over heads, class token's row
 fig, axes = plots.figure(9, 1.7, 1, 6)
@@ -758,15 +770,16 @@ plots.show(
     draw_runs(runs),
     "Five loss curves on one batch. The healthy one falls to almost 0. With a rate 100 times too high the loss leaps "
     "off the picture and comes back to about 2; with a rate 100 times too low it creeps; without zero_grad it falls "
-    "more slowly; with a second softmax it stops above 1.46.",
+    "a little late; with a second softmax it stops above 1.46.",
 )
 
 # %% [markdown]
 # - **Rate x 100**: the loss leaps off the picture and ends hardly below a guess. The weights are ruined; a lower
 #   rate later does not bring them back.
 # - **Rate / 100**: it creeps. Nothing is broken, and nothing will come of it in time.
-# - **zero_grad forgotten**: the treacherous one. It *does* learn, several times slower: clipping and Adam's
-#   division hide that the gradient is a sum of old ones.
+# - **zero_grad forgotten**: the treacherous one. It *does* learn, because all gradients of one batch agree. With
+#   changing batches the old ones pull the wrong way: two epochs with AdamW gave 29 % with `zero_grad`, 19 %
+#   without.
 # - **Softmax before the loss**: slow, with a floor at 1.46, and no error message.
 #
 # Keep these pictures in mind. Notebook 07 makes a method of them.
@@ -817,8 +830,6 @@ assert sum(hot["rate x 10, no warmup"]) > sum(hot["rate x 10, with warmup"])
 # This was done once, and its record is shipped:
 
 # %%
-from vit_tutorial.files import CHECKPOINT, DATA
-
 run = training.History.load(DATA / "runs" / "cifar10-laptop-10min.json")
 plots.show(run.plot(), "CIFAR-10, ten minutes: the training loss falls, the test accuracy rises fast, then slowly.")
 
@@ -833,9 +844,10 @@ assert run.accuracy > 0.55
 # Measured on *CIFAR-10 (JPEG copy)*: the same photographs, re-encoded as JPEG to be small. One run, one seed;
 # another seed differs by some tenths of a per cent.
 #
-# Is that good? For ten minutes on two cores, yes. Ten is chance; with hours on a GPU small ViTs trained on CIFAR-10
-# alone reach 90 to 94 %. A ViT knows nothing of images at the start, not even that neighbours belong together, and
-# must learn it from 50,000 pictures. Notebooks 07 to 09 close that gap from three sides.
+# Is that good? For ten minutes on two cores, yes. Ten per cent is chance; after 200 to 300 epochs, small ViTs
+# trained on CIFAR-10 alone reach 91 to 94 % (Hassani et al. 2021, Lee et al. 2021). A ViT knows nothing of images
+# at the start, not even that neighbours belong together, and must learn it from 50,000 pictures. Notebooks 07 to 09
+# work on that gap.
 #
 # The trained weights are shipped too. Where the photographs are present, this cell tests them:
 
@@ -923,12 +935,13 @@ check.accuracy(accuracy)
 #
 # </details>
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 small = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=32, depth=2, num_heads=2, dropout=0.3)
 forgetful = VisionTransformer(small)
 answers = forgetful(normalise(test_set.images[[0, 0]], small))  # the same picture twice
-answers[:, :3]
+assert not torch.allclose(answers[0], answers[1])
+answers[:, :3].detach()
 
 # %% tags=["exercise"]
 answer = ...  # "a", "b", "c" or "d"
@@ -1012,6 +1025,8 @@ check.hold_schedule(hold_schedule)
 # - C. Szegedy et al.: *Rethinking the Inception Architecture for Computer Vision* (label smoothing). CVPR 2016.
 # - A. Dosovitskiy et al.: *An Image is Worth 16x16 Words*. ICLR 2021. Appendix B.1: how the first ViTs were
 #   trained.
+# - A. Hassani et al.: *Escaping the Big Data Paradigm with Compact Transformers*. 2021.
+# - S. H. Lee et al.: *Vision Transformer for Small-Size Datasets*. 2021.
 # - A. Krizhevsky: *Learning Multiple Layers of Features from Tiny Images* (CIFAR-10). 2009.
 
 # %% [markdown]

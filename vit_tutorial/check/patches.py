@@ -58,7 +58,7 @@ def cut_patches(answer):
             (
                 "plain reshape",
                 images.reshape(B, N, length),
-                "reshape alone never moves a number: your patches are stretches of whole rows. Permute in between.",
+                "reshape alone keeps the order of memory: your patches are stretches of rows. Permute in between.",
             ),
             (
                 "column by column",
