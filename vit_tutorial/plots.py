@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
 
 DISPLAY_DPI = 96  # CSS pixels an inch
-SHARPNESS = 1.5  # image pixels a CSS pixel
+SHARPNESS = 1.25  # image pixels a CSS pixel
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 NOTEBOOKS = (
     "Start here",

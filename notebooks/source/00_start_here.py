@@ -229,6 +229,7 @@ check.read_shape(letter)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def scale_pixels(images):
     return ...  # uint8 (B, C, Y, X) -> float (B, C, Y, X)

@@ -380,9 +380,13 @@ right_patches.mean(dim=1)[0, :4], shuffled.mean(dim=1)[0, :4]
 # the four toy patches, with a matrix of three rows that we choose by hand:
 
 # %%
-W = torch.tensor([[0.25, 0.25, 0.25, 0.25],    # the mean of the patch
-                  [-0.5, 0.5, -0.5, 0.5],      # right half minus left half
-                  [-0.5, -0.5, 0.5, 0.5]])     # bottom half minus top half
+W = torch.tensor(
+    [
+        [0.25, 0.25, 0.25, 0.25],  # the mean of the patch
+        [-0.5, 0.5, -0.5, 0.5],  # right half minus left half
+        [-0.5, -0.5, 0.5, 0.5],
+    ]
+)  # bottom half minus top half
 tokens = by_hand @ W.T  # (N, P*P) @ (P*P, D) -> (N, D) = (4, 3)
 
 # %%
@@ -426,12 +430,14 @@ linear(by_hand)
 
 # %%
 ramp = torch.linspace(-1, 1, 8)  # (P,)
-filters = torch.stack([
-    torch.ones(3, 8, 8),                                              # brightness
-    ramp[None, None, :].expand(3, 8, 8),                              # right minus left
-    ramp[None, :, None].expand(3, 8, 8),                              # bottom minus top
-    torch.tensor([1.0, 0.0, -1.0])[:, None, None].expand(3, 8, 8),    # red minus blue
-])  # (D, C, P, P) = (4, 3, 8, 8)
+filters = torch.stack(
+    [
+        torch.ones(3, 8, 8),  # brightness
+        ramp[None, None, :].expand(3, 8, 8),  # right minus left
+        ramp[None, :, None].expand(3, 8, 8),  # bottom minus top
+        torch.tensor([1.0, 0.0, -1.0])[:, None, None].expand(3, 8, 8),  # red minus blue
+    ]
+)  # (D, C, P, P) = (4, 3, 8, 8)
 answers = patchify(images, 8) @ filters.flatten(1).T  # (1, 784, 192) @ (192, 4) -> (1, 784, 4)
 maps = answers[0].T.reshape(4, 28, 28)  # (D, rows, columns): laid out as the patches lie
 
@@ -783,8 +789,10 @@ from torchvision.models import ViT_B_16_Weights, ViT_B_32_Weights
 for P, entry in (16, ViT_B_16_Weights.IMAGENET1K_V1), (32, ViT_B_32_Weights.IMAGENET1K_V1):
     billions, accuracy = entry.meta["_ops"], entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     assert abs(cost(P)[1] / 1e9 - billions) < 0.002
-    print(f"ViT-B/{P}: {billions:6.3f} billion multiplications counted, {cost(P)[1] / 1e9:6.3f} by our formula, "
-          f"{accuracy:.1f} % of ImageNet right")
+    print(
+        f"ViT-B/{P}: {billions:6.3f} billion multiplications counted, {cost(P)[1] / 1e9:6.3f} by our formula, "
+        f"{accuracy:.1f} % of ImageNet right"
+    )
 
 # %% [markdown]
 # Four times the work buys 5 points of accuracy. (The last 0.001 is the classifier, which our formula leaves out.)

@@ -136,11 +136,19 @@ print("By hand and model(images): the same logits.")
 # ## Which token should the head read?
 
 # %%
-tokens = torch.tensor([[3.0, 1.0],  # class token
-                       [0.0, 2.0],  # patch 1
-                       [1.0, 4.0]])  # patch 2
-head = torch.tensor([[1.0, 0.0],  # logit of "cat": the first number
-                     [0.0, 1.0]])  # logit of "dog": the second number
+tokens = torch.tensor(
+    [
+        [3.0, 1.0],  # class token
+        [0.0, 2.0],  # patch 1
+        [1.0, 4.0],
+    ]
+)  # patch 2
+head = torch.tensor(
+    [
+        [1.0, 0.0],  # logit of "cat": the first number
+        [0.0, 1.0],
+    ]
+)  # logit of "dog": the second number
 first = tokens[:1] @ head.T  # (1, 2): read row 0
 mean = tokens[1:].mean(dim=0, keepdim=True) @ head.T  # (1, 2): read the mean of the patches
 fig, (left, middle, right) = plots.figure(6, 1.9, 1, 3)
@@ -148,8 +156,11 @@ style = {"decimals": 1, "vmin": 0, "vmax": 4}
 plots.draw_matrix(left, tokens, "three tokens", rows=["class token", "patch 1", "patch 2"], **style)
 plots.draw_matrix(middle, first, "read row 0", rows=["logits"], columns=["cat", "dog"], **style)
 plots.draw_matrix(right, mean, "read the mean", rows=["logits"], columns=["cat", "dog"], **style)
-plots.show(fig, "Three tokens of two numbers. Read from the class token, the logits are 3 for cat and 1 for dog; "
-           "read from the mean of the patches, 0.5 for cat and 3 for dog.")
+plots.show(
+    fig,
+    "Three tokens of two numbers. Read from the class token, the logits are 3 for cat and 1 for dog; "
+    "read from the mean of the patches, 0.5 for cat and 3 for dog.",
+)
 
 # %% [markdown]
 # The same tokens and the same head, but two answers. Check one by hand: the mean of the patches is
@@ -163,6 +174,7 @@ plots.show(fig, "Three tokens of two numbers. Read from the class token, the log
 # | `"mean"` | the mean of all patch tokens | 0 | 0 |
 #
 # Trained with care, both reach about the same accuracy. But a model must be read in the way it was trained.
+
 
 # %%
 def answer(logits, classes=model.config.classes):
@@ -206,6 +218,7 @@ except ValueError as error:
 # each branch adds little to the residual stream at first, and the logits start near 0. Biases start at 0. (LayerNorm
 # starts at scale 1 and shift 0; the convolution of the patch embedding keeps PyTorch's own start.)
 
+
 # %% tags=["package"]
 def init_weights(module):
     if isinstance(module, nn.Linear):
@@ -242,6 +255,7 @@ for pool in ("cls", "mean"):
 # Now the whole model. Every line of `embed`, `forward_features` and `forward` is one that you ran by hand above.
 # `attention_maps` is the same walk, and keeps each block's attention weights. `vit_tutorial` holds the same code.
 
+
 # %% tags=["package"]
 class VisionTransformer(nn.Module):
     def __init__(self, config):
@@ -253,7 +267,8 @@ class VisionTransformer(nn.Module):
         self.pos_drop = nn.Dropout(c.dropout)
         rates = torch.linspace(0, c.drop_path, c.depth).tolist()  # more stochastic depth deeper down
         self.blocks = nn.ModuleList(
-            EncoderBlock(c.embed_dim, c.num_heads, c.mlp_ratio, c.dropout, rate) for rate in rates)
+            EncoderBlock(c.embed_dim, c.num_heads, c.mlp_ratio, c.dropout, rate) for rate in rates
+        )
         self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
         self.head = nn.Linear(c.embed_dim, c.num_classes)
         self.apply(init_weights)
@@ -403,6 +418,7 @@ print(f"ViT-B/16 in torchvision: {record['num_params']:,} weights")
 # %% [markdown]
 # The same sums for any model with a class token, part by part:
 
+
 # %%
 def weight_parts(c):
     D, hidden, N = c.embed_dim, int(c.embed_dim * c.mlp_ratio), c.grid[0] * c.grid[1]
@@ -420,8 +436,13 @@ assert sum(weight_parts(ViTConfig()).values()) == by_code
 
 # %%
 PART_COLOURS = {
-    "patch embedding": "#E69F00", "class token, positions": "#999999", "attention": "#0072B2",
-    "token pairs": "#56B4E9", "MLP": "#009E73", "norms": "#CCCCCC", "head": "#CC79A7",
+    "patch embedding": "#E69F00",
+    "class token, positions": "#999999",
+    "attention": "#0072B2",
+    "token pairs": "#56B4E9",
+    "MLP": "#009E73",
+    "norms": "#CCCCCC",
+    "head": "#CC79A7",
 }
 
 
@@ -442,8 +463,11 @@ draw_bar(ax, weight_parts(ViTConfig()))
 ax.set(xlabel="million weights", yticks=[], xlim=(0, 87))
 ax.spines["left"].set_visible(False)
 fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8, frameon=False)
-plots.show(fig, "A stacked bar of ViT-B/16's weights by part: MLPs 65 per cent, attention 33 per cent, and thin slices "
-           "for patch embedding, positions and head. Nearly all weights are in the blocks.")
+plots.show(
+    fig,
+    "A stacked bar of ViT-B/16's weights by part: MLPs 65 per cent, attention 33 per cent, and thin slices "
+    "for patch embedding, positions and head. Nearly all weights are in the blocks.",
+)
 
 # %% [markdown]
 # Two thirds of a Vision Transformer are MLP: two matrices of D × 4 D, against four of D × D for attention. All that
@@ -525,8 +549,14 @@ check.count_macs(block_macs)
 
 # %%
 T, D = 197, 768
-products = {"qkv": T * D * 3 * D, "queries · keys": T * T * D, "weights · values": T * T * D, "proj": T * D * D,
-            "fc1": T * D * 4 * D, "fc2": T * 4 * D * D}
+products = {
+    "qkv": T * D * 3 * D,
+    "queries · keys": T * T * D,
+    "weights · values": T * T * D,
+    "proj": T * D * D,
+    "fc1": T * D * 4 * D,
+    "fc2": T * 4 * D * D,
+}
 for name, macs in products.items():
     print(f"{name:18}{macs / 1e6:8.1f} million")
 print(f"{'one block':18}{sum(products.values()) / 1e6:8.1f} million multiply-adds")
@@ -535,6 +565,7 @@ print(f"{'one block':18}{sum(products.values()) / 1e6:8.1f} million multiply-add
 # For any model, part by part. The two products between tokens are kept apart under the name *token pairs*, because they
 # alone grow with the square of the number of tokens. LayerNorm, softmax, GELU and additions are left out: together
 # they are below 1 %.
+
 
 # %%
 def mac_parts(c):
@@ -577,8 +608,11 @@ for ax, parts, unit, name in ((upper, weight_parts, 1e6, "million weights"), (lo
     ax.set(yticks=[], xlabel=name, xlim=(0, sum(parts(ViTConfig()).values()) / unit))
     ax.spines["left"].set_visible(False)
 fig.legend(*lower.get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=8, frameon=False)
-plots.show(fig, "Two stacked bars for ViT-B/16, weights above and multiply-adds below: nearly the same shares. The "
-           "only part of the cost without weights is token pairs, 4 per cent.")
+plots.show(
+    fig,
+    "Two stacked bars for ViT-B/16, weights above and multiply-adds below: nearly the same shares. The "
+    "only part of the cost without weights is token pairs, 4 per cent.",
+)
 
 # %% [markdown]
 # The bars look alike, and for a reason: each weight of a block is used once for each token, so cost ≈ weights × tokens.
@@ -627,8 +661,11 @@ for ax in (left, right):
     ax.set_xticks([64, 128, 224, 512, 1024], ["64", "128", "224", "512", "1024"], fontsize=8)
     ax.minorticks_off()
 left.legend(frameon=False)
-plots.show(fig, "ViT-B's cost against the image side for patches of 8, 16 and 32 pixels. Left: the cost rises ever "
-           "more steeply. Right: the share of token pairs rises from a few per cent to 78 for patches of 8 at 1024.")
+plots.show(
+    fig,
+    "ViT-B's cost against the image side for patches of 8, 16 and 32 pixels. Left: the cost rises ever "
+    "more steeply. Right: the share of token pairs rises from a few per cent to 78 for patches of 8 at 1024.",
+)
 
 # %% [markdown]
 # Twice the image side, or half the patch side, is four times the patches: about four times the cost, and more once the
@@ -649,8 +686,9 @@ def draw_cost(embed_width, depth, patch_size):
     c = ViTConfig(embed_dim=embed_width, depth=depth, patch_size=patch_size, num_heads=embed_width // 64)
     fig, axes = plots.figure(9, 2.9, 2, 1)
     totals = []
-    for ax, parts, unit, name in zip(axes, (weight_parts, mac_parts), (1e6, 1e9), ("million weights", "billion MACs"),
-                                     strict=True):
+    for ax, parts, unit, name in zip(
+        axes, (weight_parts, mac_parts), (1e6, 1e9), ("million weights", "billion MACs"), strict=True
+    ):
         reference, total = (sum(parts(config).values()) / unit for config in (ViTConfig(), c))
         totals.append(f"{total:,.1f} {name}")
         draw_bar(ax, parts(c), unit=unit)
@@ -817,8 +855,11 @@ for picture, ax, image, share in zip(axes[0], axes[1], four, shares, strict=True
     ax.set(xlim=(0, 100), xticks=[0, 50, 100])
     ax.invert_yaxis()
 fig.supxlabel("probability (%)", fontsize=9)
-plots.show(fig, "Photographs of a cat, a rocket, an astronaut and a cup of coffee at 32 by 32 pixels, each with the "
-           "three most likely of CIFAR-10's classes as bars. The last three show things of no such class.")
+plots.show(
+    fig,
+    "Photographs of a cat, a rocket, an astronaut and a cup of coffee at 32 by 32 pixels, each with the "
+    "three most likely of CIFAR-10's classes as bars. The last three show things of no such class.",
+)
 
 # %% [markdown]
 # How far can you trust it? The record of its training has an answer, for CIFAR-10's 10,000 test photographs (a JPEG
@@ -871,8 +912,11 @@ fig, axes = plots.figure(8, 2.1, 1, 4, width_ratios=[1, 1, 1, 1.5])
 for ax, picture, title in zip(axes, pictures, answers, strict=True):
     plots.draw_grid(ax, picture, model.config.patch_size)
     ax.set_title(title, fontsize=8.5)
-plots.show(fig, "The cat at 32, 48 and 64 pixels and in a wider picture of 32 by 48, each with its grid of patches: "
-           + "; ".join(title.replace("\n", ": ") for title in answers))
+plots.show(
+    fig,
+    "The cat at 32, 48 and 64 pixels and in a wider picture of 32 by 48, each with its grid of patches: "
+    + "; ".join(title.replace("\n", ": ") for title in answers),
+)
 
 # %% [markdown]
 # It runs, on squares and on wide pictures. Whether it still answers well is another question. At 64 pixels a patch of
@@ -898,6 +942,7 @@ except RuntimeError as error:
 # A good bug: it is loud. "a" has one token more than "b", at dimension 1, which is the token axis.
 #
 # **2. The class token last**, after the patches, and **3. no final norm.** Here are both, as functions:
+
 
 # %%
 def run_blocks(x):
@@ -925,8 +970,11 @@ for ax, (title, logits) in zip(axes, results.items(), strict=True):
     ax.set_title(f"{title}: {answer(logits)}", fontsize=9.5)
 axes[0].invert_yaxis()
 fig.supxlabel("logit", fontsize=9)
-plots.show(fig, "Logits of the cat for the right model, with the class token last, and without the final norm. "
-           "All three have ten finite numbers; only the first is the trained model's answer.")
+plots.show(
+    fig,
+    "Logits of the cat for the right model, with the class token last, and without the final norm. "
+    "All three have ten finite numbers; only the first is the trained model's answer.",
+)
 
 # %% [markdown]
 # Neither raises an error. With the class token last, the head reads row 0, which is now a patch, and every patch has
@@ -980,6 +1028,7 @@ check.smaller_patches(times_as_many)
 #
 # A friend wrote the last steps of the model: from the tokens after the last block, `(B, 1 + N, D)`, to the logits. It
 # runs, the shapes are right, and the answers are poor. Find both bugs.
+
 
 # %%
 def broken_read_out(model, tokens):

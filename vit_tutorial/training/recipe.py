@@ -43,7 +43,7 @@ class Recipe:
 
 SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=4, num_heads=4, mlp_ratio=2.0)
 RECIPES = {
-    "shapes": Recipe(model=SMALL, epochs=10, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
+    "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
     "cifar10-laptop": Recipe(
         model=replace(SMALL, embed_dim=128, depth=6, mean=CIFAR10_MEAN, std=CIFAR10_STD),
         epochs=15,
