@@ -174,7 +174,9 @@ def test_mistake_is_recognised(name, answer, mistake):
 
 @pytest.mark.parametrize("name", EXERCISES)
 @pytest.mark.parametrize(
-    "garbage", [None, "x", -7.5, [], {}, torch.zeros(2, 2), int, object(), broken, lambda: 1], ids=str
+    "garbage",
+    [None, "x", -7.5, [], {}, torch.zeros(2, 2), int, object(), broken, lambda: 1],
+    ids=lambda v: type(v).__name__,
 )
 def test_garbage_is_answered_without_raising(name, garbage):
     assert not getattr(check, name)(garbage).passed

@@ -47,7 +47,7 @@ BAD_LINES = {
     "no such folder": (["train", "--data", "nowhere"], "found nothing at nowhere"),
     "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-laptop, found 'soup'"),
     "no such checkpoint": (["evaluate", "none.safetensors", "--data", "shapes"], "found no file"),
-    "no time": (["train", "--data", "shapes", "--minutes", "0"], "minutes=0.0"),
+    "no time": (["train", "--data", "shapes", "--minutes", "0"], "more than 0 minutes, found 0.0"),
 }
 
 

@@ -64,6 +64,9 @@ def run_train(args):
     from . import training
     from .model import VisionTransformer
 
+    for length in ("minutes", "epochs"):
+        if (value := getattr(args, length)) is not None and value <= 0:
+            raise ValueError(f"expected more than 0 {length}, found {value}")
     name = args.recipe or default_recipe(args.data)
     if name not in training.RECIPES:
         raise ValueError(f"expected a recipe named one of {', '.join(training.RECIPES)}, found {name!r}")

@@ -10,7 +10,7 @@
 # - run cells, use the interactive pictures, and have your answers checked;
 # - tell whether your installation is complete.
 #
-# About 15 minutes to read and do; 6 s of computing on two CPU cores. You need Python and a little PyTorch.
+# About 15 minutes to read and do; 8 s of computing on two CPU cores. You need Python and a little PyTorch.
 
 # %%
 import torch

@@ -11,7 +11,7 @@
 # - put the class token in its place, before the positions are added;
 # - move a model from images of 224 pixels to 384 by interpolating its positions.
 #
-# About 60 minutes to read and do; SECONDS s of computing on two CPU cores. Read [01 Patch
+# About 60 minutes to read and do; 12 s of computing on two CPU cores. Read [01 Patch
 # embedding](01_patch_embedding.ipynb) first.
 
 # %%
@@ -313,7 +313,8 @@ widgets.interactive_figure(clocks, place=range(64))
 # %% [markdown]
 # Move *place* one step at a time: the first hand jumps by 57 degrees (1 radian), the others creep. Compare place 0
 # and place 44: the first hand is back, the second is not.
-#
+
+# %% [markdown]
 # Why clocks? We have three wishes: each place has its own vector; neighbouring places have similar vectors; and the
 # numbers stay small, however long the list. Counting fails:
 #
@@ -953,7 +954,8 @@ except RuntimeError as error:
 # Where should the 576 vectors come from? Place (0, 0) of the new grid and place (0, 0) of the old show the same
 # corner of the cat; (23, 23) shows what (13, 13) showed. So stretch the old table over the image: **interpolate** it,
 # as one enlarges a photograph. In fact the table *is* a picture, of 14 x 14 pixels with D channels.
-#
+
+# %% [markdown]
 # By hand in one dimension: two places with the numbers 0 and 1, to be stretched to four. The centres of the new
 # places lie at $(i + 0.5) \cdot \frac{2}{4} - 0.5$ in old places: -0.25, 0.25, 0.75, 1.25. Between the old places,
 # read off a straight line; beyond the edge, keep the last value.
@@ -1124,8 +1126,7 @@ check.shift_matrix(shift_matrix)
 # - A position embedding is a table with one row for each place, added once to the tokens: $z_n = x_n + p_n$.
 # - Sinusoids: hands that turn at several speeds. The dot product of two places depends on their distance alone. In
 #   2-D, half for the column, half for the row.
-# - A learned table starts as noise and learns what its task rewards; on photographs, neighbourhood.
-# - Positions must not be much larger than the tokens.
+# - A learned table starts as noise; on photographs it learns neighbourhood.
 # - Class token first, then add positions; row 0 is its own.
 # - For a new image size, resize the table like a picture and keep row 0.
 

@@ -444,7 +444,7 @@ for _ in range(1000):
     rates.append(optimizer.param_groups[0]["lr"])
     optimizer.step()  # no gradients yet: nothing moves
     scheduler.step()
-[f"step {step}: {rates[step]:.5f}" for step in (0, 50, 100, 550, 999)]
+[f"step {step}: {rates[step]:.4f}" for step in (0, 50, 100, 550, 999)]
 
 # %% [markdown]
 # Step 0 runs at rate 0 and changes nothing: a straight line from 0 begins there. One step in a thousand is cheap.
@@ -848,7 +848,8 @@ assert run.accuracy > 0.55
 # trained on CIFAR-10 alone reach 91 to 94 % (Hassani et al. 2021, Lee et al. 2021). A ViT knows nothing of images
 # at the start, not even that neighbours belong together, and must learn it from 50,000 pictures. Notebooks 07 to 09
 # work on that gap.
-#
+
+# %% [markdown]
 # The trained weights are shipped too. Where the photographs are present, this cell tests them:
 
 # %% tags=["nbval-ignore-output"]
