@@ -49,7 +49,7 @@ cat = datasets.sample_image("cat", 224)[None] / 255  # (B, C, Y, X) = (1, 3, 224
 order = torch.randperm(rows * columns)  # place n gets patch order[n]
 shuffled_cat = unpatchify(patchify(cat, P)[:, order], P, 224)  # (1, 3, 224, 224)
 
-fig, (left, right) = plots.figure(5.2, 2.6, 1, 2)
+fig, (left, right) = plots.figure(4.6, 2.3, 1, 2)
 plots.draw_grid(left, cat[0], P)
 plots.draw_grid(right, shuffled_cat[0], P)
 plots.show(
@@ -928,7 +928,7 @@ check.place_class_token(place_class_token)
 # ## From 224 pixels to 384
 
 # %%
-fig, axes = plots.figure(5.6, 2.8, 1, 2)
+fig, axes = plots.figure(4.6, 2.5, 1, 2)
 for ax, pixels in zip(axes, (224, 384), strict=True):
     plots.draw_grid(ax, F.avg_pool2d(datasets.sample_image("cat", pixels) / 255, 2), 8)  # drawn at half size
     ax.set_title(f"{pixels} pixels: {pixels // 16} x {pixels // 16} patches", fontsize=10)
