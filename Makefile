@@ -62,8 +62,9 @@ lab: $(COURSE)
 	@$(BIN)/vit-tutorial lab $(ARGS)
 
 # pytest last, so that its summary is the last line. Notebooks run in kernels of their own, outputs compared (nbval).
+# One torch thread a worker: two workers of two threads each on two cores wait for each other and take many times as long.
 test: lint check
-	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 120 -n $(JOBS) --dist loadfile tests notebooks $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout 300 -n $(JOBS) --dist loadfile tests notebooks $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -44,8 +44,11 @@ axes[3].set_title("what it says (%)", fontsize=9)
 plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; attention; the four likeliest classes.")
 
 # %% [markdown]
-# How can a stack of matrix products, shown nothing but 64 small squares, do that? At the end of this course there is
-# no step in that picture that you have not written yourself. This is the path; the lit box is where you are:
+# Wrong, and not by much: *dog* first, *cat* second. This model learned for ten minutes on two CPU cores; on
+# photographs that it has never seen, 73 of 100 of its answers are right, and cats and dogs are what it confuses most.
+#
+# How can a stack of matrix products, shown nothing but 64 small squares, come that far? At the end of this course
+# there is no step in that picture that you have not written yourself. This is the path; the lit box is where you are:
 
 # %%
 plots.show_course_map(0)

@@ -49,9 +49,9 @@ cat = datasets.sample_image("cat", 224)[None] / 255  # (B, C, Y, X) = (1, 3, 224
 order = torch.randperm(rows * columns)  # place n gets patch order[n]
 shuffled_cat = unpatchify(patchify(cat, P)[:, order], P, 224)  # (1, 3, 224, 224)
 
-fig, (left, right) = plots.figure(4.6, 2.3, 1, 2)
-plots.draw_grid(left, cat[0], P)
-plots.draw_grid(right, shuffled_cat[0], P)
+fig, (left, right) = plots.figure(5.2, 2.6, 1, 2)
+for ax, picture in (left, cat), (right, shuffled_cat):
+    plots.draw_grid(ax, F.avg_pool2d(picture[0], 2), P // 2)  # drawn at half size
 plots.show(
     fig,
     "Left: a photograph of a cat, cut into 7 x 7 patches. Right: the same 49 patches in a random order. You can "
@@ -86,6 +86,7 @@ tokens.shape
 
 # %%
 attention = MultiHeadAttention(embed_dim=64, num_heads=4).requires_grad_(False)
+attention.qkv.weight.mul_(6)  # larger weights mix more selectively: there is more to see
 mixed, shuffled_mixed = attention(tokens), attention(shuffled_tokens)  # (1, 49, 64) each
 
 print(f"place by place:                {(mixed - shuffled_mixed).abs().max():.4f}")
@@ -216,10 +217,10 @@ placed = attention(tokens + table)
 shuffled_placed = attention(shuffled_tokens + table)[:, back]  # output tokens put back where they came from
 maps = [x[0, :, 0].reshape(rows, columns) for x in (mixed, shuffled_mixed[:, back], placed, shuffled_placed)]
 
-fig, axes = plots.figure(8, 2.5, 1, 4)
-for ax, values, title in zip(axes, maps, ["cat", "shuffled", "cat", "shuffled"], strict=True):
+titles = ["cat", "shuffled cat", "cat, with positions", "shuffled, with positions"]
+fig, axes = plots.figure(8, 2.2, 1, 4)
+for ax, values, title in zip(axes, maps, titles, strict=True):
     plots.draw_matrix(ax, values, title, numbers=False)
-fig.suptitle("without positions                                        with positions", fontsize=11)
 plots.show(
     fig,
     "Four 7 x 7 maps of attention's output, each token put back where its patch came from. Without positions the "
@@ -238,7 +239,7 @@ plots.show(
 # %%
 difference = (placed - shuffled_placed).abs().max()
 assert difference > 0.1
-print(f"largest difference with positions: {difference:.4f}")
+print(f"largest difference with positions: {difference:.1f}")
 
 # %% [markdown]
 # **Why does adding work?** Here is a toy to do by hand: two tokens of one number each, 1 and 2, at places with the
@@ -335,11 +336,12 @@ widgets.interactive_figure(clocks, place=range(64))
 # $\omega_i$ is in radians for each place, $i$ runs from 0 to $D/2 - 1$, and $p_n$ has D numbers, none larger than 1.
 
 # %% [markdown]
-# By hand, for four places and two hands (D = 4). The frequencies are $10000^{0} = 1$ and $10000^{-1/2} = 0.01$.
+# By hand, for four places and two hands (D = 4). So that the slow hand visibly moves, we take the frequencies 1 and
+# 0.1 here.
 
 # %%
 places = torch.arange(4)  # (N,)
-two_hands = torch.tensor([1.0, 0.01])  # (D/2,)
+two_hands = torch.tensor([1.0, 0.1])  # (D/2,)
 angles = places[:, None] * two_hands  # (N, D/2): place times frequency
 angles
 
@@ -348,8 +350,8 @@ toy = torch.cat([angles.sin(), angles.cos()], dim=1)  # (N, D)
 toy
 
 # %% [markdown]
-# Check row 1 with a pocket calculator: sin 1 = 0.8415, sin 0.01 = 0.0100, cos 1 = 0.5403, cos 0.01 = 1.0000 (it is
-# 0.99995). The columns are sine of the fast hand, sine of the slow hand, then the cosines.
+# Check row 1 with a pocket calculator set to radians: sin 1 = 0.8415, sin 0.1 = 0.0998, cos 1 = 0.5403, cos 0.1 =
+# 0.9950. The columns are sine of the fast hand, sine of the slow hand, then the cosines.
 #
 # In the transformer paper sines and cosines take turns. The order of the columns does not matter, as the layer that
 # follows can read them in any order; it must only be the same for all places. As a function:
@@ -392,8 +394,8 @@ plots.show(
 #
 # $$p_m \cdot p_n = \sum_i \cos\bigl(\omega_i (m - n)\bigr).$$
 #
-# Only the *distance* $m - n$ is left. **Check by hand** for the four toy places: neighbours have $\cos 1 + \cos 0.01
-# = 0.5403 + 1.0000 = 1.5403$.
+# Only the *distance* $m - n$ is left. **Check by hand** for the four toy places: neighbours have $\cos 1 + \cos 0.1 =
+# 0.5403 + 0.9950 = 1.5353$.
 
 # %%
 products = toy @ toy.T  # (N, N): dot product of each place with each
@@ -432,8 +434,8 @@ ax.legend(fontsize=9, loc="lower left")
 plots.show(
     fig,
     "Similarity against distance. With one fast hand it swings between 1 and -1 and is back near 1 again and "
-    "again. With one slow hand it stays near 1 for many places. With all 16 hands it falls from 1 to about 0.7, "
-    "with small ripples, and never comes back to 1.",
+    "again. With one slow hand it stays near 1 for many places. With all 16 hands it falls from 1 to about 0.5, "
+    "with ripples, and never comes back to 1.",
 )
 
 # %% [markdown]
@@ -517,7 +519,9 @@ def sinusoidal_positions(embed_dim, grid):
 
 
 # %%
-assert torch.allclose(sinusoidal_positions(8, (2, 3))[0], small)  # 10000 ** -(0/2), 10000 ** -(1/2): our two hands
+hands = torch.tensor([1.0, 0.01])  # two for each coordinate: 10000 ** -(0 / 2) and 10000 ** -(1 / 2)
+by_hand = torch.cat([sinusoids(x, hands), sinusoids(y, hands)], dim=1)  # (N, D) = (6, 8)
+assert torch.allclose(sinusoidal_positions(8, (2, 3))[0], by_hand)
 assert torch.equal(sinusoidal_positions(64, (14, 14))[0], fixed)
 
 # %% [markdown]
@@ -552,17 +556,17 @@ widgets.interactive_figure(similarity_map, row=range(14), column=range(14))
 # - The peak goes along: each place knows where it is.
 # - There is a cross. Half of the numbers tell the column alone, so a place in the same column agrees in half of them,
 #   however far away.
-# - No place is dark. The least similar is still at about 0.6.
+# - No place is unlike. Read the colour bar: even the darkest place is above 0.7.
 
 # %%
 sim = similarity(fixed)  # (196, 196)
 center = 7 * 14 + 7  # the place in row 7, column 7
-for name, (i, j) in {"right neighbour": (7, 8), "same row, far": (7, 0), "corner": (0, 0)}.items():
+for name, (i, j) in {"right neighbour": (7, 8), "same row, far": (7, 0), "far corner": (0, 0)}.items():
     print(f"{name:16} {sim[center, i * 14 + j]:.4f}")
 
 # %% [markdown]
-# Why so bright? The base 10000 was made for sentences of thousands of words. Over 13 steps most of the hands hardly
-# move, and agree everywhere:
+# Why so alike? The base 10000 was made for sentences of thousands of words. Over 13 steps nearly half of the hands
+# hardly move, and so agree everywhere:
 
 # %%
 turned = 13 * 10000 ** -(torch.arange(16) / 16)  # (D/4,): how far each hand gets from one edge to the other, in radians
@@ -631,8 +635,8 @@ def train_on_quarters(table, steps=120):
     """Train a small transformer with this table (1, 36, 32). Returns its accuracy at each step, on new scenes."""
     torch.manual_seed(0)
     embed, block, head = PatchEmbedding(12, 2, 1, 32), vit_tutorial.EncoderBlock(32, 2), nn.Linear(32, 4)
-    weights = [weight for part in (embed, block, head) for weight in part.parameters()]
-    optimizer = torch.optim.AdamW([*weights, table], lr=5e-3)
+    parameters = [parameter for part in (embed, block, head) for parameter in part.parameters()]
+    optimizer = torch.optim.AdamW([*parameters, table], lr=5e-3)
     accuracy = torch.zeros(steps)
     for step in range(steps):
         images, labels = scenes(64)
@@ -745,8 +749,9 @@ print(f"mirror image left to right {mirrored:.2f}, top to bottom {upside_down:.2
 
 # %% [markdown]
 # How much is this worth on photographs? Less than on our quarters. In the ViT paper (table 8) a model without
-# positions reaches 61.4 % on ImageNet in a quick test, with learned positions 64.2 %; a 2-D table and one of relative
-# distances do no better (64.0 %). What the patches show says most, and where they lie says the rest.
+# positions reaches 61.4 % on ImageNet in a five-shot test (five images a class), with learned positions 64.2 %; a 2-D
+# table and one of relative distances do no better (64.0 %). What the patches show says most, and where they lie says
+# the rest.
 #
 # A learned table costs little: for ViT-B/16, 197 rows of 768 numbers are 151,296 of 86.6 million parameters. Its
 # price is another: it fits one grid only.
@@ -759,28 +764,41 @@ assert (14 * 14 + 1) * 768 == 151_296
 # %% [markdown]
 # ## Break it: positions that shout
 
-# %%
-scales = torch.logspace(-2, 1, 13)  # 0.01 to 10
-coffee_tokens = embed(datasets.sample_image("coffee", 224)[None] / 255)  # (1, 49, 64)
-alike = [F.cosine_similarity(tokens + s * table, coffee_tokens + s * table, dim=-1).mean() for s in scales]
 
-fig, ax = plots.figure(5.5, 2.5)
-ax.semilogx(scales, alike, "o-")
-ax.set(xlabel="size of the positions (standard deviation)", ylabel="cat and coffee alike", ylim=(0, 1.05))
+# %%
+def alike(a, b):
+    """Mean cosine similarity of the tokens a and b (1, N, D), place by place."""
+    return F.cosine_similarity(a, b, dim=-1).mean()
+
+
+sizes = torch.logspace(-2, 1, 13)  # 0.01 to 10
+coffee_tokens = embed(datasets.sample_image("coffee", 224)[None] / 255)  # (1, 49, 64)
+here, there = table, table.roll(1, dims=1)  # (1, 49, 64) each: each place, and the place before it
+same_patch = [alike(tokens + s * here, tokens + s * there) for s in sizes]
+same_place = [alike(tokens + s * here, coffee_tokens + s * here) for s in sizes]
+
+# %%
+fig, ax = plots.figure(6, 2.7)
+ax.semilogx(sizes, same_patch, "o-", label="same patch, two places")
+ax.semilogx(sizes, same_place, "s-", label="same place, two photographs")
+ax.axvline(tokens.std(), color="#999999", linestyle=":")
+ax.text(tokens.std() * 1.1, 0.6, "size of the tokens", fontsize=9)
+ax.set(xlabel="size of the positions (standard deviation)", ylabel="similarity of two tokens", ylim=(-0.05, 1.05))
+ax.legend(fontsize=9, loc="lower left")
 plots.show(
     fig,
-    "Similarity of the cat's token and the coffee's token at the same place, against the size of the position "
-    "embedding. It starts near its value without positions and rises to 1 when the positions are ten times larger "
-    "than the tokens.",
+    "Similarity of two tokens against the size of the positions. The same patch at two places: 1 for small "
+    "positions, 0 for large ones. Patches of two photographs at the same place: about 0.8 for small positions, 1 "
+    "for large ones. The change comes where positions are as large as the tokens.",
 )
 
 # %% [markdown]
-# The curve compares two photographs, a cat and a cup of coffee: how alike are their tokens at the same place, after
-# random positions of a given size were added? With positions of 0.01 as alike as the patches are. With positions of
-# size 10, tokens of the two are the same to within 1 %: all say "I lie at place 17", none says what it shows.
+# Which two tokens are alike: those that *show* the same, or those that *lie* at the same place? With small positions,
+# content decides. With positions of size 10, all tokens say "I lie at place 17", and none says what it shows: a cat
+# and a cup of coffee look the same.
 #
 # **Predict before you run:** what becomes of the model that learned the quarters, if its table starts with numbers of
-# size 10 instead of 0.1?
+# size 10 instead of 0.02?
 
 # %% tags=["nbval-ignore-output"]
 shouting = train_on_quarters(nn.Parameter(10 * torch.randn(1, 36, 32)))
@@ -957,8 +975,8 @@ except RuntimeError as error:
 
 # %% [markdown]
 # By hand in one dimension: two places with the numbers 0 and 1, to be stretched to four. The centres of the new
-# places lie at $(i + 0.5) \cdot \frac{2}{4} - 0.5$ in old places: -0.25, 0.25, 0.75, 1.25. Between the old places,
-# read off a straight line; beyond the edge, keep the last value.
+# places lie at $(i+0.5)\cdot\frac{2}{4}-0.5$ in old places: -0.25, 0.25, 0.75, 1.25. Between the old places, read off
+# a straight line; beyond the edge, keep the last value.
 
 # %%
 two = torch.tensor([[[0.0, 1.0]]])  # (1, D, places) = (1, 1, 2)
@@ -1012,8 +1030,8 @@ assert torch.allclose(interpolate_positions(pos_224, (14, 14), (14, 14)), pos_22
 assert torch.equal(pos_384[:, 0], pos_224[:, 0])
 
 # %% [markdown]
-# And one more that only sinusoids allow: they can be computed for places *between* places. The new places lie at $(i
-# + 0.5) \cdot \frac{14}{24} - 0.5$; there the sines are known exactly. How near does the interpolation come?
+# And one more that only sinusoids allow: they can be computed for places *between* places. The new places lie at
+# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come?
 
 # %%
 between = (torch.arange(24) + 0.5) * 14 / 24 - 0.5  # (24,): -0.2083 to 13.2083
@@ -1048,8 +1066,8 @@ tuple(larger.pos_embed.shape), tuple(logits.shape)
 
 # %% [markdown]
 # Interpolation is a good start, not a free lunch. The model has never seen so many tokens, nor steps so small between
-# neighbours. In practice one trains on for a few epochs at the new size. Small changes of size work without; a factor
-# of three or more does not.
+# neighbours. In practice one trains on for a few epochs at the new size. The further from the trained size, the more
+# it is needed.
 #
 # Computing the sinusoids anew for 24 x 24 is no better: place (7, 7), once the middle of the image, would now mean
 # its upper left part.
