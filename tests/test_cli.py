@@ -83,7 +83,13 @@ def test_ctrl_c_keeps_the_model(folder, tmp_path):
         "--out",
         str(run),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
+    )
     deadline = time.monotonic() + 120
     while not (run / "history.json").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
