@@ -1,0 +1,141 @@
+"""AttentionExplorer: where each token looks, in every layer and head."""
+
+from math import isqrt
+
+import torch
+from matplotlib.figure import Figure
+from traitlets import Bool, Bytes, Int, List, Unicode
+
+from ..interpret import attention_rollout
+from ..layers import grid_size
+from ..plots import draw_attention
+from ..training import normalise
+from .explorer import Explorer, module
+
+MEAN, ROLLOUT = -1, -2  # what `head` may be besides the index of a head
+EXACT_BYTES = 2_000_000  # up to here weights travel as float32, beyond as uint8 with the maximum of each row
+
+
+class AttentionExplorer(Explorer):
+    """Point at a patch of an image and see where its token looks, in each layer and head.
+
+        AttentionExplorer(model, images)       # a VisionTransformer, uint8 images (B, C, Y, X)
+        AttentionExplorer(attention, images)   # attention weights (L, B, H, N, N), or (L, H, N, N) for one image
+
+    `pictures` `(B, C, Y', X')`, uint8, are drawn instead of the images (a sharper copy), `titles` above them. Two images
+    stand side by side, of more any two. What is shown can be read and set: `layer`, `head` and `query` are indices into
+    the attention weights; `head` -1 is the mean of the heads and -2 the rollout up to the layer. `query` is a token, 0
+    being the class token where there is one. Weights of more than 2 MB are sent with 8 bits each, wrong by at most 0.2 %
+    of the largest in their row. Raises `ValueError` where images, weights and titles do not fit together.
+    """
+
+    _esm = module("attention.js")
+
+    weights = Bytes().tag(sync=True)  # (L, B, H, N, N): float32, or uint8 with scales
+    scales = Bytes().tag(sync=True)  # (L, B, H, N) float32: the largest weight of each row
+    shape = List(Int()).tag(sync=True)  # L, B, H, N
+    grid = List(Int()).tag(sync=True)  # rows and columns of patches
+    pixels = Bytes().tag(sync=True)  # (B, Y, X, 3) uint8
+    size = List(Int()).tag(sync=True)  # Y, X
+    titles = List(Unicode()).tag(sync=True)
+    layer = Int().tag(sync=True)
+    head = Int(MEAN).tag(sync=True)
+    query = Int().tag(sync=True)
+    left = Int().tag(sync=True)  # which image
+    right = Int(-1).tag(sync=True)  # which image beside it, -1 for none
+    numbers = Bool(False).tag(sync=True)
+
+    def __init__(self, source, images, pictures=None, titles=(), **view):
+        if images.ndim != 4 or images.dtype != torch.uint8:
+            raise ValueError(
+                f"expected uint8 images (B, C, Y, X), found {images.dtype} {tuple(images.shape)}; "
+                "a single image becomes a batch with image[None]"
+            )
+        if isinstance(source, torch.Tensor):
+            attention = source.detach()
+        else:
+            device = next(source.parameters()).device
+            with torch.no_grad():
+                attention = source.attention_maps(normalise(images.to(device), source.config))
+        attention = attention.float().cpu()
+        if attention.ndim == 4:
+            attention = attention[:, None]
+        if attention.ndim != 5 or attention.shape[1] != len(images) or attention.shape[3] != attention.shape[4]:
+            raise ValueError(
+                f"expected attention weights (L, B, H, N, N) for B = {len(images)} images, "
+                f"found {tuple(attention.shape)}; model.attention_maps(images) returns them"
+            )
+        pictures = images if pictures is None else pictures
+        if len(pictures) != len(images) or len(titles) not in (0, len(images)):
+            raise ValueError(
+                f"expected a picture and a title for each of {len(images)} images, "
+                f"found {len(pictures)} pictures and {len(titles)} titles"
+            )
+        L, B, H, N, _ = attention.shape
+        self._attention, self._pictures = attention, pictures.expand(-1, 3, -1, -1).cpu()
+        highest, scales = attention.amax(dim=-1, keepdim=True), b""
+        data = attention
+        if 4 * attention.numel() > EXACT_BYTES:
+            data = (attention * (255 / highest.clamp_min(1e-12))).round_().to(torch.uint8)
+            scales = highest.numpy().astype("<f4").tobytes()
+        super().__init__(
+            weights=data.numpy().tobytes(),
+            scales=scales,
+            shape=[L, B, H, N],
+            grid=list(grid_of(N, images.shape[2:])),
+            pixels=self._pictures.permute(0, 2, 3, 1).contiguous().numpy().tobytes(),
+            size=list(pictures.shape[2:]),
+            titles=list(titles),
+            **{"layer": L - 1, "right": 1 if B == 2 else -1} | view,
+        )
+
+    def __repr__(self):
+        L, B, H, N = self.shape
+        return f"AttentionExplorer({B} image{'s' * (B > 1)}, {L} layers, {H} heads, {N} tokens)"
+
+    def _rows(self, image):
+        """The query's attention `(H + 2, N)` in the layer: mean, rollout, then each head."""
+        attention = self._attention[:, image]  # (L, H, N, N)
+        heads = attention[self.layer, :, self.query]
+        rollout = attention_rollout(attention[: self.layer + 1, None])[0, self.query]
+        return torch.cat([heads.mean(dim=0, keepdim=True), rollout[None], heads])
+
+    def figure(self):
+        H, N = self.shape[2:]
+        prefix = N - self.grid[0] * self.grid[1]
+        patch = self.query - prefix if self.query >= prefix else None
+        names = ["mean", "rollout", *(f"head {h + 1}" for h in range(H))]
+        shown = [MEAN, ROLLOUT, *range(H)].index(self.head)
+        images = [self.left] if self.right < 0 else [self.left, self.right]
+        columns = min(6, -(-len(names) // 2))
+        fig = Figure(figsize=(9.4, 2.9 * len(images)), layout="constrained")
+        for image, row in zip(images, fig.subfigures(len(images), 1, squeeze=False)[:, 0], strict=True):
+            big, small = row.subfigures(1, 2, width_ratios=[1, 2.1])
+            weights, picture = self._rows(image)[:, prefix:], self._pictures[image]
+            draw_attention(big.subplots(), picture, weights[shown], self.grid, names[shown], patch)
+            tiles = small.subplots(-(-len(names) // columns), columns, squeeze=False).flat
+            for tile in tiles:
+                tile.set_axis_off()
+            for tile, name, values in zip(tiles, names, weights, strict=False):
+                draw_attention(tile, picture, values, self.grid, name)
+        token = "class token" if patch is None else "patch in row {} and column {}".format(*self._place(patch))
+        return fig, f"Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
+
+    def _place(self, patch):
+        return tuple(i + 1 for i in divmod(patch, self.grid[1]))
+
+
+def grid_of(tokens, image_size):
+    """The `(rows, columns)` into which `tokens`, with or without a class token, cut an image of `image_size`.
+
+    Raises `ValueError` where no square patches do.
+    """
+    Y, X = image_size
+    for patches in (tokens - 1, tokens):
+        side = isqrt(Y * X // patches) if patches > 0 else 0
+        if side and Y % side == X % side == 0 and (Y // side) * (X // side) == patches:
+            return grid_size((Y, X), side)
+    raise ValueError(
+        f"expected as many tokens as an image of {Y} x {X} pixels has square patches, or one more for the class token, "
+        f"found {tokens}; pass the images that the attention weights were computed from"
+    )

@@ -1,0 +1,267 @@
+// What all explorers share: the frame, labelled controls, a sharp canvas, colour maps, bytes from Python.
+// No imports, no network. Text reaches the page through textContent alone, so a hostile label stays text.
+
+export function element(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+// ------------------------------------------------------------------------------------------ from Python
+
+// A Bytes trait arrives as a DataView that may be unaligned, or as base64 where a front end drops buffers: copy it.
+export function bytes(value) {
+  if (!value) return new Uint8Array(0);
+  if (typeof value === "string") return Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0));
+  if (value instanceof DataView) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength).slice();
+  return new Uint8Array(value).slice();
+}
+
+export const floats = (value) => new Float32Array(bytes(value).buffer);
+
+// RGB pixels, row by row, as a canvas of their own size: drawImage takes it at once, nothing to decode or to wait for.
+export function picture(pixels, rows, columns) {
+  const canvas = element("canvas", { width: columns, height: rows });
+  const data = new ImageData(columns, rows);
+  for (let i = 0; i < rows * columns; i++) {
+    for (let channel = 0; channel < 3; channel++) data.data[4 * i + channel] = pixels[3 * i + channel];
+    data.data[4 * i + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(data, 0, 0);
+  return canvas;
+}
+
+// ------------------------------------------------------------------------------------------ colour
+
+// A map of 256 colours (256 x 3 bytes) between 33 of matplotlib's.
+function colourMap(hex) {
+  const stops = Array.from({ length: 99 }, (_, i) => parseInt(hex.slice(2 * i, 2 * i + 2), 16));
+  return Uint8Array.from({ length: 768 }, (_, i) => {
+    const place = (Math.floor(i / 3) / 255) * 32;
+    const below = Math.min(31, Math.floor(place));
+    const [low, high] = [stops[3 * below + (i % 3)], stops[3 * below + 3 + (i % 3)]];
+    return Math.round(low + (high - low) * (place - below));
+  });
+}
+
+export const viridis = colourMap(
+  "440154470d6048186a482374472d7b4537814240863e49893b528b375b8d33638d2f6b8e2c728e297a8e26828e23898e21918c" +
+    "1f988b1fa08822a78528ae8032b67a3fbc734ec36b5ec96270cf5784d44b98d83eaddc30c2df23d8e219ece51bfde725",
+);
+export const cividis = colourMap(
+  "00224e00285b002e6a0533711a386f273e6e32436d3b496c434e6c4b546c535a6d5a5f6e61656f686a716f70737676767d7c78" +
+    "8482798c8878938e789b9476a39a74aba072b4a76fbcae6cc4b468cdbb63d5c25edec958e7d150f0d846f9e03afee838",
+);
+
+const index = (t) => 3 * Math.round(255 * Math.min(1, Math.max(0, t)));
+
+// The colour of t in 0..1 as CSS, and the ink that can be read on it.
+export const colour = (map, t) => `rgb(${map[index(t)]}, ${map[index(t) + 1]}, ${map[index(t) + 2]})`;
+export function inkOn(map, t) {
+  const i = index(t);
+  return 0.299 * map[i] + 0.587 * map[i + 1] + 0.114 * map[i + 2] < 128 ? "#fff" : "#000";
+}
+
+const scratch = element("canvas");
+const scratchContext = scratch.getContext("2d", { willReadFrequently: true });
+
+// Values in 0..1, row by row, as a heat map in the rectangle (x, y, width, height); alpha(t) says how much it covers.
+export function drawHeat(context, values, columns, [x, y, width, height], alpha = () => 1, map = viridis) {
+  const rows = Math.ceil(values.length / columns);
+  if (scratch.width !== columns || scratch.height !== rows) Object.assign(scratch, { width: columns, height: rows });
+  const data = scratchContext.createImageData(columns, rows);
+  values.forEach((t, i) => {
+    const at = index(t);
+    data.data[4 * i] = map[at];
+    data.data[4 * i + 1] = map[at + 1];
+    data.data[4 * i + 2] = map[at + 2];
+    data.data[4 * i + 3] = 255 * alpha(t);
+  });
+  scratchContext.putImageData(data, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(scratch, x, y, width, height);
+}
+
+// How much of the image a patch's attention covers; t is its share of the highest. As in plots.draw_attention.
+export const veil = (t) => 0.15 + 0.65 * Math.sqrt(t);
+
+// A frame inside the rectangle, dark outside and coloured inside, so that it shows on any picture.
+export function outline(context, [x, y, width, height], colour, thickness = 2.5) {
+  for (const [style, inset] of [["rgba(0, 0, 0, 0.75)", -0.5 * thickness], [colour, 0.5 * thickness]]) {
+    context.strokeStyle = style;
+    context.lineWidth = thickness;
+    context.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
+  }
+}
+
+// ------------------------------------------------------------------------------------------ the frame
+
+// The explorer's frame. `controls` and `body` are to be filled; `say(text)` writes the line that screen readers
+// announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark. Keys that mean something
+// here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
+export function frame(el, { name, title, hint }) {
+  const endings = [];
+  const root = element("div", { className: `vit-explorer vit-${name}`, role: "group", "aria-label": title });
+  const controls = element("div", { className: "vit-controls" });
+  const body = element("div", { className: "vit-body" });
+  const status = element("p", { className: "vit-status", role: "status", "aria-live": "polite" });
+  const header = element("div", { className: "vit-header" });
+  header.append(element("span", { className: "vit-title" }, title), element("span", { className: "vit-hint" }, hint));
+  root.append(header, controls, body, status);
+  root.addEventListener("keydown", (event) => {
+    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  });
+  el.append(root);
+
+  const themed = new Set();
+  let seen = "";
+  const themeChanged = () => {
+    const now = JSON.stringify(palette(root));
+    if (now === seen) return;
+    seen = now;
+    themed.forEach((redraw) => redraw());
+  };
+  const observer = new MutationObserver(themeChanged);
+  const attributes = { attributes: true, attributeFilter: ["class", "data-theme", "data-jp-theme-light", "style"] };
+  for (const node of [document.documentElement, document.body]) observer.observe(node, attributes);
+  const darkness = window.matchMedia("(prefers-color-scheme: dark)");
+  darkness.addEventListener("change", themeChanged);
+  endings.push(() => observer.disconnect(), () => darkness.removeEventListener("change", themeChanged));
+
+  return {
+    root,
+    controls,
+    body,
+    say: (text) => {
+      if (status.textContent !== text) status.textContent = text;
+    },
+    own: (ending) => endings.push(ending),
+    onTheme: (redraw) => themed.add(redraw),
+    close: () => endings.forEach((ending) => ending()),
+  };
+}
+
+// The theme's colours and font for a canvas, which knows nothing of CSS variables.
+export function palette(root) {
+  const style = getComputedStyle(root);
+  const names = ["ink", "muted", "line", "surface", "accent", "mark", "third", "fourth"];
+  const colours = names.map((name) => [name, style.getPropertyValue(`--vit-${name}`).trim()]);
+  return { ...Object.fromEntries(colours), font: style.fontFamily };
+}
+
+// A canvas as wide as its place and height(width) high, sharp on any screen. draw(context, width, height, colours) works
+// in CSS pixels, and runs again when the size, the screen or the theme changes. Returns the canvas and `redraw`.
+export function stage(view, parent, { label, height, draw, role = "img", focusable = false }) {
+  const canvas = element("canvas", { className: "vit-stage", role, "aria-label": label });
+  if (focusable) canvas.tabIndex = 0;
+  parent.append(canvas);
+  const context = canvas.getContext("2d");
+  let colours = null;
+  function redraw() {
+    const [width, ratio] = [canvas.clientWidth, window.devicePixelRatio || 1];
+    if (!width) return; // not on the page yet: the observer below calls again
+    const down = height(width);
+    const [w, h] = [Math.round(width * ratio), Math.round(down * ratio)];
+    if (canvas.width !== w || canvas.height !== h) {
+      Object.assign(canvas, { width: w, height: h });
+      canvas.style.height = `${down}px`;
+    }
+    colours ??= palette(view.root);
+    context.setTransform(w / width, 0, 0, h / down, 0, 0);
+    context.clearRect(0, 0, width, down);
+    draw(context, width, down, colours);
+  }
+  const resized = new ResizeObserver(() => requestAnimationFrame(redraw));
+  resized.observe(canvas);
+  view.own(() => resized.disconnect());
+  view.onTheme(() => {
+    colours = null;
+    redraw();
+  });
+  return { canvas, redraw };
+}
+
+// Where a pointer event is on a canvas, as fractions of its width and height.
+export function pointer(event, canvas) {
+  const box = canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+// The step (rows, columns) that an arrow key asks for, or null.
+export const arrow = (event) =>
+  ({ ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] })[event.key] ?? null;
+
+// ------------------------------------------------------------------------------------------ controls
+
+// Each control is bound to a trait: it shows the trait's value, sets it at once, and tells Python when it rests.
+
+export function choice(view, model, trait, label, options) {
+  const select = element("select");
+  for (const [value, text] of options) select.append(element("option", { value: String(value) }, text));
+  const show = () => (select.value = String(model.get(trait)));
+  select.addEventListener("change", () => {
+    model.set(trait, options[select.selectedIndex][0]);
+    model.save_changes();
+  });
+  model.on(`change:${trait}`, show);
+  show();
+  view.controls.append(element("label", { className: "vit-control" }, element("span", {}, label), select));
+  return select;
+}
+
+// A slider over the entries of `values`, the trait being one of them; text(value) is what stands beside it.
+export function slider(view, model, trait, label, values, text = String) {
+  const input = element("input", { type: "range", min: 0, max: values.length - 1, step: 1 });
+  const output = element("output");
+  const show = () => {
+    input.value = values.indexOf(model.get(trait));
+    output.textContent = text(model.get(trait));
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  input.addEventListener("input", () => model.set(trait, values[Number(input.value)]));
+  input.addEventListener("change", () => model.save_changes());
+  model.on(`change:${trait}`, show);
+  show();
+  view.controls.append(element("label", { className: "vit-control" }, element("span", {}, label), input, output));
+  return input;
+}
+
+export function toggle(view, model, trait, label) {
+  const input = element("input", { type: "checkbox" });
+  const show = () => (input.checked = model.get(trait));
+  input.addEventListener("change", () => {
+    model.set(trait, input.checked);
+    model.save_changes();
+  });
+  model.on(`change:${trait}`, show);
+  show();
+  view.controls.append(element("label", { className: "vit-control" }, input, element("span", {}, label)));
+  return input;
+}
+
+export function button(view, label, onclick) {
+  const node = element("button", { type: "button", className: "vit-button", onclick }, label);
+  view.controls.append(node);
+  return node;
+}
+
+// Runs `changed` whenever one of the traits has another value.
+export const watch = (model, traits, changed) => traits.forEach((trait) => model.on(`change:${trait}`, changed));
+
+// ------------------------------------------------------------------------------------------ numbers
+
+// A table of texts with a caption and named rows and columns; rows is a list of lists.
+export function table(caption, columnNames, rowNames, rows) {
+  const head = element("tr", {}, element("td"), ...columnNames.map((n) => element("th", { scope: "col" }, n)));
+  const lines = rows.map((row, i) =>
+    element("tr", {}, element("th", { scope: "row" }, rowNames[i]), ...row.map((text) => element("td", {}, text))),
+  );
+  const inner = element("table", {}, element("caption", {}, caption), element("thead", {}, head));
+  inner.append(element("tbody", {}, ...lines));
+  // It scrolls on its own where it is wide, so the keyboard must be able to reach it.
+  return element("div", { className: "vit-table", tabIndex: 0, role: "region", "aria-label": caption }, inner);
+}
