@@ -8,7 +8,7 @@ from traitlets import Bool, Bytes, Int, List, Unicode
 
 from ..interpret import attention_rollout
 from ..layers import grid_size
-from ..plots import draw_attention
+from ..plots import draw_attention, draw_matrix
 from ..training import normalise
 from .explorer import Explorer, module
 
@@ -22,11 +22,12 @@ class AttentionExplorer(Explorer):
         AttentionExplorer(model, images)       # a VisionTransformer, uint8 images (B, C, Y, X)
         AttentionExplorer(attention, images)   # attention weights (L, B, H, N, N), or (L, H, N, N) for one image
 
-    `pictures` `(B, C, Y', X')`, uint8, are drawn instead of the images (a sharper copy), `titles` above them. Two images
-    stand side by side, of more any two. What is shown can be read and set: `layer`, `head` and `query` are indices into
-    the attention weights; `head` -1 is the mean of the heads and -2 the rollout up to the layer. `query` is a token, 0
-    being the class token where there is one. Weights of more than 2 MB are sent with 8 bits each, wrong by at most 0.2 %
-    of the largest in their row. Raises `ValueError` where images, weights and titles do not fit together.
+    `pictures` `(B, C, Y', X')`, uint8, are drawn instead of the images (a sharper copy), `titles` above them. Two
+    images stand side by side, of more any two. What is shown can be read and set: `layer`, `head` and `query` are
+    indices into the attention weights; `head` -1 is the mean of the heads and -2 the rollout up to the layer. `query`
+    is a token, 0 being the class token where there is one. Weights of more than 2 MB are sent with 8 bits each, wrong
+    by at most 0.2 % of the largest in their row. Raises `ValueError` where images, weights and titles do not fit
+    together.
     """
 
     _esm = module("attention.js")
@@ -113,11 +114,11 @@ class AttentionExplorer(Explorer):
             big, small = row.subfigures(1, 2, width_ratios=[1, 2.1])
             weights, picture = self._rows(image)[:, prefix:], self._pictures[image]
             draw_attention(big.subplots(), picture, weights[shown], self.grid, names[shown], patch)
-            tiles = small.subplots(-(-len(names) // columns), columns, squeeze=False).flat
+            tiles = small.subplots(-(-len(names) // columns), columns, squeeze=False).flatten()
             for tile in tiles:
                 tile.set_axis_off()
             for tile, name, values in zip(tiles, names, weights, strict=False):
-                draw_attention(tile, picture, values, self.grid, name)
+                draw_matrix(tile, values.reshape(*self.grid), name, numbers=False, vmin=0)
         token = "class token" if patch is None else "patch in row {} and column {}".format(*self._place(patch))
         return fig, f"Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
 

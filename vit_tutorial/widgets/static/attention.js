@@ -7,6 +7,7 @@ const MEAN = -1;
 const ROLLOUT = -2;
 const STRIP = 30; // the class token's place, above the image
 const LABEL = 16; // above each small map
+const ramp = Array.from({ length: 64 }, (_, i) => i / 63);
 
 // The attention weights, and all rows that can be shown of them.
 function readAttention(model) {
@@ -120,9 +121,17 @@ function render({ model, el }) {
       context.font = `13px ${colours.font}`;
       context.textBaseline = "middle";
       context.fillText(`class token  ${percent(values[0])}`, 32, 15);
+      drawScale(context, width, percent(most));
     }
     outline(context, box(query), colours.mark);
     if (key !== null) outline(context, box(key), "#fff", 1.5);
+  }
+
+  function drawScale(context, width, text) {
+    const right = width - context.measureText(text).width;
+    drawHeat(context, ramp, ramp.length, [right - 76, 8, 70, 14]);
+    context.fillText(text, right, 15);
+    context.fillText("0", right - 88, 15);
   }
 
   function drawHeads(image, context, width, colours) {

@@ -57,6 +57,11 @@ export const cividis = colourMap(
     "8482798c8878938e789b9476a39a74aba072b4a76fbcae6cc4b468cdbb63d5c25edec958e7d150f0d846f9e03afee838",
 );
 
+export const diverging = colourMap( // matplotlib's PuOr_r, for numbers of both signs: purple below 0, orange above
+  "2d004b390c5e4518715225845f3a916d529c7b6aa88a7eb39990bfa9a1cbb7b1d5c3c0ddcfcfe5dadcece4e5f0eeeef3f7f7" +
+    "f6f9efe1fce8cdfee1b9fed59ffdc885fdbc6bf7ac52ee9b39e58a20d97b12cb6e0dbd6109ae55069e4c078d43077f3b08",
+);
+
 const index = (t) => 3 * Math.round(255 * Math.min(1, Math.max(0, t)));
 
 // The colour of t in 0..1 as CSS, and the ink that can be read on it.
@@ -200,7 +205,7 @@ export const arrow = (event) =>
 // Each control is bound to a trait: it shows the trait's value, sets it at once, and tells Python when it rests.
 
 export function choice(view, model, trait, label, options) {
-  const select = element("select");
+  const select = element("select", { "aria-label": label });
   for (const [value, text] of options) select.append(element("option", { value: String(value) }, text));
   const show = () => (select.value = String(model.get(trait)));
   select.addEventListener("change", () => {
@@ -215,8 +220,8 @@ export function choice(view, model, trait, label, options) {
 
 // A slider over the entries of `values`, the trait being one of them; text(value) is what stands beside it.
 export function slider(view, model, trait, label, values, text = String) {
-  const input = element("input", { type: "range", min: 0, max: values.length - 1, step: 1 });
-  const output = element("output");
+  const input = element("input", { type: "range", "aria-label": label, min: 0, max: values.length - 1, step: 1 });
+  const output = element("span", { className: "vit-value", "aria-hidden": "true" });
   const show = () => {
     input.value = values.indexOf(model.get(trait));
     output.textContent = text(model.get(trait));
