@@ -47,41 +47,28 @@ plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; a
 # Wrong, and not by much: *dog* first, *cat* second. This model learned for ten minutes on two CPU cores; on
 # photographs that it has never seen, 73 of 100 of its answers are right, and cats and dogs are what it confuses most.
 #
+# Ask it yourself. **Predict first:** do all patches look at the same places?
+
+# %%
+widgets.AttentionExplorer(model, seen, pictures=photo[None])
+
+# %% [markdown]
+# Point at a patch: bright is where its token looks, and the percentages say how much. The small maps show the same
+# patch in every **head**: each layer of the model has several, and each head looks in its own way. The square above
+# the photograph is the *class token*, an extra token from which the answer is read.
+#
+# Compare layer 1 with the last one. Click a patch to hold it, then point at others to read single numbers. The
+# explorer answers in the page, without computing anything anew; on GitHub and in print it is a still.
+
+# %% [markdown]
+# What such a map does and does not tell you is the subject of notebook 10. It shows where information was taken from,
+# not why the answer came out.
+#
 # How can a stack of matrix products, shown nothing but 64 small squares, come that far? At the end of this course
-# there is no step in that picture that you have not written yourself. This is the path; the lit box is where you are:
+# there is no step in these pictures that you have not written yourself. This is the path; the lit box is where you are:
 
 # %%
 plots.show_course_map(0)
-
-# %% [markdown]
-# ## Ask it yourself
-#
-# Every layer of the model has several **heads**, and each head looks in its own way. The picture shows where the
-# *class token*, the token from which the answer is read, looks.
-#
-# **Predict first:** do all heads of one layer look at the same patches?
-
-# %%
-maps = model.attention_maps(images)[:, 0, :, 0, 1:]  # (L, H, 64)
-
-
-def draw_head(layer, head):
-    fig, (left, right) = plots.figure(6.2, 3, 1, 2)
-    plots.draw_image(left, photo, "photograph")
-    plots.draw_attention(right, photo, maps[layer - 1, head - 1], (8, 8), f"layer {layer}, head {head}")
-    return fig, f"Where the class token looks in layer {layer}, head {head}: bright patches get more attention."
-
-
-L, H = maps.shape[:2]
-widgets.interactive_figure(draw_head, layer=range(1, L + 1), head=range(1, H + 1))
-
-# %% [markdown]
-# Move the sliders with the mouse or with the arrow keys. Compare layer 1 with the last layer, and the heads of one
-# layer with each other. Pictures like this one answer while the notebook's kernel runs; where there is none (on GitHub,
-# in print) you see a still.
-#
-# What a map of attention does and does not tell you is the subject of notebook 10. It shows where information was
-# taken from, not why the answer came out.
 
 # %% [markdown]
 # ## What it cannot do

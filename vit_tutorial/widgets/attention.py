@@ -113,7 +113,9 @@ class AttentionExplorer(Explorer):
         for image, row in zip(images, fig.subfigures(len(images), 1, squeeze=False)[:, 0], strict=True):
             big, small = row.subfigures(1, 2, width_ratios=[1, 2.1])
             weights, picture = self._rows(image)[:, prefix:], self._pictures[image]
-            draw_attention(big.subplots(), picture, weights[shown], self.grid, names[shown], patch)
+            draw_attention(
+                big.subplots(), picture, weights[shown], self.grid, f"layer {self.layer + 1}, {names[shown]}", patch
+            )
             tiles = small.subplots(-(-len(names) // columns), columns, squeeze=False).flatten()
             for tile in tiles:
                 tile.set_axis_off()
