@@ -97,8 +97,8 @@ def test_a_picture_stands_in_without_an_address(images, query, head):
 def test_the_stand_in_shows_the_query_row(images):
     attention = torch.rand(2, 2, 2, 7, 7).softmax(dim=-1)
     fig, _ = AttentionExplorer(attention, images, query=5, layer=0).figure()
-    axes = [ax for part in fig.subfigs for small in part.subfigs for ax in small.axes]
-    maps = {ax.get_title(): ax.images[-1].get_array() for ax in axes[1:5]}
+    tiles = fig.axes[1]
+    maps = {text.get_text(): image.get_array() for text, image in zip(tiles.texts, tiles.images, strict=True)}
     reached = (attention[0, 0].mean(0) + torch.eye(7)) / 2
     for name, row in {
         "head 2": attention[0, 0, 1, 5],

@@ -3,12 +3,11 @@
 from math import isqrt
 
 import torch
-from matplotlib.figure import Figure
 from traitlets import Bool, Bytes, Int, List, Unicode
 
 from ..interpret import attention_rollout
 from ..layers import grid_size
-from ..plots import draw_attention, draw_matrix
+from ..plots import draw_attention, figure
 from ..training import normalise
 from .explorer import Explorer, module
 
@@ -108,24 +107,32 @@ class AttentionExplorer(Explorer):
         names = ["mean", "rollout", *(f"head {h + 1}" for h in range(H))]
         shown = [MEAN, ROLLOUT, *range(H)].index(self.head)
         images = [self.left] if self.right < 0 else [self.left, self.right]
-        columns = min(6, -(-len(names) // 2))
-        fig = Figure(figsize=(9.4, 2.9 * len(images)), layout="constrained")
-        for image, row in zip(images, fig.subfigures(len(images), 1, squeeze=False)[:, 0], strict=True):
-            big, small = row.subfigures(1, 2, width_ratios=[1, 2.1])
-            weights, picture = self._rows(image)[:, prefix:], self._pictures[image]
-            draw_attention(
-                big.subplots(), picture, weights[shown], self.grid, f"layer {self.layer + 1}, {names[shown]}", patch
-            )
-            tiles = small.subplots(-(-len(names) // columns), columns, squeeze=False).flatten()
-            for tile in tiles:
-                tile.set_axis_off()
-            for tile, name, values in zip(tiles, names, weights, strict=False):
-                draw_matrix(tile, values.reshape(*self.grid), name, numbers=False, vmin=0)
+        fig, axes = figure(9.4, 2.9 * len(images), len(images), 2, squeeze=False, width_ratios=[1, 2.1])
+        for image, (big, small) in zip(images, axes, strict=True):
+            weights = self._rows(image)[:, prefix:].unflatten(1, self.grid)  # (H + 2, rows, columns)
+            title = f"layer {self.layer + 1}, {names[shown]}"
+            draw_attention(big, self._pictures[image], weights[shown], self.grid, title, patch)
+            draw_tiles(small, weights, names)
         token = "class token" if patch is None else "patch in row {} and column {}".format(*self._place(patch))
         return fig, f"Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
 
     def _place(self, patch):
         return tuple(i + 1 for i in divmod(patch, self.grid[1]))
+
+
+def draw_tiles(ax, maps, names):
+    """Small maps `(n, rows, columns)`, each on its own scale and under its name, in two rows or more."""
+    rows, columns = maps.shape[1:]
+    across = min(7, -(-len(maps) // 2))
+    wide, high = 1.15, 1.3 * rows / columns  # of a tile's place, a tile being 1 wide
+    for i, (values, name) in enumerate(zip(maps, names, strict=True)):
+        down, right = divmod(i, across)
+        left, top = right * wide, down * high
+        extent = (left, left + 1, top + rows / columns, top)
+        ax.imshow(values.numpy(), extent=extent, vmin=0, vmax=values.max(), interpolation="nearest")
+        ax.text(left, top - 0.04, name, fontsize=9)
+    ax.set(xlim=(0, across * wide), ylim=(-(-len(maps) // across) * high, -0.2))
+    ax.set_axis_off()
 
 
 def grid_of(tokens, image_size):

@@ -1,6 +1,6 @@
 import {
-  arrow, bytes, choice, colour, drawHeat, element, floats, frame, outline, picture, pointer, slider, stage, table,
-  toggle, veil, viridis, watch,
+  arrow, bytes, choice, colour, drawHeat, drawHeats, element, floats, frame, outline, picture, pointer, slider, stage,
+  table, toggle, veil, viridis, watch,
 } from "./draw.js";
 
 const MEAN = -1;
@@ -136,19 +136,20 @@ function render({ model, el }) {
 
   function drawHeads(image, context, width, colours) {
     const [across, tile, gap] = tiling(width);
-    context.font = `11.5px ${colours.font}`;
-    context.textBaseline = "alphabetic";
-    heads.forEach(([head, name], i) => {
-      const x = (i % across) * (tile + gap);
-      const y = Math.floor(i / across) * (tile * (Y / X) + LABEL + gap);
+    const maps = heads.map(([head], i) => {
       const values = row(model.get("layer"), image, head, query);
       const most = highest(values);
+      const [y, x] = [Math.floor(i / across) * (tile * (Y / X) + LABEL + gap), (i % across) * (tile + gap)];
+      return [values.subarray(prefix).map((v) => v / most), [x, y + LABEL, tile, tile * (Y / X)]];
+    });
+    drawHeats(context, maps, columns);
+    context.font = `11.5px ${colours.font}`;
+    heads.forEach(([head, name], i) => {
+      const [x, y] = maps[i][1];
       const chosen = head === model.get("head");
       context.fillStyle = chosen ? colours.ink : colours.muted;
-      context.fillText(head === MEAN ? "mean" : name, x + 1, y + LABEL - 5);
-      const area = [x, y + LABEL, tile, tile * (Y / X)];
-      drawHeat(context, values.subarray(prefix).map((v) => v / most), columns, area);
-      if (chosen) outline(context, area, colours.accent, 2);
+      context.fillText(head === MEAN ? "mean" : name, x + 1, y - 5);
+      if (chosen) outline(context, maps[i][1], colours.accent, 2);
     });
   }
   const tiling = (width) => {

@@ -64,31 +64,38 @@ export const diverging = colourMap( // matplotlib's PuOr_r, for numbers of both 
 
 const index = (t) => 3 * Math.round(255 * Math.min(1, Math.max(0, t)));
 
-// The colour of t in 0..1 as CSS, and the ink that can be read on it.
+// The colour of t in 0..1 as CSS, and the ink that can be read on it: black or white, whichever contrasts more (WCAG).
 export const colour = (map, t) => `rgb(${map[index(t)]}, ${map[index(t) + 1]}, ${map[index(t) + 2]})`;
 export function inkOn(map, t) {
-  const i = index(t);
-  return 0.299 * map[i] + 0.587 * map[i + 1] + 0.114 * map[i + 2] < 128 ? "#fff" : "#000";
+  const [red, green, blue] = [0, 1, 2].map((channel) => (map[index(t) + channel] / 255) ** 2.2);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.18 ? "#fff" : "#000";
 }
 
 const scratch = element("canvas");
 const scratchContext = scratch.getContext("2d", { willReadFrequently: true });
 
 // Values in 0..1, row by row, as a heat map in the rectangle (x, y, width, height); alpha(t) says how much it covers.
-export function drawHeat(context, values, columns, [x, y, width, height], alpha = () => 1, map = viridis) {
-  const rows = Math.ceil(values.length / columns);
-  if (scratch.width !== columns || scratch.height !== rows) Object.assign(scratch, { width: columns, height: rows });
-  const data = scratchContext.createImageData(columns, rows);
-  values.forEach((t, i) => {
-    const at = index(t);
-    data.data[4 * i] = map[at];
-    data.data[4 * i + 1] = map[at + 1];
-    data.data[4 * i + 2] = map[at + 2];
-    data.data[4 * i + 3] = 255 * alpha(t);
+export const drawHeat = (context, values, columns, area, alpha = () => 1, map = viridis) =>
+  drawHeats(context, [[values, area]], columns, alpha, map);
+
+// Several heat maps of one shape, as [values, area]: one upload of pixels for all of them.
+export function drawHeats(context, maps, columns, alpha = () => 1, map = viridis) {
+  const rows = Math.ceil(maps[0][0].length / columns);
+  const high = rows * maps.length;
+  if (scratch.width !== columns || scratch.height !== high) Object.assign(scratch, { width: columns, height: high });
+  const data = scratchContext.createImageData(columns, high);
+  maps.forEach(([values], m) => {
+    values.forEach((t, i) => {
+      const [from, to] = [index(t), 4 * (m * rows * columns + i)];
+      data.data[to] = map[from];
+      data.data[to + 1] = map[from + 1];
+      data.data[to + 2] = map[from + 2];
+      data.data[to + 3] = 255 * alpha(t);
+    });
   });
   scratchContext.putImageData(data, 0, 0);
   context.imageSmoothingEnabled = false;
-  context.drawImage(scratch, x, y, width, height);
+  maps.forEach(([, area], m) => context.drawImage(scratch, 0, m * rows, columns, rows, ...area));
 }
 
 // How much of the image a patch's attention covers; t is its share of the highest. As in plots.draw_attention.
@@ -106,8 +113,8 @@ export function outline(context, [x, y, width, height], colour, thickness = 2.5)
 // ------------------------------------------------------------------------------------------ the frame
 
 // The explorer's frame. `controls` and `body` are to be filled; `say(text)` writes the line that screen readers
-// announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark. Keys that mean something
-// here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
+// announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark or the screen finer. Keys that
+// mean something here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
 export function frame(el, { name, title, hint }) {
   const endings = [];
   const root = element("div", { className: `vit-explorer vit-${name}`, role: "group", "aria-label": title });
@@ -117,15 +124,19 @@ export function frame(el, { name, title, hint }) {
   const header = element("div", { className: "vit-header" });
   header.append(element("span", { className: "vit-title" }, title), element("span", { className: "vit-hint" }, hint));
   root.append(header, controls, body, status);
-  root.addEventListener("keydown", (event) => {
-    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
-  });
+  const plain = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
+  root.addEventListener("keydown", (event) => plain(event) && event.stopPropagation());
+  // JupyterLab and Notebook 7 look for shortcuts before any element sees the key, and would take a slider's arrows.
+  const shield = (event) =>
+    root.contains(event.target) && event.target.toggleAttribute("data-lm-suppress-shortcuts", plain(event));
+  window.addEventListener("keydown", shield, true);
+  endings.push(() => window.removeEventListener("keydown", shield, true));
   el.append(root);
 
   const themed = new Set();
   let seen = "";
   const themeChanged = () => {
-    const now = JSON.stringify(palette(root));
+    const now = JSON.stringify([palette(root), window.devicePixelRatio]);
     if (now === seen) return;
     seen = now;
     themed.forEach((redraw) => redraw());
@@ -136,6 +147,15 @@ export function frame(el, { name, title, hint }) {
   const darkness = window.matchMedia("(prefers-color-scheme: dark)");
   darkness.addEventListener("change", themeChanged);
   endings.push(() => observer.disconnect(), () => darkness.removeEventListener("change", themeChanged));
+  let sharpness = null; // a window that moves to a finer screen keeps its size: no ResizeObserver tells
+  const screenChanged = () => {
+    sharpness?.removeEventListener("change", screenChanged);
+    sharpness = window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+    sharpness.addEventListener("change", screenChanged);
+    themeChanged();
+  };
+  screenChanged();
+  endings.push(() => sharpness.removeEventListener("change", screenChanged));
 
   return {
     root,
