@@ -28,30 +28,16 @@ plots.show_course_map(1)
 # %% [markdown]
 # ## How does a picture become a list?
 
-
 # %%
-def draw(patch_size):
-    P, gap = patch_size, min(4, patch_size // 3)
-    place = torch.arange(224) + gap * (torch.arange(224) // P)  # where each row and column of pixels goes
-    apart = torch.full((3, place[-1] + 1, place[-1] + 1), 255, dtype=torch.uint8)
-    apart[:, place[:, None], place[None, :]] = cat
-    colours = F.avg_pool2d(cat.float(), P) / 255  # (3, rows, columns): the mean colour of each patch
-    rows, columns = colours.shape[1:]
-    fig, (left, right) = plots.figure(6.6, 3.3, 1, 2)
-    plots.draw_image(left, apart, f"P = {P}: {rows} x {columns} = {rows * columns} patches")
-    plots.draw_image(right, colours, "one colour for each patch")
-    return fig, (
-        f"Left: a photograph of a cat cut into {rows} x {columns} squares of {P} x {P} pixels. "
-        "Right: each square replaced by its mean colour; the smaller the squares, the more of the cat is left."
-    )
-
-
 cat = datasets.sample_image("cat", 224)  # (3, 224, 224), uint8
-widgets.interactive_figure(draw, patch_size=[7, 8, 14, 16, 28, 32, 56])
+widgets.PatchExplorer(cat, patch_size=16, patch=74)
 
 # %% [markdown]
-# Move the patch size to 56: sixteen squares, and you can say what is in most of them. Move it to 7: 1,024 squares,
-# and hardly one that you could name. (The code of this first picture can wait.)
+# On the left a photograph, cut into squares. In the middle the squares as a list, laid out again row by row. Point at
+# a square: below you see its pixels, and its row in the list. Then move the patch size to 56: sixteen squares, and
+# you can say what is in most of them. At 4 there are 3,136, and hardly one that you could name. **Which size would
+# you choose?** Watch N and N² on the right while you try. (Shuffle and Drop half can wait; the picture may also be
+# your own.)
 
 # %% [markdown]
 # A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
@@ -368,7 +354,21 @@ assert torch.allclose(right_patches.mean(dim=1), shuffled.mean(dim=1), atol=1e-6
 right_patches.mean(dim=1)[0, :4], shuffled.mean(dim=1)[0, :4]
 
 # %% [markdown]
-# Attention is such a computation too: to it the list is a *bag of patches*. Notebook 02 shows that, and mends it.
+# Attention is such a computation too: to it the list is a *bag of patches*. Here is the shuffled list of above, and
+# on the right the bag: the same patches, sorted by brightness. (Any rule that looks only at what is in the patches
+# would do.)
+#
+# **Predict before you press:** what will Shuffle change on the right? What will Drop half?
+
+# %%
+widgets.PatchExplorer(datasets.sample_image("cat", 96), patch_size=16, patch=13, order=order.tolist())
+
+# %% [markdown]
+# Shuffle as often as you like: the list changes, and the picture with it; the bag does not, nor does the mean of all
+# numbers. A ViT without positions has nothing by which to tell the cat from the shuffled cat. Drop half, and the bag
+# itself is another. It costs a quarter of the attention weights, which is a way to train faster (notebook 11).
+#
+# That attention treats the list so is a claim until now. Notebook 02 shows that it does, and mends it.
 #
 # *To remember: a right shape proves little. Look at a patch.*
 

@@ -41,6 +41,24 @@ torch.set_printoptions(precision=4, sci_mode=False)
 plots.show_course_map(2)
 
 # %% [markdown]
+# ## Which places are alike?
+
+# %%
+trained = weights.load(CHECKPOINT)  # a small ViT that this course trained on photographs of 32 x 32 pixels
+widgets.PositionExplorer(trained)
+
+# %% [markdown]
+# This ViT cuts a photograph into 8 x 8 patches and gets them as a list. For each place of the grid it has learned one
+# vector; nobody told it which places are neighbours. Point at a place: **orange** places have a vector of nearly the
+# same direction, **purple** ones of the opposite.
+#
+# The spot of orange follows you: the model knows what lies next to what. Sometimes there is a second spot, at the
+# mirror image. Where can it have learned that? And choose *none* under *Positions*: one colour, no place can be told
+# from any other. What does a transformer lose then?
+#
+# The last question first.
+
+# %% [markdown]
 # ## Are these two the same picture?
 
 # %%
@@ -49,7 +67,7 @@ cat = datasets.sample_image("cat", 224)[None] / 255  # (B, C, Y, X) = (1, 3, 224
 order = torch.randperm(rows * columns)  # place n gets patch order[n]
 shuffled_cat = unpatchify(patchify(cat, P)[:, order], P, 224)  # (1, 3, 224, 224)
 
-fig, (left, right) = plots.figure(5.2, 2.6, 1, 2)
+fig, (left, right) = plots.figure(4.8, 2.4, 1, 2)
 for ax, picture in (left, cat), (right, shuffled_cat):
     plots.draw_grid(ax, F.avg_pool2d(picture[0], 2), P // 2)  # drawn at half size
 plots.show(
@@ -471,8 +489,8 @@ check.first_repeat(first_distance)
 # ## A grid has two coordinates
 
 # %%
-fixed = vit_tutorial.sinusoidal_positions(64, (14, 14))[0]  # (N, D) = (196, 64), built in a moment
-columns_shown = {0: "sine of the column", 4: "the same, slower", 32: "sine of the row", 36: "the same, slower"}
+fixed = vit_tutorial.sinusoidal_positions(128, (14, 14))[0]  # (N, D) = (196, 128), built in a moment
+columns_shown = {0: "sine of the column", 8: "the same, slower", 64: "sine of the row", 72: "the same, slower"}
 
 fig, axes = plots.figure(8, 2.3, 1, 4)
 for ax, (d, title) in zip(axes, columns_shown.items(), strict=True):
@@ -522,55 +540,41 @@ def sinusoidal_positions(embed_dim, grid):
 hands = torch.tensor([1.0, 0.01])  # two for each coordinate: 10000 ** -(0 / 2) and 10000 ** -(1 / 2)
 by_hand = torch.cat([sinusoids(x, hands), sinusoids(y, hands)], dim=1)  # (N, D) = (6, 8)
 assert torch.allclose(sinusoidal_positions(8, (2, 3))[0], by_hand)
-assert torch.equal(sinusoidal_positions(64, (14, 14))[0], fixed)
+assert torch.equal(sinusoidal_positions(128, (14, 14))[0], fixed)
 
 # %% [markdown]
 # Now the picture by which position embeddings are judged. A **similarity map** takes one place and colours each place
-# of the grid by its similarity to it.
-
+# of the grid by its similarity to it: the map that the explorer draws. Here it is for the sinusoids.
 
 # %%
-def draw_map(ax, pos, grid, place, title=None):
-    """Similarity of the places of a grid, pos (N, D), to one of them, `place` = (row, column)."""
-    row, column = place
-    one = similarity(pos)[row * grid[1] + column].reshape(grid)  # (N,) -> (rows, columns)
-    plots.draw_matrix(ax, one, title, numbers=False)
-    ax.plot(column, row, "o", color=plots.COLOURS[1], markersize=5)
-
-
-def similarity_map(row, column):
-    fig, ax = plots.figure(3.4, 3.2)
-    draw_map(ax, fixed, (14, 14), (row, column))
-    fig.colorbar(ax.images[0])
-    return fig, (
-        f"Similarity map of row {row}, column {column} of a 14 x 14 grid with sinusoidal positions: bright at the "
-        "place itself, a bright cross along its row and its column, darker in the corners."
-    )
-
-
-widgets.interactive_figure(similarity_map, row=range(14), column=range(14))
+widgets.PositionExplorer(trained, kind="sinusoidal", rows=14, stretched=True)
 
 # %% [markdown]
-# Move the place to a corner and back. Three things to notice:
+# Point at a corner, then at the middle. Three things to notice:
 #
 # - The peak goes along: each place knows where it is.
 # - There is a cross. Half of the numbers tell the column alone, so a place in the same column agrees in half of them,
 #   however far away.
-# - No place is unlike. Read the colour bar: even the darkest place is above 0.7.
+# - No place is unlike. The colours are stretched here; the lowest similarity of all is 0.656. Choose *Colours from -1
+#   to 1*, and the whole grid is some shade of orange.
+#
+# Check the explorer by hand: hold row 8, column 8 with a click and point at the places below. (It counts from 1, code
+# from 0.)
 
 # %%
 sim = similarity(fixed)  # (196, 196)
-center = 7 * 14 + 7  # the place in row 7, column 7
-for name, (i, j) in {"right neighbour": (7, 8), "same row, far": (7, 0), "far corner": (0, 0)}.items():
-    print(f"{name:16} {sim[center, i * 14 + j]:.4f}")
+center = 7 * 14 + 7  # row 8, column 8 of the explorer
+for name, (i, j) in {"row 8, column 9": (7, 8), "row 8, column 1": (7, 0), "row 1, column 1": (0, 0)}.items():
+    print(f"{name:16} {sim[center, i * 14 + j]:.3f}")
+print(f"the lowest of all {sim.min():.3f}")
 
 # %% [markdown]
 # Why so alike? The base 10000 was made for sentences of thousands of words. Over 13 steps nearly half of the hands
 # hardly move, and so agree everywhere:
 
 # %%
-turned = 13 * 10000 ** -(torch.arange(16) / 16)  # (D/4,): how far each hand gets from one edge to the other, in radians
-print(f"{(turned < 0.1).sum()} of 16 hands turn by less than 0.1 radian (6 degrees) across the image")
+turned = 13 * 10000 ** -(torch.arange(32) / 32)  # (D/4,): how far each hand gets from one edge to the other, in radians
+print(f"{(turned < 0.1).sum()} of 32 hands turn by less than 0.1 radian (6 degrees) across the image")
 
 # %% [markdown]
 # MAE and MoCo v3 use this table as it is, and work well: the layers after it can turn up the hands that matter. It is
@@ -587,6 +591,15 @@ print(f"{(turned < 0.1).sum()} of 16 hands turn by less than 0.1 radian (6 degre
 # %%
 learned = nn.Parameter(torch.empty(1, 14 * 14, 64))  # (1, N, D)
 nn.init.trunc_normal_(learned, std=0.02)  # normal random numbers with standard deviation 0.02
+
+
+def draw_map(ax, pos, grid, place, title=None):
+    """Similarity of the places of a grid, pos (N, D), to one of them, `place` = (row, column)."""
+    row, column = place
+    one = similarity(pos)[row * grid[1] + column].reshape(grid)  # (N,) -> (rows, columns)
+    plots.draw_matrix(ax, one, title, numbers=False)
+    ax.plot(column, row, "o", color=plots.COLOURS[1], markersize=5)
+
 
 fig, (left, right) = plots.figure(5.4, 2.6, 1, 2)
 draw_map(left, fixed, (14, 14), (4, 9), "sinusoidal")
@@ -693,38 +706,21 @@ plots.show(
 # grid. Its table has a row more than the grid has places (what for is the next section); the maps leave it out.
 
 # %%
-trained = weights.load(CHECKPOINT)
 trained_table = trained.pos_embed[0, 1:].detach()  # (N, D): without the row of the class token
 trained.config.grid, tuple(trained.pos_embed.shape)
 
 
 # %%
-def mosaic(pos, grid):
-    """The similarity maps of all places in one picture, each where its place lies."""
-    rows, columns = grid
-    maps = similarity(pos).reshape(rows, columns, rows, columns)  # (N, N) -> one small map for each place
-    framed = F.pad(maps, (0, 1, 0, 1), value=float("nan"))  # a white line under and beside each map
-    return framed.permute(0, 2, 1, 3).reshape(rows * (rows + 1), columns * (columns + 1))  # maps side by side
-
-
-# %%
-fig, (left, right) = plots.figure(8.4, 4.2, 1, 2)
-plots.draw_matrix(left, mosaic(sinusoidal_positions(64, (8, 8))[0], (8, 8)), "sinusoidal", numbers=False)
-plots.draw_matrix(right, mosaic(trained_table, (8, 8)), "learned on CIFAR-10", numbers=False)
-plots.show(
-    fig,
-    "Two mosaics of 8 x 8 similarity maps, one map for each place. Sinusoidal: each map has a bright cross at its "
-    "place. Learned on photographs: each map has a bright patch around its place, and many have a second one, "
-    "mirrored left to right.",
-)
+widgets.PositionExplorer(trained, kind="all")
 
 # %% [markdown]
-# Find the small map in row 2, column 5 of each mosaic: its bright spot lies at row 2, column 5. In the learned
-# mosaic, too, each map is bright around its own place. Nobody told the model which places are neighbours. It found
-# out because neighbouring patches of photographs show similar things, and so are useful in similar ways.
+# Below each large map stand the small ones of all places, as in figure 7 of the ViT paper. In the learned ones, too,
+# each map is orange around its own place. Nobody told the model which places are neighbours. It found out because
+# neighbouring patches of photographs show similar things, and so are useful in similar ways. And it goes further than
+# the sinusoids: some places are *opposite*, those at the border to those in the middle, top to bottom.
 #
-# And there is a ghost: many maps have a second bright spot, mirrored left to right. Can you guess why? In numbers
-# first:
+# And there is the ghost of the first picture: many maps have a second spot, mirrored left to right. Can you guess why?
+# In numbers first:
 
 # %%
 sim = similarity(trained_table)  # (64, 64)
@@ -946,7 +942,7 @@ check.place_class_token(place_class_token)
 # ## From 224 pixels to 384
 
 # %%
-fig, axes = plots.figure(4.6, 2.5, 1, 2)
+fig, axes = plots.figure(3.6, 2.05, 1, 2)
 for ax, pixels in zip(axes, (224, 384), strict=True):
     plots.draw_grid(ax, F.avg_pool2d(datasets.sample_image("cat", pixels) / 255, 2), 8)  # drawn at half size
     ax.set_title(f"{pixels} pixels: {pixels // 16} x {pixels // 16} patches", fontsize=10)
@@ -1041,22 +1037,23 @@ found = pos_384[0, 1:25, :32]  # (24, D/2): the first row of the new grid, its c
 error = (found - exact).abs()
 print(f"largest error: {error[2:-2].max():.4f} inside, {error.max():.4f} at the edge")
 
+# %% [markdown]
+# And a trained table? Drag *Grid* from 8 x 8 up to 24 x 24 and back:
+
 # %%
-fig, axes = plots.figure(8.4, 2.5, 1, 4)
-trained_12 = interpolate_positions(trained.pos_embed, (8, 8), (12, 12))[0, 1:].detach()  # (144, D)
-draw_map(axes[0], pos_224[0, 1:], (14, 14), (4, 8), "sinusoidal, 14 x 14")
-draw_map(axes[1], pos_384[0, 1:], (24, 24), (7, 14), "24 x 24")
-draw_map(axes[2], trained_table, (8, 8), (2, 4), "learned, 8 x 8")
-draw_map(axes[3], trained_12, (12, 12), (3, 6), "12 x 12")
-plots.show(
-    fig,
-    "Similarity maps before and after interpolation: sinusoidal from 14 x 14 to 24 x 24, learned from 8 x 8 to 12 "
-    "x 12. Each pair shows the same picture, the second one finer: the same bright spot at the same part of the "
-    "image.",
-)
+widgets.PositionExplorer(trained, rows=12)
 
 # %% [markdown]
-# The maps keep their shape and get finer. The package's `set_image_size` does this to a whole model, in place:
+# The picture stays and gets finer: the place that you chose keeps its part of the image, and so does the spot around
+# it. Below 8 x 8 it gets coarser, and nothing is skipped.
+#
+# Now choose *sinusoidal*, *Colours from the lowest to 1*, and drag again. These are not interpolated but computed anew.
+# A neighbour's similarity is 0.983 on every grid, so the bright spot stays as many *places* wide and shrinks in the
+# image. For a model trained on 14 x 14, place (7, 7), once the middle of the image, would now mean its upper left part.
+# So interpolate sinusoids, too.
+
+# %% [markdown]
+# The package's `set_image_size` does this to a whole model, in place:
 
 # %%
 larger = set_image_size(weights.load(CHECKPOINT), 48)  # 32 -> 48 pixels: 8 x 8 -> 12 x 12 patches
@@ -1068,9 +1065,6 @@ tuple(larger.pos_embed.shape), tuple(logits.shape)
 # Interpolation is a good start, not a free lunch. The model has never seen so many tokens, nor steps so small between
 # neighbours. In practice one trains on for a few epochs at the new size. The further from the trained size, the more
 # it is needed.
-#
-# Computing the sinusoids anew for 24 x 24 is no better: place (7, 7), once the middle of the image, would now mean
-# its upper left part.
 #
 # *To remember: reshape to the grid, resize as a picture, flatten, and leave the class token alone.*
 

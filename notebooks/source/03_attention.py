@@ -67,23 +67,15 @@ plots.show(
 # %% [markdown]
 # ## Three tokens that look at each other
 
-
 # %%
-def draw_arrows(ax, vectors, title):
-    """Three vectors of two numbers, one arrow each."""
-    for i, (x, y) in enumerate(vectors.tolist()):
-        name, colour, shift = names[i], plots.COLOURS[i], (-4, 8, 8)[i]
-        ax.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
-        ax.annotate(name, (x, y), (6, shift), textcoords="offset points", color=colour)
-    ax.set(xlim=(0, 1.3), ylim=(-0.1, 1.2), xlabel="bright", ylabel="striped", aspect="equal")
-    ax.set_title(title, fontsize=10)
-
-
 names = ["sky", "cloud", "zebra"]
 tokens = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # (N, D) = (3, 2)
 
 fig, ax = plots.figure(3.2, 2.8)
-draw_arrows(ax, tokens, "three tokens")
+for name, (x, y), colour in zip(names, tokens.tolist(), plots.COLOURS, strict=False):
+    ax.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
+    ax.annotate(name, (x, y), (6, 8 * y - 4), textcoords="offset points", color=colour)
+ax.set(xlim=(0, 1.3), ylim=(-0.1, 1.2), xlabel="bright", ylabel="striped", aspect="equal")
 plots.show(
     fig,
     "Three arrows in a plane whose axes are bright and striped. Sky and cloud point almost the same "
@@ -164,28 +156,31 @@ mixed = ...  # your line: (N, N) @ (N, D) -> (N, D)
 check.mix(mixed)
 
 # %% [markdown]
-# Here is the answer to both, as a picture.
+# Here is the answer to both, and you can move it.
 
 # %%
-new_tokens = weights @ tokens  # (N, N) @ (N, D) -> (N, D)
-fig, (left, middle, right) = plots.figure(7.6, 2.6, 1, 3, width_ratios=[3, 2, 4])
-plots.draw_matrix(left, weights, "weights", names, names, vmin=0, vmax=1)
-plots.draw_matrix(middle, new_tokens, "new tokens", names, ["bright", "striped"], vmin=0, vmax=1)
-draw_arrows(right, new_tokens, "new tokens")
-plots.show(
-    fig,
-    "Left: the weights, 3 x 3; the zebra gives itself 0.56. Middle: the new tokens, zebra now 0.41 "
-    "bright and 0.59 striped. Right: the same as arrows; they have moved towards each other, sky and "
-    "cloud most alike, the zebra between.",
-)
+playground = widgets.AttentionPlayground(tokens, names=names, query=2)  # query=2: ask for the zebra's row
+assert torch.allclose(playground.outputs, weights @ tokens)  # (N, N) @ (N, D) -> (N, D)
+playground
 
 # %% [markdown]
-# Check the zebra by hand: bright = 0.2073 x 1.0 + 0.2291 x 0.9 + 0.5636 x 0.0 = 0.4135. It is still mostly zebra, but
-# it now *knows* that there is something bright in the image. That is what attention is for: after it, a token holds
-# news from elsewhere.
+# On the left your tokens. Dotted lines show how far each reaches along the zebra: its score. In the middle the new
+# tokens, the zebra's the thickest; on the right its row, number by number. Check the last line by hand: 0.207 x 1.0 +
+# 0.229 x 0.9 + 0.564 x 0.0 = 0.41. The zebra is still mostly zebra, but it now *knows* that there is something bright
+# in the image. That is what attention is for: after it, a token holds news from elsewhere.
 #
-# A mean never leaves the triangle between the old tokens. So attention moves information and makes nothing new. New
-# things come from the learned matrices below, and from the MLP in notebook 04.
+# **Predict before you drag:**
+#
+# - Pull the cloud up, onto the zebra. How much does the zebra still take from itself?
+# - Where must the sky point for the zebra to take least from it? Can that become 0?
+
+# %% [markdown]
+# In the zebra's own place the cloud gets as much as the zebra, 0.42 each. Straight down, away from the zebra, scores are
+# lowest, yet $e$ to any power is above 0: everybody gets something.
+#
+# And no dragging moves a new token out of the shaded area between the tokens (at first only a line, as all three stand
+# in a row): a mean never leaves it. So attention moves information and makes nothing new. New things come from the
+# learned matrices below, and from the MLP in notebook 04.
 
 # %% [markdown]
 # ### How sharp is the choice?
@@ -226,24 +221,22 @@ widgets.interactive_figure(draw_shares, look_from=places, sharpness=[0, 1, 4, 16
 W_q = torch.tensor([[0.0, 3.0], [0.0, 0.0]])  # (D, d): bright looks for stripes, stripes for nothing
 W_k = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # (D, d): each is found by what it is
 q, k = tokens @ W_q, tokens @ W_k  # (N, d) each
-
-fig, (left, right) = plots.figure(5.6, 2.4, 1, 2)
-plots.draw_matrix(left, tokens @ tokens.T, "tokens with tokens", names, names)
-plots.draw_matrix(right, q @ k.T, "queries with keys", names, names)
-plots.show(
-    fig,
-    "Two score matrices. Left, tokens with tokens: a mirror image about its diagonal, and the "
-    "diagonal is large. Right, queries with keys: sky and cloud give the zebra 3.0 and 2.7 and "
-    "everything else almost 0; the zebra's row is all 0.",
-)
+widgets.AttentionPlayground(q, k, tokens, names)
 
 # %% [markdown]
-# On the left tokens are compared with tokens. Two things are then fixed for ever: what i finds in j, j finds in i;
-# and each token finds itself, wanted or not.
+# Each token now has two arrows on the left: with the solid one it asks, by the dashed one it is found. In the first
+# playground both were the token itself. Two things were then fixed for ever, as its table of scores shows: what i finds
+# in j, j finds in i; and each token finds itself, wanted or not.
 #
-# On the right the sky looks for the zebra (3.0), and the zebra does not look for the sky (0.0). An ear may need to
-# know where the eyes are, while an eye has no use for the ear. No comparison of likes can say that. So how was the
-# right matrix made?
+# Here the sky looks for the zebra (3.0), and the zebra does not look for the sky (0.0). An ear may need to know where
+# the eyes are, while an eye has no use for the ear. No comparison of likes can say that.
+#
+# **Predict before you drag:** pull the zebra's query, the dot in the middle, straight down to (0, -1). From whom does
+# it take most?
+
+# %% [markdown]
+# From the sky, a little more than from the cloud: it now asks for what is *not* striped, and takes least from itself.
+# The keys stayed where they were. So how were these queries made?
 
 # %% [markdown]
 # By three different views of the same token, each the token times a matrix that is learned:
@@ -261,7 +254,7 @@ plots.show(
 q  # (N, d): sky looks for 3.0 of "striped", the zebra for nothing
 
 # %% [markdown]
-# **Predict before you run:** the zebra's query is all zeros. What will its three weights be?
+# The zebra's query is all zeros, and its weights in the playground were 0.333 each (*Reset* brings them back). Why?
 
 # %%
 weights = (q @ k.T).softmax(dim=-1)  # (N, N)
@@ -349,6 +342,25 @@ assert final["1 view"] > 0.8 > 0.6 > final["2 views"] > 0.2 > 0.01 > final["3 vi
 # %% [markdown]
 # ## Why divide by √d?
 
+# %%
+widgets.AttentionPlayground(tokens, names=names, query=2, width=512)
+
+# %% [markdown]
+# The zebra's row again, with scores as large as those of vectors with d = 512 numbers: that is what *Width d* sets. The
+# zebra now takes 1.000 from itself. And *gradient left*, the sum of w (1 − w) over its weights, is 0.000: a small
+# change of a score changes nothing.
+#
+# **Predict before you drag:** pull the cloud straight up, slowly. How far must it come before the zebra notices?
+#
+# Then *Reset*, press *τ = √d*, which divides the scores by $\sqrt{512} = 22.6$, and pull again.
+
+# %% [markdown]
+# At first nothing happens. Near the zebra's own height, all of it happens at once: at 0.85 the cloud gets 0.08, at 1.15
+# it gets 0.92. Divided by √d, the weights move along from the first step. (*Width d* multiplies the scores of these
+# two numbers by $\sqrt{d/2}$, here 16.)
+#
+# Is that what width does to real scores? Measure it on random queries and keys, as in a fresh network:
+
 
 # %%
 def measure(d, scaled):
@@ -385,9 +397,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Queries and keys here are random numbers of variance 1, as in a fresh network. Nothing changes but their width d.
-# And yet: at d = 512 one of 64 tokens gets nearly all the weight, and nearly no gradient comes back. Read the three
-# panels from the left.
+# Queries and keys are random numbers of variance 1. Nothing changes but their width d. And yet: at d = 512 one of 64
+# tokens gets nearly all the weight, and nearly no gradient comes back. Read the three panels from the left.
 #
 # **The scores grow.** A score is a sum of d products $q_i k_i$. Each has mean 0 and variance 1 x 1 = 1. The variances
 # of independent terms add up, so the score has variance d. A typical score is as large as its root, $\sqrt d$.
@@ -408,7 +419,8 @@ assert abs(scores.var() - 64) < 5
 # $$\frac{\partial w_i}{\partial s_j} = w_i\,(\delta_{ij} - w_j)$$
 #
 # where $\delta_{ij}$ is 1 for i = j and 0 otherwise. Every term is a product of two numbers, and with weights of 0
-# and 1 one of the two is always 0. The zebra's row as it was, and with scores as large as d = 512 makes them:
+# and 1 one of the two is always 0. (The slopes $w_i\,(1 - w_i)$, added up, are the playground's *gradient left*.) The
+# zebra's row as it was, and with scores as large as d = 512 makes them:
 
 
 # %%
@@ -420,7 +432,7 @@ def slopes(scores):
 zebra = tokens @ tokens[2]  # (N,): 0.0, 0.1, 1.0
 w = zebra.softmax(dim=0)
 assert torch.allclose(slopes(zebra), torch.diag(w) - torch.outer(w, w))
-slopes(zebra).abs(), slopes(zebra * 512**0.5).abs()
+slopes(zebra).abs(), slopes(zebra * 256**0.5).abs()  # 256 times as many numbers
 
 # %% [markdown]
 # The second matrix is all zeros to four decimals. Whatever the loss wants changed, these scores will not hear of it.
@@ -802,35 +814,20 @@ model = load(CHECKPOINT)  # the ViT that the course trained on CIFAR-10: 32 x 32
 cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
 images = normalise(cat[None], model.config)  # (B, C, Y, X) = (1, 3, 32, 32)
 maps = model.attention_maps(images)  # (L, B, H, N, N) with N = 1 + 8 * 8: the class token stands first
-
-
-def draw_heads(block, look_from):
-    query = looks[look_from]
-    H = maps.shape[2]
-    fig, axes = plots.figure(1.9 * H, 2.2, 1, H)
-    for h, ax in enumerate(axes):
-        marked = query - 1 if query else None  # patches are counted without the class token
-        plots.draw_attention(ax, cat, maps[block, 0, h, query, 1:], (8, 8), f"head {h}", marked)
-    return fig, (
-        f"A cat's face of 32 x 32 pixels, once for each of {H} heads of block {block}, lit where the "
-        f"{look_from} takes from. Compare the heads: they look at different places."
-    )
-
-
-looks = {"class token": 0, "eye": 1 + 18, "nose": 1 + 52, "corner": 1 + 0}  # tokens by their numbers
-widgets.interactive_figure(draw_heads, look_from=looks, block=range(len(maps)))
+widgets.AttentionExplorer(maps, cat[None], datasets.sample_image("cat", 256)[None], head=0, query=1 + 52)  # the nose
 
 # %% [markdown]
-# This is what the model sees: 32 x 32 pixels in 8 x 8 patches, and a closer view of a cat than CIFAR-10 usually
+# The model sees 32 x 32 pixels in 8 x 8 patches (drawn sharper here), and a closer view of a cat than CIFAR-10 usually
 # gives. The class token, which notebook 02 put in front, belongs to no patch; the classification is read from it.
 #
-# Choose a block, then compare its four heads: the same token, four different questions, and nobody set them. Go
-# through the blocks from 0 on. Then start from the nose, and from the corner.
+# Point at the nose and compare the four heads in the small maps: the same token, four different questions, and nobody
+# set them. Then an eye, a corner, the class token. Then go through the layers, from 1 on. (The explorer counts layers
+# and heads from 1, code from 0.)
 
 # %%
 largest = maps[:, 0].amax(dim=-1).mean(dim=(1, 2))  # (L, H, N, N) -> (L,): mean over heads and tokens
-for block, share in enumerate(largest.tolist()):
-    print(f"block {block}: the largest of 65 shares is {share:.2f} on average")
+for layer, share in enumerate(largest.tolist(), start=1):
+    print(f"layer {layer}: the largest of 65 shares is {share:.2f} on average")
 assert largest[0] < largest[1:].min()
 
 # %%
@@ -838,13 +835,13 @@ border = torch.ones(8, 8, dtype=torch.bool)  # the 28 patches along the edge, 44
 border[1:-1, 1:-1] = False
 over_heads = maps[:, 0, :, :, 1:].mean(dim=1)  # (L, N, 64): from each token to each patch
 to_border = over_heads[:, :, border.flatten()].sum(dim=-1)  # (L, N)
-for block, part in enumerate(100 * to_border):
+for layer, part in enumerate(100 * to_border, start=1):
     from_cls, from_patches = part[0], part[1:].mean()
-    print(f"block {block}: to the border {from_cls:2.0f} % from class token, {from_patches:2.0f} % from patches")
+    print(f"layer {layer}: to the border {from_cls:2.0f} % from class token, {from_patches:2.0f} % from patches")
 assert to_border[:, 0].mean() < to_border[:, 1:].mean()
 
 # %% [markdown]
-# So much for the impression; these are the numbers. The first block asks many patches, later blocks choose (equal
+# So much for the impression; these are the numbers. The first layer asks many patches, later ones choose (equal
 # shares would be 1/65 = 0.015). And the class token looks at the cat's face, while patches give much to the border,
 # where there is least to see.
 #

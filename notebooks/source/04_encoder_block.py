@@ -531,6 +531,41 @@ def my_block(x, norm1, attn, norm2, mlp):
 check.pre_norm_block(my_block)
 
 # %% [markdown]
+# ### A trained block at work
+
+# %%
+from vit_tutorial import training, weights
+from vit_tutorial.files import CHECKPOINT
+
+trained = weights.load(CHECKPOINT)  # a small ViT that this course trained on CIFAR-10
+cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
+widgets.EncoderStepper(trained, cat, stage=9)  # block 1: what attention found has been added
+
+# %% [markdown]
+# The line at the top is the road map of this notebook, six blocks long. You stand where the first branch has come back.
+# Step back and forth with ← and →: a copy leaves, is normed, changed, and added. At the two sums, *moved* says how long
+# the update is, in lengths of the token that it is added to.
+#
+# **Predict:** the stream grows from block to block. Do the branches keep up? Choose the other blocks under *Part*, and
+# compare with this table, the mean of all tokens:
+
+# %%
+with torch.no_grad():
+    x = trained.embed(training.normalise(cat[None], trained.config))  # (1, N, D)
+    for number, block in enumerate(trained.blocks, start=1):
+        moved = []
+        for norm, branch in ((block.norm1, block.attn), (block.norm2, block.mlp)):
+            update = branch(norm(x))  # (1, N, D)
+            moved.append((update.norm(dim=-1) / x.norm(dim=-1)).mean())  # over the tokens
+            x = x + update
+        print(f"block {number}: attention {moved[0]:.2f}, MLP {moved[1]:.2f}, length {x.norm(dim=-1).mean():.0f}")
+
+# %% [markdown]
+# Block 1 rewrites the tokens; its MLP makes them many times longer. After that each branch adds a part of what is
+# there. That is the price of pre-norm in a trained model: a branch reads size 1, whatever the stream has grown to, and
+# must shout to be heard.
+
+# %% [markdown]
 # ## Why leave things out on purpose?
 
 # %%

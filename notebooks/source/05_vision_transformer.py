@@ -17,6 +17,7 @@ from torch import nn
 
 from vit_tutorial import ViTConfig, check, datasets, plots, training, weights
 from vit_tutorial.files import CHECKPOINT
+from vit_tutorial.widgets import EncoderStepper, interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -29,17 +30,33 @@ plots.show_course_map(5)
 # %%
 model = weights.load(CHECKPOINT)  # a small ViT that this course trained on CIFAR-10
 cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
+EncoderStepper(model, cat)
+
+# %% [markdown]
+# Every number in here is real: it is what a trained model computes for this cat. Press **Next** or the → key, again and
+# again: 58 steps from pixels to an answer, each with its line of code, its shape and its numbers.
+#
+# - **To step 6**: patches, tokens, class token, positions. Point at the cat's nose: which row is it?
+# - **Block 1**: the line at the top forks twice. A branch reads a copy of the tokens, and its result is added back. At
+#   *+ MLP*, see which tokens move, and how far.
+# - **Part**, block 4: the same two sums. How far do the tokens move now?
+# - **The end**: only the class token is read.
+
+# %% [markdown]
+# Block 1 rewrites the tokens: its MLP moves each patch's token by more than six times its length. The same step of
+# block 4 moves none by more than 15 %: later blocks touch up what is there.
+#
+# And the answer? The model learned from CIFAR-10, 50,000 small photographs in ten classes, for minutes, not days. Cats
+# and dogs are the two classes that it mixes up most: look at how the bars share the answer. Here is the whole walk on
+# one page:
+
+# %%
 plots.show(
     plots.vit_pipeline(model, cat),
     "A photograph of a cat on its way through a Vision Transformer: image, patches, class token and patch tokens, "
     "positions added, tokens after four of the blocks with the class token's attention under them, the normalised "
     "class token, and a bar for each class. The tokens keep their shape from the embedding to the last block.",
 )
-
-# %% [markdown]
-# Every number in this picture is real: it is what a trained model computes for this cat. The model learned from
-# CIFAR-10, 50,000 small photographs in ten classes. It trained for minutes, not days, and cats and dogs are the two
-# classes that it mixes up most: look at how the bars share the answer.
 
 # %% [markdown]
 # - Upper row: cut, multiply by one matrix (01), put a **class token** on top and add positions (02).
@@ -104,13 +121,14 @@ check.embed_tokens(embed_tokens)
 
 # %%
 for number, block in enumerate(model.blocks, start=1):
-    x = block(x)  # (1, 1 + N, D)
-    print(f"after block {number}: {tuple(x.shape)}, length of the class token {x[0, 0].norm():.0f}")
+    before, x = x, block(x)  # (1, 1 + N, D)
+    moved = (x - before).norm(dim=-1) / before.norm(dim=-1)  # (1, 1 + N): how far, in lengths of the token
+    print(f"after block {number}: {tuple(x.shape)}, tokens moved by {moved.mean():.1f} times their length")
 
 # %% [markdown]
 # The shape stays. That is why blocks can be stacked: each one reads and writes the same kind of matrix. The numbers do
-# not stay: every block adds to what is there (the residual connection of 04), so the class token's length changes from
-# block to block.
+# not stay: every block adds to what is there (the residual connection of 04). The first adds many times what it found,
+# the others a part.
 #
 # After the last block, a final LayerNorm brings every token back to one scale. Then the head reads row 0:
 
@@ -678,10 +696,8 @@ plots.show(
 # %% [markdown]
 # ### Try it yourself
 
+
 # %%
-from vit_tutorial.widgets import interactive_figure
-
-
 def draw_cost(embed_width, depth, patch_size):
     c = ViTConfig(embed_dim=embed_width, depth=depth, patch_size=patch_size, num_heads=embed_width // 64)
     fig, axes = plots.figure(9, 2.9, 2, 1)

@@ -1,7 +1,7 @@
 """The training loop and the evaluation."""
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,14 +84,25 @@ def evaluate(model, dataset, batch_size=500):
     return Evaluation(accuracy, F.cross_entropy(logits, labels).item(), logits)
 
 
+@contextmanager
+def interruptible(history):
+    """An interrupt ends what stands inside, and is noted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        history.stopped = True
+
+
 def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, out=None, on_step=None):
     """Train `model` in place on `dataset` as `recipe` says, and return the run's `History`.
 
     `epochs` replaces the recipe's; `minutes` instead trains for that wall-clock time, evaluations included, with the
     schedule fitted to it. `test` is evaluated before the first epoch and after about every tenth of the run. `out` is a
     folder that receives `model.safetensors` and `history.json` at each of these points. `on_step(history, progress)` is
-    called after every step, with progress in 0..1. An interrupt (Ctrl-C) ends the run early and keeps the model. Seeds
-    torch's global generator. Raises `ValueError` for an empty time or dataset, or classes that the model does not have.
+    called after every step, with progress in 0..1; if it has a method `finish(history)`, that is called at the end,
+    whatever the end is. An interrupt (Ctrl-C) ends the run early and keeps the model; a second one leaves out the last
+    evaluation. Seeds torch's global generator. Raises `ValueError` for an empty time or dataset, or classes that the
+    model does not have.
     """
     total_epochs = recipe.epochs if epochs is None else epochs
     if total_epochs <= 0 or (minutes is not None and minutes <= 0) or not len(dataset):
@@ -130,7 +141,7 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
                 return
             yield batch
 
-    def record(epoch):
+    def record(epoch, test):
         recent = history.steps["loss"][-steps_per_epoch:]
         entry = {"epoch": epoch, "seconds": round(clock.elapsed, 1)}
         entry["train_loss"] = round(sum(recent) / len(recent), 4) if recent else None
@@ -144,19 +155,28 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
 
     next_record = 0.1
     try:
-        record(0)
-        while clock.progress < 1.0:
-            epoch = until_done(batches(dataset, model.config, recipe))
-            train_epoch(
-                model, epoch, optimizer, scheduler, recipe.label_smoothing, recipe.clip_norm, after_step=after_step
-            )
-            if next_record - 1e-9 <= clock.progress < 1.0:
-                record(clock.steps // steps_per_epoch)
-                next_record = clock.progress + 0.1
-    except KeyboardInterrupt:
-        history.stopped = True
-    record(round(clock.steps / steps_per_epoch, 2))
-    if average is not None:
-        model.load_state_dict(best.state_dict())
-    model.eval()
+        with interruptible(history):
+            record(0, test)
+            while clock.progress < 1.0:
+                epoch = until_done(batches(dataset, model.config, recipe))
+                train_epoch(
+                    model, epoch, optimizer, scheduler, recipe.label_smoothing, recipe.clip_norm, after_step=after_step
+                )
+                if next_record - 1e-9 <= clock.progress < 1.0:
+                    record(clock.steps // steps_per_epoch, test)
+                    next_record = clock.progress + 0.1
+        steps, records = min(map(len, history.steps.values())), len(history.epochs)
+        for series in history.steps.values():
+            del series[steps:]  # an interrupt can come between two of them
+        for last_test in (test, None):
+            with interruptible(history):
+                del history.epochs[records:]
+                record(round(clock.steps / steps_per_epoch, 2), last_test)
+                break
+        if average is not None:
+            model.load_state_dict(best.state_dict())
+        model.eval()
+    finally:
+        if hasattr(on_step, "finish"):
+            on_step.finish(history)
     return history

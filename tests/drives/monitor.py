@@ -1,0 +1,99 @@
+"""TrainingMonitor: a run of 2,000 steps that ended, its losses made by a formula, one of them not a number."""
+
+import math
+import re
+
+from front_ends import pixels, read_table
+from playwright.sync_api import expect
+
+CELL = """
+import math
+from vit_tutorial import widgets
+from vit_tutorial.training import History
+monitor, history = widgets.TrainingMonitor(), History()
+for step in range(1, 2001):
+    if step % 500 == 1:
+        history.epochs.append({
+            "epoch": step // 500, "seconds": step / 50, "train_loss": 2.0 if step > 1 else None, "test_loss": 1.5,
+            "test_accuracy": 0.1 + step / 4000,
+        })
+    history.steps["loss"].append(math.nan if step == 1200 else 2.3 * math.exp(-step / 700) + 0.3 * math.sin(step) ** 2)
+    history.steps["learning_rate"].append(1e-3 * (1 - step / 2000))
+    monitor(history, step / 2000)
+history.epochs.append({"epoch": 4, "seconds": 40.0, "train_loss": 0.5, "test_loss": 0.75, "test_accuracy": 0.625})
+monitor.finish(history)
+"""
+
+
+def expected():
+    losses = [2.3 * math.exp(-step / 700) + 0.3 * math.sin(step) ** 2 for step in range(1, 2001)]
+    losses[1199] = math.nan
+    return {"loss": losses, "rate": [1e-3 * (1 - step / 2000) for step in range(1, 2001)]}
+
+
+def drive(page, root, numbers):
+    canvas, status = root.get_by_role("application"), root.get_by_role("status")
+    said = re.compile(r"Step ([\d,]+): loss (\S+) \(mean (\S+)\), learning rate (\S+)\.(?: Test accuracy .*)?")
+
+    def read():
+        """The step under the crosshair; what is said of it must be what the history holds."""
+        expect(status).to_have_text(said)
+        step, loss, mean, rate = said.fullmatch(status.inner_text()).groups()
+        step = int(step.replace(",", ""))
+        true = numbers["loss"][step - 1]
+        assert loss == ("NaN" if math.isnan(true) else f"{true:.4f}")
+        assert math.isclose(float(rate), numbers["rate"][step - 1], rel_tol=0.005, abs_tol=1e-12)
+        recent = [v for v in numbers["loss"][max(0, step - 40) : step] if not math.isnan(v)]  # 2,000 / 50 steps
+        assert abs(float(mean) - sum(recent) / len(recent)) < 6e-5
+        return step
+
+    canvas.scroll_into_view_if_needed()
+    ended = "Finished. At step 1,200 the loss became not a number (NaN)."
+    expect(status).to_have_text(ended)
+    expect(root.locator(".vit-facts")).to_have_text("2,000 steps in 0:40")
+    expect(root.get_by_role("button", name="Stop training", include_hidden=True)).to_be_hidden()
+
+    # The pointer: the same step in each of the three panels.
+    before = pixels(canvas)
+    box = canvas.bounding_box()
+    assert box["width"] >= 600, "the panels stand side by side"
+    found = []
+    for left, width in ((0, 0.46), (0.46, 0.27), (0.73, 0.27)):
+        x = left * box["width"] + 44 + 0.5 * (width * box["width"] - 58)
+        canvas.hover(position={"x": x, "y": 110})
+        found.append(read())
+        assert pixels(canvas) != before
+    assert all(abs(step - 1000) < 12 for step in found)
+    expect(status).to_contain_text("Test accuracy after step 500: 22.5 %.")
+    root.locator(".vit-title").hover()
+    expect(status).to_have_text(ended)
+
+    # The keyboard: ends, neighbours, strides; every step shown is one of the run's.
+    canvas.focus()
+    page.keyboard.press("End")
+    assert read() == 2000
+    expect(status).to_contain_text("learning rate 0. Test accuracy after step 2,000: 62.5 %.")
+    page.keyboard.press("ArrowLeft")
+    assert 1990 <= read() < 2000
+    page.keyboard.press("PageUp")
+    assert 1850 <= read() < 1950
+    page.keyboard.press("Home")
+    assert read() == 1
+    page.keyboard.press("ArrowRight")
+    assert 1 < read() <= 6
+    page.keyboard.press("Escape")
+    expect(status).to_have_text(ended)
+
+    # The logarithmic axis and the numbers, by keyboard.
+    before = pixels(canvas)
+    root.get_by_label("Logarithmic loss").focus()
+    page.keyboard.press("Space")
+    expect(root.get_by_label("Logarithmic loss")).to_be_checked()
+    assert pixels(canvas) != before
+    root.get_by_label("Numbers").focus()
+    page.keyboard.press("Space")
+    rows = read_table(root.locator("table"))
+    assert rows[1] == ["step 0", "0", "–", "1.5000", "10.0 %"]
+    assert rows[2] == ["step 500", "1", "2.0000", "1.5000", "22.5 %"]
+    assert rows[5] == ["step 2,000", "4", "0.5000", "0.7500", "62.5 %"]
+    assert len(rows) == 6

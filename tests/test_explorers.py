@@ -1,0 +1,152 @@
+"""Every explorer in every front end: driven by mouse and keyboard, its numbers compared with torch's, judged by axe."""
+
+import importlib
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("front_ends", "drives")
+
+from front_ends import (  # noqa: E402
+    FRONT_ENDS,
+    axe,
+    check_clean,
+    go_dark,
+    notebook_of,
+    open_notebook,
+    pixels,
+    screen,
+)
+
+NAMES = sorted(path.stem for path in (Path(__file__).parent / "drives").glob("[a-z]*.py"))
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+
+
+@cache
+def load(name):
+    return importlib.import_module(f"drives.{name}")
+
+
+def source(name):
+    """The drive's cell; a drive that cannot be imported fails its own test alone."""
+    try:
+        return load(name).CELL
+    except Exception:
+        return "raise SystemExit"
+
+
+@cache
+def expected(name):
+    return load(name).expected()
+
+
+@pytest.fixture(scope="module")
+def opened(request, tmp_path_factory):
+    """One notebook with the cells of all drives that were asked for, run in one front end."""
+    asked = [getattr(item, "callspec", None) for item in request.session.items]
+    names = sorted({call.params["name"] for call in asked if call and "name" in call.params}) or NAMES
+    notebook = notebook_of([source(name) for name in names])
+    with open_notebook(request.param, notebook, tmp_path_factory.mktemp(request.param)) as opened:
+        opened.names = names
+        yield opened
+
+
+def show(opened, name):
+    """The explorer of the drive, scrolled into view and drawn."""
+    from playwright.sync_api import expect
+
+    load(name)
+    cell = opened.names.index(name)
+    if opened.errors[cell]:
+        pytest.fail(opened.errors[cell], pytrace=False)
+    opened.reveal(cell)
+    root = opened.page.locator(f".vit-{name}").first
+    expect(root).to_be_visible(timeout=20_000)
+    return root
+
+
+def wait_until_sharp(page, root):
+    """Waits until every canvas has as many pixels as the screen has behind it; a blurred one runs into the time-out."""
+    page.wait_for_function(
+        """(root) => [...root.querySelectorAll("canvas")].every(
+          (canvas) => Math.abs(canvas.width - devicePixelRatio * canvas.clientWidth) <= 1)""",
+        arg=root.element_handle(),
+        timeout=5000,
+    )
+
+
+def photograph(opened, name, what=""):
+    if SCREENSHOTS:
+        opened.page.screenshot(path=Path(SCREENSHOTS) / f"{name}-{opened.front_end}{what}.png")
+
+
+def front_ends(*names):
+    return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
+
+
+every_front_end = front_ends(*FRONT_ENDS)
+every_explorer = pytest.mark.parametrize("name", NAMES)
+
+
+@every_front_end
+def test_opens_clean(opened):
+    check_clean(opened.page)
+
+
+@every_front_end
+@every_explorer
+def test_drive(opened, name):
+    page, root = opened.page, show(opened, name)
+    page.faults.clear()
+    try:
+        load(name).drive(page, root, expected(name))
+        if opened.front_end != "page" and hasattr(load(name), "drive_with_kernel"):
+            load(name).drive_with_kernel(page, root, expected(name))
+    finally:
+        photograph(opened, name)
+    axe(page, root)
+    check_clean(page)
+
+
+@every_front_end
+@every_explorer
+def test_narrow_and_sharp(opened, name):
+    """On half a phone's screen with two device pixels in each CSS pixel: nothing sticks out, no canvas is blurred."""
+    show(opened, name)
+    with screen(opened, 500, 2):
+        root = show(opened, name)
+        wait_until_sharp(opened.page, root)
+        photograph(opened, name, "-narrow")
+        edges = root.evaluate(
+            """(root) => ({
+              inside: root.scrollWidth - root.clientWidth,
+              outside: root.getBoundingClientRect().right - root.parentElement.getBoundingClientRect().right,
+              page: root.getBoundingClientRect().right - innerWidth,
+            })"""
+        )
+    assert all(edge <= 1 for edge in edges.values()), f"pixels that stick out to the right: {edges}"
+    check_clean(opened.page)
+
+
+@pytest.fixture(scope="module")
+def dark(opened):
+    go_dark(opened)
+    return opened
+
+
+@front_ends("lab", "page")
+@every_explorer
+def test_dark_theme(dark, name):
+    """Last, because the page stays dark. A canvas that missed the change of theme looks different when drawn again."""
+    root = show(dark, name)
+    photograph(dark, name, "-dark")
+    axe(dark.page, root)
+    canvases = root.locator("canvas:visible").all()
+    seen = [pixels(canvas) for canvas in canvases]
+    with screen(dark, dark.page.viewport_size["width"], 2):
+        wait_until_sharp(dark.page, root)
+    wait_until_sharp(dark.page, root)
+    assert [pixels(canvas) for canvas in canvases] == seen, "a canvas did not follow the theme"
+    check_clean(dark.page)

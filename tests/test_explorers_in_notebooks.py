@@ -1,0 +1,48 @@
+"""The notebooks as readers open them: a copy in a real JupyterLab, run all, and every explorer there draws itself."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+pytest.register_assert_rewrite("front_ends")
+
+from front_ends import check_clean, is_blank, open_notebook  # noqa: E402
+
+from vit_tutorial import widgets  # noqa: E402
+from vit_tutorial.widgets.explorer import Explorer  # noqa: E402
+
+CLASSES = [kind for name in widgets.__all__ if issubclass(kind := getattr(widgets, name), Explorer)]
+NOTEBOOKS = [
+    path
+    for path in sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+    if re.search(rf"\b({'|'.join(kind.__name__ for kind in CLASSES)})\(", path.read_text(encoding="utf-8"))
+]
+
+
+def shown(notebook, kind):
+    """How many outputs of the committed notebook are an explorer of this kind."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return sum(output.get("data", {}).get("text/plain", "").startswith(f"{kind.__name__}(") for output in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_and_its_explorers_draw(path, tmp_path):
+    from playwright.sync_api import expect
+
+    notebook = nbformat.read(path, as_version=4)
+    counts = {kind: shown(notebook, kind) for kind in CLASSES}
+    with open_notebook("lab", notebook, tmp_path) as opened:
+        page = opened.page
+        for number, error in enumerate(opened.errors, 1):
+            assert not error, f"code cell {number}: {error}"
+        for kind, count in counts.items():
+            expect(page.locator(f".vit-explorer.vit-{kind.__module__.rpartition('.')[2]}")).to_have_count(count)
+        for root in page.locator(".vit-explorer").all():
+            root.evaluate("(root) => root.scrollIntoView()")
+            expect(root.locator("canvas:visible").first).to_be_visible()
+            for canvas in root.locator("canvas:visible").all():
+                assert not is_blank(canvas), f"an empty canvas: {canvas.get_attribute('aria-label')}"
+        assert not re.search("Error (displaying|creating) widget|Javascript error", page.locator("body").inner_text())
+        check_clean(page)

@@ -1,0 +1,253 @@
+"""PatchExplorer: an image as a list of patches, and what a ViT without positions is left with."""
+
+import io
+import warnings
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ipywidgets import FileUpload, widget_serialization
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
+from traitlets import Bool, Bytes, Instance, Int, List, Unicode, observe, validate
+
+from ..datasets.photographs import centre_square
+from ..layers import patchify, unpatchify
+from ..plots import COLOURS, draw_grid, draw_image
+from .explorer import Explorer, module
+
+SIDE = 224  # pixels, as ViT-B/16 was trained
+MOST_BYTES = 9_000_000  # of an upload: Jupyter's servers drop the connection at messages over 10 MiB
+MOST_PIXELS = 40_000_000
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # no others are tried: some start programs
+
+
+class PatchExplorer(Explorer):
+    """Cut an image into patches of a size you drag, point at one, drop some, shuffle the list.
+
+        PatchExplorer(image, patch_size=16)   # uint8 (3, Y, X), as datasets.sample_image returns
+
+    A square image of 16, 32, ... or 256 pixels a side keeps its pixels, of any other the centre square is resized to
+    224 x 224; `image` is what is shown. What is shown can be read and set: `patch_size`; `patch`, the index of the
+    chosen one in `patchify(image[None], patch_size)`; `order`, a permutation: the list of patches that the model gets
+    is `patches[:, order]`, less those in `dropped`. A new `patch_size` puts all patches back in order.
+
+    In a running notebook the reader can upload a picture of their own, which takes the image's place at its size.
+    Raises `ValueError` for an image, patch size, patch, order or dropped patches that there cannot be.
+    """
+
+    _esm = module("patches.js")
+
+    pixels = Bytes().tag(sync=True)  # (Y, X, 3) uint8
+    side = Int().tag(sync=True)  # Y and X
+    patch_sizes = List(Int()).tag(sync=True)
+    patch_size = Int().tag(sync=True)
+    patch = Int().tag(sync=True)
+    order = List(Int()).tag(sync=True)
+    dropped = List(Int()).tag(sync=True)
+    numbers = Bool(False).tag(sync=True)
+    upload = Instance(FileUpload).tag(sync=True, **widget_serialization)
+    most_bytes = Int(MOST_BYTES).tag(sync=True)
+    message = Unicode().tag(sync=True)  # what became of the last upload
+
+    def __init__(self, image, patch_size=16, **view):
+        if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+            found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
+            raise ValueError(
+                f"expected one uint8 image (3, Y, X), found {found}; "
+                "take one of a batch with images[0], turn floats in 0..1 into bytes with (255 * image).to(torch.uint8)"
+            )
+        if not image.numel():
+            raise ValueError(f"expected an image of at least 1 x 1 pixels, found shape {tuple(image.shape)}")
+        Y, X = image.shape[1:]
+        side = Y if Y == X <= 256 and Y % 16 == 0 else SIDE
+        self.image = (image if side == Y == X else centre_square(image, side)).cpu()
+        sizes = [P for P in range(4, side // 2 + 1) if side % P == 0]
+        if not isinstance(patch_size, Integral) or patch_size not in sizes:
+            raise ValueError(patch_size_sentence(sizes, side, patch_size))
+        N = (side // patch_size) ** 2
+        super().__init__(
+            pixels=to_bytes(self.image),
+            side=side,
+            patch_sizes=sizes,
+            patch_size=int(patch_size),
+            upload=FileUpload(accept="image/*", description="Your picture", tooltip="Upload a picture"),
+            **{"order": list(range(N)), "patch": N // 2 + side // patch_size // 2} | view,
+        )
+        self.upload.observe(self._receive, "value")
+
+    def __repr__(self):
+        return (
+            f"PatchExplorer({self.side} x {self.side} pixels, patch size {self.patch_size}, {len(self.order)} patches)"
+        )
+
+    # -------------------------------------------------------------------------------------------- what may be set
+
+    @validate("patch_size")
+    def _check_patch_size(self, proposal):
+        if proposal["value"] not in self.patch_sizes:
+            raise ValueError(patch_size_sentence(self.patch_sizes, self.side, proposal["value"]))
+        return proposal["value"]
+
+    @validate("order")
+    def _check_order(self, proposal):
+        N = (self.side // self.patch_size) ** 2
+        if sorted(proposal["value"]) != list(range(N)):
+            raise ValueError(
+                f"expected an order of {N} patches, each number from 0 to {N - 1} once, found {len(proposal['value'])} "
+                f"numbers; torch.randperm({N}).tolist() is one"
+            )
+        return proposal["value"]
+
+    @validate("patch", "dropped")
+    def _check_patches(self, proposal):
+        N = (self.side // self.patch_size) ** 2
+        chosen = proposal["value"] if proposal["trait"].name == "dropped" else [proposal["value"]]
+        wrong = [n for n in chosen if not 0 <= n < N]
+        if wrong:
+            raise ValueError(f"expected numbers of patches from 0 to {N - 1}, found {wrong[0]}; choose one of these")
+        return proposal["value"]
+
+    @observe("patch_size")
+    def _follow_patch_size(self, change):
+        columns = self.side // change["new"]
+        if len(self.order) != columns**2:  # set in Python: the page sends the order along
+            old = self.side // change["old"]
+            y, x = (int((i + 0.5) * columns / old) for i in divmod(self.patch, old))
+            self.order, self.dropped, self.patch = list(range(columns**2)), [], y * columns + x
+
+    # -------------------------------------------------------------------------------------------- uploads
+
+    def _receive(self, _):
+        files = take_files(self.upload)
+        if not files:  # it was emptied
+            return
+        name, data = files[-1]
+        try:
+            image, (Y, X) = read_upload(name, data)
+            self.image = centre_square(image, self.side)
+        except ValueError as error:
+            self.message = f"The picture stays as it was: {error}."
+            return
+        self.pixels = to_bytes(self.image)
+        self.message = f"{name!r}: the centre of {Y} x {X} pixels, now {self.side} x {self.side}."
+
+    # -------------------------------------------------------------------------------------------- without a page
+
+    def figure(self):
+        P, columns = self.patch_size, self.side // self.patch_size
+        patches = patchify(self.image[None], P)[0]  # (N, 3*P*P)
+        tokens = [n for n in self.order if n not in self.dropped]
+        bag = sorted(tokens, key=lambda n: (patches[n].sum(dtype=torch.int64).item(), bytes(patches[n].tolist())))
+        row, column = divmod(self.patch, columns)
+        slots = [self.patch, self.order.index(self.patch), bag.index(self.patch) if self.patch in bag else None]
+        titles = [f"P = {P}: {columns} x {columns} patches", "the list, shuffled", "the bag, sorted by brightness"]
+        shuffled = self.order != sorted(self.order)
+        shown = [0, 1, 2] if shuffled else [0, 2] if self.dropped else [0]
+
+        whole = patches.clone()
+        whole[self.dropped] = 255
+        heap = torch.full_like(patches, 255)
+        heap[: len(bag)] = patches[bag]
+        pictures = [unpatchify(x[None], P, self.side)[0] for x in (whole, whole[self.order], heap)]
+        fig = Figure(figsize=(2.1 * len(shown) + 3.2, 2.35), layout="constrained")
+        *axes, last = fig.subplots(1, len(shown) + 1, width_ratios=[*[1] * len(shown), 1.5])
+        for ax, i in zip(axes, shown, strict=True):
+            (draw_image if i == 1 else partial(draw_grid, patch_size=P))(ax, pictures[i])
+            ax.set_title(titles[i], fontsize=9)
+            if slots[i] is not None:
+                y, x = divmod(slots[i], columns)
+                corner = (x * P - 0.5, y * P - 0.5)
+                ax.add_patch(Rectangle(corner, P, P, fill=False, edgecolor=COLOURS[1], linewidth=2))
+        last.set_title(f"the list: {len(tokens)} x {3 * P * P} numbers", fontsize=9)
+        last.set_axis_off()
+        if tokens:
+            coarse = min(len(tokens), 98), min(3 * P * P, 96)  # as much as can be seen
+            values = F.adaptive_avg_pool2d(patches[tokens][None].float(), coarse)[0]
+            last.imshow(values, cmap="cividis", vmin=0, vmax=255, aspect="auto", extent=(0, 1, len(tokens), 0))
+        if self.patch in tokens:
+            last.axhline(tokens.index(self.patch) + 0.5, color=COLOURS[1], linewidth=2)
+        return fig, (
+            f"An image cut into {columns} x {columns} patches of {P} x {P} pixels, {len(self.dropped)} of them dropped"
+            f"{', the shuffled list of patches laid out as a picture' if shuffled else ''}"
+            f"{', the patches left sorted by brightness' if len(shown) > 1 else ''}, and the list as a matrix. "
+            f"The patch in row {row + 1} and column {column + 1} is framed, its row of the matrix is lit."
+        )
+
+
+def patch_size_sentence(sizes, side, found):
+    return (
+        f"expected a patch size that divides {side} pixels into at least 2 patches a side, found {found!r}; "
+        f"choose one of {', '.join(map(str, sizes))}"
+    )
+
+
+def to_bytes(image):
+    return image.permute(1, 2, 0).contiguous().numpy().tobytes()
+
+
+# ------------------------------------------------------------------------------------------------ uploads
+
+
+def take_files(upload):
+    """The files in a `FileUpload` as `[(name, bytes)]`; it is emptied, so that no notebook saves them."""
+    if isinstance(upload.value, dict):  # ipywidgets 7
+        files = [(name, bytes(file["content"])) for name, file in upload.value.items()]
+        upload.metadata, upload.data = [], []
+        upload._counter = 0  # empties the value
+    else:
+        files = [(file["name"], bytes(file["content"])) for file in upload.value]
+        upload.value = ()
+    return files
+
+
+def read_upload(name, data):
+    """The picture in the bytes `data` of a file as uint8 `(3, Y, X)`, RGB and upright, and its size `(Y, X)`.
+
+    Of an animation the first frame; transparent parts become white. Raises `ValueError` for anything else.
+    """
+    name = name if len(name) <= 60 else f"{name[:40]} ... {name[-15:]}"
+    if len(data) > MOST_BYTES:
+        raise ValueError(
+            f"expected a file of at most {MOST_BYTES / 1e6:.0f} MB, found {name!r} with {len(data) / 1e6:.1f} MB; "
+            "save a smaller copy"
+        )
+    wrong = f"expected a complete {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture, found {name!r} "
+    with warnings.catch_warnings(action="ignore"):  # what a strange file deserves is the sentence, not stderr
+        try:
+            opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError:
+            raise ValueError(too_many_pixels(name)) from None
+        except Exception:  # Pillow lets through whatever a hostile file provokes
+            raise ValueError(f"{wrong}to be none; open it in a picture viewer and save it as PNG or JPEG") from None
+        if opened.width * opened.height > MOST_PIXELS:
+            raise ValueError(too_many_pixels(name, opened.size))
+        try:
+            picture = to_rgb(ImageOps.exif_transpose(opened))
+        except Exception:
+            raise ValueError(f"{wrong}broken or of a rare kind; save it anew as PNG or JPEG") from None
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
+    return image, tuple(image.shape[1:])
+
+
+def too_many_pixels(name, size=None):
+    found = "far more" if size is None else f"{size[0]} x {size[1]}"
+    return f"expected at most {MOST_PIXELS // 10**6} million pixels, found {found} in {name!r}; save a smaller copy"
+
+
+def to_rgb(picture):
+    """A Pillow image of any mode as RGB: 16 bits scaled down, transparency on white."""
+    if picture.mode.startswith("I"):  # grey, 16 bits in 16 or 32
+        values = np.asarray(picture).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("more than 16 bits")
+        picture = Image.fromarray((values / 257).round().astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("floats have no fixed white")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
