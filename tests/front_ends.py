@@ -428,18 +428,13 @@ def go_dark(opened):
 
 
 @contextlib.contextmanager
-def screen(opened, width, ratio):
-    """A screen `width` CSS pixels wide with `ratio` device pixels in each, for a while."""
+def narrow(opened, width):
+    """A window of this many CSS pixels' width, for a while."""
     page, size = opened.page, opened.page.viewport_size
-    session = page.context.new_cdp_session(page)
     if opened.front_end == "lab":
         page.evaluate("() => jupyterapp.shell.collapseLeft()")
-    metrics = {"width": width, "height": size["height"], "deviceScaleFactor": ratio, "mobile": False}
-    session.send("Emulation.setDeviceMetricsOverride", metrics)
+    page.set_viewport_size(size | {"width": width})
     try:
-        page.wait_for_function(f"() => innerWidth === {width} && devicePixelRatio === {ratio}")
         yield
     finally:
-        session.detach()
         page.set_viewport_size(size)
-        page.wait_for_function(f"() => innerWidth === {size['width']} && devicePixelRatio === 1")

@@ -175,8 +175,8 @@ playground
 # - Where must the sky point for the zebra to take least from it? Can that become 0?
 
 # %% [markdown]
-# In the zebra's own place the cloud gets as much as the zebra, 0.42 each. Straight down, away from the zebra, scores are
-# lowest, yet $e$ to any power is above 0: everybody gets something.
+# In the zebra's own place the cloud gets as much as the zebra, 0.42 each. Straight down the zebra's scores are lowest,
+# yet $e$ to any power is above 0: everybody gets something.
 #
 # And no dragging moves a new token out of the shaded area between the tokens (at first only a line, as all three stand
 # in a row): a mean never leaves it. So attention moves information and makes nothing new. New things come from the

@@ -33,13 +33,13 @@ cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
 EncoderStepper(model, cat)
 
 # %% [markdown]
-# Every number in here is real: it is what a trained model computes for this cat. Press **Next** or the → key, again and
-# again: 58 steps from pixels to an answer, each with its line of code, its shape and its numbers.
+# Every number in here is real: a trained model computes it for this cat. Press **Next** or the → key, again and again:
+# 58 steps from pixels to an answer, each with its code, its shape and its numbers.
 #
 # - **To step 6**: patches, tokens, class token, positions. Point at the cat's nose: which row is it?
 # - **Block 1**: the line at the top forks twice. A branch reads a copy of the tokens, and its result is added back. At
 #   *+ MLP*, see which tokens move, and how far.
-# - **Part**, block 4: the same two sums. How far do the tokens move now?
+# - **Part**, block 4: the same sums. How far do they move now?
 # - **The end**: only the class token is read.
 
 # %% [markdown]

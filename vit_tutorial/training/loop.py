@@ -127,9 +127,9 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
     history = History(info=run_info(recipe, seed, device))
 
     def after_step(loss):
-        clock.steps += 1
         history.steps["loss"].append(loss)
         history.steps["learning_rate"].append(optimizer.param_groups[-1]["lr"])
+        clock.steps += 1
         if average is not None:
             average.update_parameters(model)
         if on_step is not None:
@@ -165,17 +165,17 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
                 if next_record - 1e-9 <= clock.progress < 1.0:
                     record(clock.steps // steps_per_epoch, test)
                     next_record = clock.progress + 0.1
-        steps, records = min(map(len, history.steps.values())), len(history.epochs)
-        for series in history.steps.values():
-            del series[steps:]  # an interrupt can come between two of them
+        records = len(history.epochs)
         for last_test in (test, None):
             with interruptible(history):
                 del history.epochs[records:]
+                for series in history.steps.values():
+                    del series[clock.steps :]  # an interrupt can come between two of them
                 record(round(clock.steps / steps_per_epoch, 2), last_test)
+                if average is not None:
+                    model.load_state_dict(best.state_dict())
+                model.eval()
                 break
-        if average is not None:
-            model.load_state_dict(best.state_dict())
-        model.eval()
     finally:
         if hasattr(on_step, "finish"):
             on_step.finish(history)

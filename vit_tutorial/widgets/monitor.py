@@ -93,11 +93,12 @@ class TrainingMonitor(Explorer):
 
     def _begin(self, history, progress, now):
         """Forget the last run, and show this one in the cell that runs."""
-        self._history, self._stop, self._evaluated, self._loss = history, False, [], np.empty(0)
+        self._history, self._progress, self._stop = history, progress, False
+        self._loss, self._evaluated = np.empty(0), []
         self._start, self._next = (now, progress, len(history.steps["loss"])), now
-        self.run += 1
         shell = get_ipython()
         with self._guarded():
+            self.run += 1
             if shell is None or shell.execution_count == self._cell:
                 return
             data, metadata = anywidget.AnyWidget._repr_mimebundle_(self)  # the picture comes at the end
@@ -169,7 +170,7 @@ class TrainingMonitor(Explorer):
             yield
         except (Exception, *also) as error:
             self._next = float("inf")
-            warnings.warn(f"the training monitor stands still, training goes on: {error!r}", stacklevel=4)
+            warnings.warn(f"the training monitor stands still, training goes on: {error!r}", stacklevel=2)
 
 
 def clock(seconds):

@@ -140,10 +140,13 @@ class AttentionPlayground(Explorer):
         fig = Figure(figsize=(9.4, 3.0), layout="constrained")
         left, middle, right = fig.subplots(1, 3, width_ratios=[1, 1, 1.15])
         if self.one_view:
-            draw_plane(left, "tokens", names, [("", self.q, "-")])
+            draw_plane(left, "tokens", [(names, self.q, "-")])
         else:
-            draw_plane(left, "queries and keys (dashed)", names, [("q ", self.q, "-"), ("k ", self.k, "--")])
-        draw_plane(middle, "new tokens, among the values", names, [("new ", self.outputs, "-")], self.v)
+            asking, found = [f"q {name}" for name in names], [f"k {name}" for name in names]
+            draw_plane(left, "queries, keys (dashed)", [(asking, self.q, "-"), (found, self.k, "--")])
+        new = [f"new {name}" if i == self.query else "" for i, name in enumerate(names)]  # the others would cover it
+        title = "new tokens, tokens (dashed)" if self.one_view else "new tokens, values (dashed)"
+        draw_plane(middle, title, [(names, self.v, "--"), (new, self.outputs, "-")], shaded=self.v)
         draw_matrix(right, self.weights, "weights", names, names, vmin=0, vmax=1)
         row = [f"{weight:.2f} to {name}" for name, weight in zip(self.names, self.weights[self.query], strict=True)]
         return fig, (
@@ -162,21 +165,22 @@ def window(vectors):
     return left, bottom, side
 
 
-def draw_plane(ax, title, names, kinds, values=None):
-    """Arrows from the origin: `kinds` are (prefix of the names, vectors (N, 2), line style), `values` their hull."""
-    shown = [vectors for _, vectors, _ in kinds] + ([] if values is None else [values])
-    left, bottom, side = window(torch.cat(shown))
+def draw_plane(ax, title, kinds, shaded=None):
+    """Arrows from the origin: `kinds` are (names, vectors (N, 2), line style). Behind them the hull of `shaded`."""
+    left, bottom, side = window(torch.cat([vectors for _, vectors, _ in kinds]))
     ax.set(xlim=(left, left + side), ylim=(bottom, bottom + side), aspect="equal")
     ax.set_title(title, fontsize=10)
+    ax.locator_params(nbins=4)
     ax.tick_params(length=0, labelsize=8)
     ax.axhline(0, color="#CCCCCC", linewidth=1)
     ax.axvline(0, color="#CCCCCC", linewidth=1)
     ax.spines[:].set_visible(False)
-    if values is not None:
-        for corners in combinations(values.tolist(), min(3, len(values))):  # all their triangles together are the hull
-            ax.add_patch(Polygon(corners, facecolor="#E4E4E4", edgecolor="#E4E4E4"))
-    for prefix, vectors, style in kinds:
-        for (x, y), name, colour in zip(vectors.tolist(), names, COLOURS, strict=False):
-            ax.plot([0, x], [0, y], color=colour, linestyle=style, linewidth=2)
-            ax.plot(x, y, "o", color=colour, markersize=5)
-            ax.annotate(prefix + name, (x, y), (5, 4), textcoords="offset points", color=colour, fontsize=9)
+    if shaded is not None:
+        for corners in combinations(shaded.tolist(), min(3, len(shaded))):  # all their triangles together are the hull
+            ax.add_patch(Polygon(corners, facecolor="#E0E0E0", edgecolor="#E0E0E0", linewidth=4, joinstyle="round"))
+    for names, vectors, style in kinds:
+        thick, fill = (1.5, "none") if style == "--" else (2.5, "full")
+        for name, (x, y), colour in zip(names, vectors.tolist(), COLOURS, strict=False):
+            ax.plot([0, x], [0, y], color=colour, linestyle=style, linewidth=thick)
+            ax.plot(x, y, "o", color=colour, markersize=5, fillstyle=fill)
+            ax.annotate(name, (x, y), (5, 4), textcoords="offset points", color=colour, fontsize=9)

@@ -154,11 +154,12 @@ function render({ model, el }) {
     mark(context, [(slot % columns) * step, Math.floor(slot / columns) * step, step, step], colours);
   }
 
-  function drawPatch(context, width) {
+  function drawPatch(context, width, height, colours) {
     context.imageSmoothingEnabled = false; // the pixels themselves
     context.globalAlpha = dropped.has(patch) ? 0.3 : 1;
     context.drawImage(source, ...corner(patch), P, P, 0, 0, width, width);
     context.globalAlpha = 1;
+    outline(context, [0, 0, width, width], colours.mark);
   }
 
   function drawMatrix(context, width, height, colours) {
