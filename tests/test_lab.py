@@ -2,29 +2,14 @@
 
 import argparse
 import os
-import re
-import shutil
-import subprocess
 import sys
-import threading
 
+import front_ends
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from vit_tutorial import lab
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
@@ -90,45 +75,11 @@ def test_settings_join_those_that_are_there(monkeypatch):
     assert os.environ["JUPYTER_CONFIG_PATH"] == f"{lab.CONFIG}{os.pathsep}elsewhere"
 
 
-@pytest.fixture
-def address(course):
-    """The address, token included, of a JupyterLab that serves the course as `vit-tutorial lab` does."""
-    code = (
-        "import pathlib, sys; from vit_tutorial import cli, lab\n"
-        f"lab.ROOT = pathlib.Path({str(course)!r})\n"
-        "sys.exit(cli.main(['lab', '--no-browser']))"
-    )
-    own = {name: str(course / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    killer = threading.Timer(120, process.kill)
-    killer.start()
-    try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if match := re.search(r"http://127\.0\.0\.1:\S+token=\w+", line):
-                break
-        else:
-            pytest.fail("JupyterLab printed no address:\n" + "".join(said))
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # so that it never waits for a reader
-        yield match[0]
-    finally:
-        killer.cancel()
-        process.terminate()
-        process.wait(30)
+def test_opens_without_pop_ups_and_with_working_widgets(course):
+    from playwright.sync_api import expect
 
-
-@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
-def test_opens_without_pop_ups_and_with_working_widgets(address):
-    from playwright.sync_api import expect, sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=CHROMIUM_OPTIONS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        hosts = set()
-        page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+    with front_ends.browser() as browser, front_ends.jupyterlab(course) as address:
+        page = front_ends.watched_page(browser)
         page.goto(address)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
         page.get_by_text("| Idle").wait_for(timeout=60_000)  # before that, Run asks which kernel to start
@@ -141,5 +92,4 @@ def test_opens_without_pop_ups_and_with_working_widgets(address):
         expect(page.locator(".widget-slider .widget-readout").first).to_have_text("4")
         # Without the course's settings, the question about news is here by now.
         assert page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []
-        browser.close()
-    assert hosts - {"", "127.0.0.1"} == set()
+        front_ends.check_clean(page)

@@ -1,4 +1,4 @@
-"""TrainingMonitor's Stop button in a real front end, while the cell runs: the run ends, the model and later cells live."""
+"""TrainingMonitor in a real front end while its cell runs: Stop ends the training, keeps the model, and no more."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_stop_ends_the_training_and_nothing_else(front_end, interrupts, tmp_path
 
     with open_notebook(front_end, notebook_of(CELLS), tmp_path) as opened:
         page, asked = opened.page, []
-        assert opened.errors == [None] * 3
+        assert not any(opened.errors)
         page.on("request", lambda request: request.url.endswith("/interrupt") and asked.append(request.url))
         if front_end == "classic":
             page.evaluate(f"() => {CLASSIC_CELLS}.forEach((cell) => cell.execute(false))")
@@ -59,9 +59,8 @@ def test_stop_ends_the_training_and_nothing_else(front_end, interrupts, tmp_path
         page.keyboard.press("Enter")
         expect(stop).to_be_disabled()
         expect(root.get_by_role("status")).to_contain_text("Stopped; the model is kept. Test accuracy", timeout=20_000)
-        assert page.locator(".vit-monitor").count() == 1
         expect(page.get_by_text("stopped True training False tests True")).to_be_visible(timeout=20_000)
-        assert len(asked) == interrupts
+        assert len(asked) == interrupts and root.count() == 1
         check_clean(page)
         # The notebook holds the last picture, for pages without widgets.
         cells = CLASSIC_CELLS if front_end == "classic" else LAB_CELLS

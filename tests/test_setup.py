@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import install_front_ends
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -19,6 +20,13 @@ import vit_tutorial
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+HOSTED = {  # what the hosted notebook service has
+    "torch": "2.11.0",
+    "torchvision": "0.26.0",
+    "ipywidgets": "7.7.1",
+    "anywidget": "0.9.21",
+    "numpy": "2.1.3",
+}
 CONDA_NAMES = {"torch": "pytorch"}
 
 
@@ -39,14 +47,7 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 
 def test_bounds_leave_a_hosted_service_what_it_has():
-    hosted = {
-        "torch": "2.11.0",
-        "torchvision": "0.26.0",
-        "ipywidgets": "7.7.1",
-        "anywidget": "0.9.21",
-        "numpy": "2.1.3",
-    }
-    for name, version in hosted.items():
+    for name, version in HOSTED.items():
         assert NEEDED[name].contains(version), f"{name}{NEEDED[name]} would replace {version}"
     assert not any(specifier.operator in ("<", "<=", "==") for bounds in NEEDED.values() for specifier in bounds)
 
@@ -178,3 +179,14 @@ def test_ci_runs_the_whole_suite():
     assert os.access(script, os.X_OK)
     text = script.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text and text.rstrip().endswith("make test")
+    assert "for tool in chromium npm" in text  # where they are missing, browser tests would fail
+
+
+def test_make_test_installs_the_front_ends_that_the_hosted_service_has():
+    recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert re.search(r"tools/install_front_ends\.py\n.*-m pytest ", recipe)
+    classic = requirements(install_front_ends.CLASSIC_PACKAGES)
+    for name in ("ipywidgets", "anywidget"):
+        assert str(classic[name]) == f"=={HOSTED[name]}"
+    assert all(str(specifier).startswith("==") for specifier in classic.values())
+    assert all(re.fullmatch(r"@?[\w/-]+@\d+\.\d+\.\d+", package) for package in install_front_ends.NPM_FILES)

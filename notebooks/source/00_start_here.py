@@ -47,7 +47,17 @@ plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; a
 # Wrong, and not by much: *dog* first, *cat* second. This model learned for ten minutes on two CPU cores; on
 # photographs that it has never seen, 73 of 100 of its answers are right, and cats and dogs are what it confuses most.
 #
-# Ask it yourself. **Predict first:** do all patches look at the same places?
+# How can a stack of matrix products, shown nothing but 64 small squares, come that far? At the end of this course
+# there is no step in that picture that you have not written yourself. This is the path; the lit box is where you are:
+
+# %%
+plots.show_course_map(0)
+
+# %% [markdown]
+# ## Ask it yourself
+#
+# Every patch becomes a *token*, and every token looks at all the others. **Predict first:** do all patches look at the
+# same places?
 
 # %%
 widgets.AttentionExplorer(model, seen, pictures=photo[None])
@@ -63,12 +73,6 @@ widgets.AttentionExplorer(model, seen, pictures=photo[None])
 # %% [markdown]
 # What such a map does and does not tell you is the subject of notebook 10. It shows where information was taken from,
 # not why the answer came out.
-#
-# How can a stack of matrix products, shown nothing but 64 small squares, come that far? At the end of this course
-# there is no step in these pictures that you have not written yourself. This is the path; the lit box is where you are:
-
-# %%
-plots.show_course_map(0)
 
 # %% [markdown]
 # ## What it cannot do

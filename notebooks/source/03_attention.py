@@ -164,10 +164,10 @@ assert torch.allclose(playground.outputs, weights @ tokens)  # (N, N) @ (N, D) -
 playground
 
 # %% [markdown]
-# On the left your tokens. Dotted lines show how far each reaches along the zebra: its score. In the middle the new
-# tokens, the zebra's the thickest; on the right its row, number by number. Check the last line by hand: 0.207 x 1.0 +
-# 0.229 x 0.9 + 0.564 x 0.0 = 0.41. The zebra is still mostly zebra, but it now *knows* that there is something bright
-# in the image. That is what attention is for: after it, a token holds news from elsewhere.
+# Left, your tokens; dotted lines show how far each reaches along the zebra: its score. In the middle the new tokens,
+# the zebra's the thickest. On the right its row; check its end by hand: 0.207 x 1.0 + 0.229 x 0.9 + 0.564 x 0.0 = 0.41.
+# The zebra is still mostly zebra, but it now *knows* of something bright in the image. That is what attention is for:
+# after it, a token holds news from elsewhere.
 #
 # **Predict before you drag:**
 #
@@ -224,14 +224,14 @@ q, k = tokens @ W_q, tokens @ W_k  # (N, d) each
 widgets.AttentionPlayground(q, k, tokens, names)
 
 # %% [markdown]
-# Each token now has two arrows on the left: with the solid one it asks, by the dashed one it is found. In the first
-# playground both were the token itself. Two things were then fixed for ever, as its table of scores shows: what i finds
-# in j, j finds in i; and each token finds itself, wanted or not.
+# Each token now has two arrows on the left: with the solid one it asks, by the dashed one it is found. Before, both
+# were the token itself, and two things were fixed for ever: what i finds in j, j finds in i; and each token finds
+# itself, wanted or not. (Look at the first playground's scores.)
 #
-# Here the sky looks for the zebra (3.0), and the zebra does not look for the sky (0.0). An ear may need to know where
-# the eyes are, while an eye has no use for the ear. No comparison of likes can say that.
+# Here the sky looks for the zebra (3.0), and the zebra not for the sky (0.0). An ear may need to know where the eyes
+# are, while an eye has no use for the ear.
 #
-# **Predict before you drag:** pull the zebra's query, the dot in the middle, straight down to (0, -1). From whom does
+# **Predict before you drag:** pull the zebra's query, the dot at the origin, straight down to (0, -1). From whom does
 # it take most?
 
 # %% [markdown]

@@ -48,7 +48,7 @@ function render({ model, el }) {
   });
   const stop = button(view, "Stop training", ask);
   const bar = element("progress", { className: "vit-progress", max: 1, "aria-label": "Progress of the training" });
-  const facts = element("span", { className: "vit-facts" });
+  const facts = element("span", { className: "vit-pace" });
   view.controls.append(bar, facts);
   toggle(view, model, "log", "Logarithmic loss");
   toggle(view, model, "numbers", "Numbers");
