@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from vit_tutorial import lab
 
+
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """A folder with a first notebook that holds one slider; nothing runs in the checkout itself."""

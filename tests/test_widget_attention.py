@@ -108,6 +108,12 @@ def test_the_stand_in_shows_the_query_row(images):
         np.testing.assert_allclose(maps[name], row[1:].reshape(2, 3), rtol=1e-5)
 
 
+def test_titles_stand_in_the_still_as_they_are(images):
+    fig, alt = AttentionExplorer(torch.rand(2, 2, 2, 7, 7), images, titles=["$x$", "<b>"]).figure()
+    assert [ax.get_title() for ax in fig.axes[::2]] == [r"\$x\$: layer 2, mean", "<b>: layer 2, mean"]
+    assert alt.startswith("$x$: <b>: Where the class token looks")
+
+
 def test_rollout_of_one_layer_and_of_uniform_attention():
     attention = torch.rand(3, 2, 4, 6, 6).softmax(dim=-1)
     rollout = attention_rollout(attention)

@@ -166,8 +166,8 @@ playground
 # %% [markdown]
 # Left, your tokens; dotted lines show how far each reaches along the zebra: its score. In the middle the new tokens,
 # the zebra's the thickest. On the right its row; check its end by hand: 0.207 x 1.0 + 0.229 x 0.9 + 0.564 x 0.0 = 0.41.
-# The zebra is still mostly zebra, but it now *knows* of something bright in the image. That is what attention is for:
-# after it, a token holds news from elsewhere.
+# Still mostly zebra, but it now *knows* of something bright in the image. That is what attention is for: a token gets
+# news from elsewhere.
 #
 # **Predict before you drag:**
 #
@@ -225,8 +225,7 @@ widgets.AttentionPlayground(q, k, tokens, names)
 
 # %% [markdown]
 # Each token now has two arrows on the left: with the solid one it asks, by the dashed one it is found. Before, both
-# were the token itself, and two things were fixed for ever: what i finds in j, j finds in i; and each token finds
-# itself, wanted or not. (Look at the first playground's scores.)
+# were the token itself, and two things were fixed: what i finds in j, j finds in i; and each token finds itself.
 #
 # Here the sky looks for the zebra (3.0), and the zebra not for the sky (0.0). An ear may need to know where the eyes
 # are, while an eye has no use for the ear.
@@ -814,7 +813,8 @@ model = load(CHECKPOINT)  # the ViT that the course trained on CIFAR-10: 32 x 32
 cat = datasets.sample_image("cat", 32)  # (3, 32, 32), uint8
 images = normalise(cat[None], model.config)  # (B, C, Y, X) = (1, 3, 32, 32)
 maps = model.attention_maps(images)  # (L, B, H, N, N) with N = 1 + 8 * 8: the class token stands first
-widgets.AttentionExplorer(maps, cat[None], datasets.sample_image("cat", 256)[None], head=0, query=1 + 52)  # the nose
+nose = 1 + 52  # tokens by their numbers, the class token being 0
+widgets.AttentionExplorer(maps, cat[None], datasets.sample_image("cat", 256)[None], head=0, query=nose)
 
 # %% [markdown]
 # The model sees 32 x 32 pixels in 8 x 8 patches (drawn sharper here), and a closer view of a cat than CIFAR-10 usually

@@ -17,7 +17,7 @@ from torch import nn
 
 from vit_tutorial import ViTConfig, check, datasets, plots, training, weights
 from vit_tutorial.files import CHECKPOINT
-from vit_tutorial.widgets import EncoderStepper, interactive_figure
+from vit_tutorial.widgets import AttentionExplorer, EncoderStepper, interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -891,6 +891,18 @@ print(f"right on {100 * run.accuracy:.0f} % of the test photographs")
 # Be careful with the other three. CIFAR-10 has a class "cat", but none for rockets, astronauts or coffee. Softmax must
 # share out 100 % among the ten classes it has: "none of these" is not on the list. A high probability says that one
 # class fits better than the other nine, no more.
+#
+# Where did it look? **Predict first:** in one and the same head, does the class token look at the same places of the
+# cat and of the rocket?
+
+# %%
+sharp = torch.stack([datasets.sample_image(name, 128) for name in names])  # (4, 3, 128, 128), to look at
+AttentionExplorer(model, four, sharp, names, right=1)
+
+# %% [markdown]
+# Attention is computed from the image: other patches, other queries and keys, other maps. Compare *head 3* and *head 2*
+# on the two pictures, then other layers, other pictures. A weight matrix is learned once and then fixed; an attention
+# matrix is made anew for each image.
 
 # %% [markdown]
 # ### Another image size

@@ -54,7 +54,7 @@ def drive(page, root, numbers):
     canvas.scroll_into_view_if_needed()
     ended = "Finished. At step 1,200 the loss became not a number (NaN)."
     expect(status).to_have_text(ended)
-    expect(root.locator(".vit-facts")).to_have_text("2,000 steps in 0:40")
+    expect(root.locator(".vit-pace")).to_have_text("2,000 steps in 0:40")
     expect(root.get_by_role("button", name="Stop training", include_hidden=True)).to_be_hidden()
 
     # The pointer: the same step in each of the three panels.

@@ -110,11 +110,15 @@ class AttentionExplorer(Explorer):
         fig, axes = figure(9.4, 2.9 * len(images), len(images), 2, squeeze=False, width_ratios=[1, 2.1])
         for image, (big, small) in zip(images, axes, strict=True):
             weights = self._rows(image)[:, prefix:].unflatten(1, self.grid)  # (H + 2, rows, columns)
-            title = f"layer {self.layer + 1}, {names[shown]}"
+            title = f"{self._title(image)}layer {self.layer + 1}, {names[shown]}".replace("$", r"\$")  # no formulas
             draw_attention(big, self._pictures[image], weights[shown], self.grid, title, patch)
             draw_tiles(small, weights, names)
         token = "class token" if patch is None else "patch in row {} and column {}".format(*self._place(patch))
-        return fig, f"Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
+        where = "".join(self._title(image) for image in images)
+        return fig, f"{where}Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
+
+    def _title(self, image):
+        return f"{self.titles[image]}: " if self.titles else ""
 
     def _place(self, patch):
         return tuple(i + 1 for i in divmod(patch, self.grid[1]))
@@ -131,7 +135,7 @@ def draw_tiles(ax, maps, names):
         extent = (left, left + 1, top + rows / columns, top)
         ax.imshow(values.numpy(), extent=extent, vmin=0, vmax=values.max(), interpolation="nearest")
         ax.text(left, top - 0.04, name, fontsize=9)
-    ax.set(xlim=(0, across * wide), ylim=(-(-len(maps) // across) * high, -0.2))
+    ax.set(anchor="W", xlim=(0, across * wide), ylim=(-(-len(maps) // across) * high, -0.2))
     ax.set_axis_off()
 
 

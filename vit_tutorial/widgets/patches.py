@@ -167,7 +167,7 @@ class PatchExplorer(Explorer):
         if tokens:
             coarse = min(len(tokens), 98), min(3 * P * P, 96)  # as much as can be seen
             values = F.adaptive_avg_pool2d(patches[tokens][None].float(), coarse)[0]
-            last.imshow(values, cmap="cividis", vmin=0, vmax=255, aspect="auto", extent=(0, 1, len(tokens), 0))
+            last.imshow(values.numpy(), cmap="cividis", vmin=0, vmax=255, aspect="auto", extent=(0, 1, len(tokens), 0))
         if self.patch in tokens:
             last.axhline(tokens.index(self.patch) + 0.5, color=COLOURS[1], linewidth=2)
         return fig, (
