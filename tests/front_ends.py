@@ -312,13 +312,13 @@ def run_all(page, run, state, seconds):
     """Runs all cells and returns the error of each, or None; stops at the first where the front end does."""
     page.evaluate(run)
     ended = f"({state})().every((cell) => cell.done) || ({state})().some((cell) => cell.error)"
-    page.wait_for_function(f"() => {ended}", timeout=1000 * seconds)
+    page.wait_for_function(f"() => {ended}", timeout=1000 * seconds, polling=250)
     return [plain(cell["error"]) for cell in page.evaluate(state)]
 
 
 @contextlib.contextmanager
-def open_notebook(front_end, notebook, folder, seconds=240, **options):
-    """`notebook` (a nbformat node), run in a front end: yields an `Opened`. `folder` is empty and takes all files.
+def open_notebook(front_end, notebook, folder, seconds=400, **options):
+    """`notebook` (a nbformat node), run in a front end: yields an `Opened`. `folder` takes all files.
 
     `seconds` is how long all cells may take together; `options` go to the new page.
     """
@@ -327,7 +327,7 @@ def open_notebook(front_end, notebook, folder, seconds=240, **options):
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
     file = folder / lab.FIRST_NOTEBOOK
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, file)
     config = Path(own_folders(folder)["JUPYTER_CONFIG_DIR"])
     (config / "jupyter_server_config.json").write_text(json.dumps(EXPOSE), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The notebooks as readers open them: a copy in a real JupyterLab, run all, and every explorer there draws itself."""
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -13,10 +14,12 @@ from front_ends import check_clean, is_blank, open_notebook  # noqa: E402
 from vit_tutorial import widgets  # noqa: E402
 from vit_tutorial.widgets.explorer import Explorer  # noqa: E402
 
-CLASSES = [kind for name in widgets.__all__ if issubclass(kind := getattr(widgets, name), Explorer)]
+FOLDER = Path(__file__).parent.parent / "notebooks"
+public = [getattr(widgets, name) for name in widgets.__all__]
+CLASSES = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Explorer)]
 NOTEBOOKS = [
     path
-    for path in sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+    for path in sorted(FOLDER.glob("*.ipynb"))
     if re.search(rf"\b({'|'.join(kind.__name__ for kind in CLASSES)})\(", path.read_text(encoding="utf-8"))
 ]
 
@@ -33,6 +36,7 @@ def test_notebook_runs_and_its_explorers_draw(path, tmp_path):
 
     notebook = nbformat.read(path, as_version=4)
     counts = {kind: shown(notebook, kind) for kind in CLASSES}
+    shutil.copytree(FOLDER / "images", tmp_path / "notebooks" / "images")
     with open_notebook("lab", notebook, tmp_path) as opened:
         page = opened.page
         for number, error in enumerate(opened.errors, 1):

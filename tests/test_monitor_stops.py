@@ -44,7 +44,7 @@ def test_stop_ends_the_training_and_nothing_else(front_end, interrupts, tmp_path
             page.evaluate("() => void jupyterapp.commands.execute('notebook:run-all-cells')")
         root = page.locator(".vit-monitor")
         facts, canvas, stop = root.locator(".vit-pace"), root.get_by_role("application"), root.get_by_role("button")
-        expect(facts).to_have_text(re.compile(r"step \d+ · \d+% · [\d.]+ steps/s · [12]:\d\d left"), timeout=60_000)
+        expect(facts).to_have_text(re.compile(r"step \d+ · \d+ % · [\d.]+ steps/s · [12]:\d\d left"), timeout=60_000)
 
         # It follows the training, and answers meanwhile.
         before, words = pixels(canvas), facts.inner_text()

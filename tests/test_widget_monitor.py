@@ -91,16 +91,39 @@ def test_follows_a_training(model):
     evaluations = np.frombuffer(monitor.evaluations, "<f4").reshape(-1, 5)
     assert evaluations[:, 0].tolist() == [0, 4, 8, 12, 16]
     assert evaluations[:, 4].tolist() == np.float32([entry["test_accuracy"] for entry in history.epochs]).tolist()
-    assert monitor.says == f"Finished. Test accuracy {history.accuracy:.1%}."
+    assert monitor.says == f"Finished. Test accuracy after step 16: {100 * history.accuracy:.2f} %."
     assert monitor.facts == f"16 steps in {clock(history.epochs[-1]['seconds'])}"
 
 
-def test_a_new_run_starts_afresh():
+def test_a_new_run_starts_afresh(capsys):
     monitor = follow([1.0] * 30, [(0, 0.1)])
     for history, progress in fake([2.0, 3.0]):
         monitor(history, progress)
     monitor.finish(history)
     assert monitor.run == 2 and series(monitor)[1].tolist() == [2.0, 3.0] and monitor.evaluations == b""
+    assert capsys.readouterr() == ("", "")  # nothing is printed where there is no notebook
+
+
+def test_two_runs_in_one_cell_are_shown_once_and_another_cell_shows_its_own():
+    losses = """
+from vit_tutorial import widgets
+from vit_tutorial.training import History
+def follow(monitor, steps):
+    history = History()
+    for step in range(steps):
+        history.steps["loss"].append(1.0)
+        history.steps["learning_rate"].append(0.1)
+        monitor(history, (step + 1) / steps)
+    monitor.finish(history)
+monitor = widgets.TrainingMonitor()
+follow(monitor, 3)
+follow(monitor, 4)
+"""
+    notebook = execute(losses, "follow(monitor, 5)")
+    assert [[output.data["text/plain"] for output in cell.outputs] for cell in notebook.cells] == [
+        ["TrainingMonitor(finished, 4 steps)"],
+        ["TrainingMonitor(finished, 5 steps)"],
+    ]
 
 
 def test_few_points_keep_every_extreme():
@@ -154,7 +177,9 @@ def test_stop_ends_the_run_and_keeps_the_model(model, tmp_path):
     on_step.finish = monitor.finish
     history = training.train(model, brightness(), RECIPE, brightness(8), out=tmp_path, on_step=on_step)
     assert history.stopped and len(history.steps["loss"]) == 7 and history.accuracy is not None
-    assert monitor.state == "stopped" and monitor.says.startswith("Stopped; the model is kept. Test accuracy")
+    assert monitor.state == "stopped" and monitor.says.startswith(
+        "Stopped; the model is kept. Test accuracy after step 7: "
+    )
     images = training.normalise(brightness(8).images, MODEL)
     assert torch.equal(weights.load(tmp_path / "model.safetensors")(images), model(images))
     history = training.train(model, brightness(), RECIPE, on_step=monitor)  # the click is forgotten
@@ -290,6 +315,10 @@ def test_costs_less_than_a_hundredth_of_the_training(capsys):
     show = "print(timed.following / wall, timed.seconds / wall, len(history.steps['loss']), wall)"
     notebook = execute(TRAINING, MEASURE.replace("MINUTES", "0.25"), show)
     following, all_of_it, steps, wall = map(float, notebook.cells[-1].outputs[0].text.split())
+    (output,) = notebook.cells[1].outputs  # one, with the picture, and nothing on stderr
+    assert {"image/png", WIDGET_VIEW} < set(output.data)
+    assert output.data["text/plain"].startswith("TrainingMonitor(finished, ")
+    assert "Finished. Test accuracy after step" in output.metadata["image/png"]["alt"]
     with capsys.disabled():
         print(
             f"\nTrainingMonitor: {following:.2%} of the time while training runs, {all_of_it:.2%} with the picture at "

@@ -47,7 +47,8 @@ def run(*command, **options):
     """Runs `command`; raises OSError with the last line that it said if it fails."""
     process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if process.returncode:
-        raise OSError((process.stdout.strip().splitlines() or [f"exit status {process.returncode}"])[-1])
+        said = process.stdout.strip().splitlines() or [f"{command[0]} ended with status {process.returncode}"]
+        raise OSError(said[-1])
 
 
 def install_classic():

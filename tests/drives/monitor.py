@@ -73,7 +73,7 @@ def drive(page, root, numbers):
     canvas.focus()
     page.keyboard.press("End")
     at(2000, 2000)
-    expect(status).to_contain_text("learning rate 0. Test accuracy after step 2,000: 62.5 %.")
+    expect(status).to_contain_text("learning rate 0. Test accuracy after step 2,000: 62.50 %.")
     page.keyboard.press("ArrowLeft")
     at(1990, 1999)
     page.keyboard.press("PageUp")
@@ -94,7 +94,7 @@ def drive(page, root, numbers):
     root.get_by_label("Numbers").focus()
     page.keyboard.press("Space")
     rows = read_table(root.locator("table"))
-    assert rows[1] == ["step 0", "0", "–", "1.5000", "10.0 %"]
-    assert rows[2] == ["step 500", "1", "2.0000", "1.5000", "22.5 %"]
-    assert rows[5] == ["step 2,000", "4", "0.5000", "0.7500", "62.5 %"]
+    assert rows[1] == ["step 0", "0", "–", "1.5000", "10.00 %"]
+    assert rows[2] == ["step 500", "1", "2.0000", "1.5000", "22.50 %"]
+    assert rows[5] == ["step 2,000", "4", "0.5000", "0.7500", "62.50 %"]
     assert len(rows) == 6

@@ -17,7 +17,7 @@ HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
 def expected():
-    """For each patch size the token matrix (N, 3*P*P) of the cat, and of a red picture."""
+    """For each patch size the matrix of patches (N, 3*P*P) of the cat, and of a red picture."""
     cat = datasets.sample_image("cat", 224)[None] / 255
     red = torch.tensor([200.0, 30, 10]).reshape(1, 3, 1, 1).expand(1, 3, 224, 224) / 255
     return {P: patchify(cat, P)[0] for P in (8, 14, 16, 28)} | {"red": patchify(red, 16)[0]}
@@ -79,18 +79,18 @@ def drive(page, root, numbers):
     canvases["cut"].scroll_into_view_if_needed()
     canvases["cut"].hover(position=place(14, 2, 2))
     changed(lambda: canvases["cut"].hover(position=place(14, 6, 4)), *canvases)
-    expect(status).to_have_text("Patch in row 6, column 4: token 74 of 196.")
+    expect(status).to_have_text("Patch in row 6, column 4: number 74 of 196 in the list.")
     table.check()
     check_table(root, 16, numbers[16][73])
     check_facts(root, 16, numbers[16])
     changed(lambda: canvases["matrix"].hover(), *canvases)  # so does the pointer over a row of the matrix
-    expect(status).not_to_have_text("Patch in row 6, column 4: token 74 of 196.")
+    expect(status).not_to_have_text("Patch in row 6, column 4: number 74 of 196 in the list.")
 
     # A click drops it, another brings it back.
     canvases["cut"].hover(position=place(14, 6, 4))
     before = look()
     changed(lambda: canvases["cut"].click(position=place(14, 6, 4)), *canvases)
-    expect(status).to_have_text("Patch in row 6, column 4: dropped, so no token.")
+    expect(status).to_have_text("Patch in row 6, column 4: dropped.")
     left = [n for n in range(196) if n != 73]
     check_facts(root, 16, numbers[16][left])
     canvases["laid"].click(position=place(14, 6, 4))
@@ -108,7 +108,7 @@ def drive(page, root, numbers):
     buttons["Shuffle"].click()
     assert look() == first
     canvases["laid"].hover(position=place(14, 1, 1))  # first in the list, wherever it lies in the image
-    expect(status).to_contain_text("token 1 of 196.")
+    expect(status).to_contain_text("number 1 of 196 in the list.")
     buttons["Restore"].click()
 
     # The slider: grid, facts and numbers follow, shuffled or not.
@@ -129,13 +129,13 @@ def drive(page, root, numbers):
     canvases["cut"].focus()
     for key in ("Home", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
-    expect(status).to_have_text("Patch in row 1, column 3: token 3 of 256.")
+    expect(status).to_have_text("Patch in row 1, column 3: number 3 of 256 in the list.")
     check_table(root, 14, numbers[14][2])
     page.keyboard.press("End")
     page.keyboard.press("Space")
-    expect(status).to_have_text("Patch in row 16, column 16: dropped, so no token.")
+    expect(status).to_have_text("Patch in row 16, column 16: dropped.")
     page.keyboard.press("Enter")
-    expect(status).to_have_text("Patch in row 16, column 16: token 256 of 256.")
+    expect(status).to_have_text("Patch in row 16, column 16: number 256 of 256 in the list.")
     buttons["Shuffle"].focus()
     page.keyboard.press("Enter")
     buttons["Drop half"].focus()

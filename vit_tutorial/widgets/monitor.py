@@ -16,6 +16,15 @@ from .explorer import Explorer, module
 STRETCHES = 400  # a longer run is cut into so many; each shows its lowest and its highest loss
 EVERY = 0.25  # seconds between two updates, at least
 SHARE = 0.004  # of the time that training takes, at most, for updates
+SENTENCES = {
+    "waiting": "Training has not begun.",
+    "running": "Training runs.",
+    "stopping": "Stopping; the model is kept.",
+    "finishing": "All steps are done.",
+    "finished": "Finished.",
+    "stopped": "Stopped; the model is kept.",
+    "failed": "Ended by an error.",
+}
 
 
 class TrainingMonitor(Explorer):
@@ -29,17 +38,17 @@ class TrainingMonitor(Explorer):
 
     In the page, `series` is float32 `(4, points)`: step (from 1), loss, running mean of the last `window` losses and
     learning rate; `evaluations` is float32 `(n, 5)`: step, epoch, training loss, test loss and test accuracy (NaN where
-    there is none). `state` is waiting, running, stopping, finishing, or at the end finished, stopped or failed.
+    there is none).
     """
 
     _esm = module("monitor.js")
 
     run = Int().tag(sync=True)  # counts the runs, so that a late message of the page is known as such
-    state = Unicode("waiting").tag(sync=True)
+    state = Unicode("waiting").tag(sync=True)  # a key of SENTENCES
     progress = Float().tag(sync=True)  # 0..1
     left = Float().tag(sync=True)  # seconds, estimated
     facts = Unicode().tag(sync=True)  # beside the progress bar
-    says = Unicode("Training has not begun.").tag(sync=True)  # the status line
+    says = Unicode(SENTENCES["waiting"]).tag(sync=True)  # the status line
     series = Bytes().tag(sync=True)
     window = Int().tag(sync=True)
     evaluations = Bytes().tag(sync=True)
@@ -79,8 +88,9 @@ class TrainingMonitor(Explorer):
         if history is not self._history:
             return  # ended before the first step: nothing was shown
         self._note_evaluations(len(history.steps["loss"]))
-        self._update("stopped" if history.stopped else "finished" if self._progress >= 1 else "failed")
-        with self._guarded(KeyboardInterrupt):  # also one that was meant for the training
+        with self._guarded(KeyboardInterrupt):  # one that was meant for the training and came late
+            self._update("stopped" if history.stopped else "finished" if self._progress >= 1 else "failed")
+        with self._guarded(KeyboardInterrupt):
             if self._handle is not None:
                 data, metadata = self._repr_mimebundle_()
                 self._handle.update(data, metadata=metadata, raw=True)
@@ -89,7 +99,8 @@ class TrainingMonitor(Explorer):
         fig = self._history.plot()
         if self.log:
             fig.axes[0].set_yscale("log")
-        return fig, f"Training loss, test accuracy and learning rate. {self.says} {self.facts}".strip()
+        steps = len(self._history.steps["loss"])
+        return fig, f"Training loss, test accuracy and learning rate over {steps:,} steps. {self.says}"
 
     def _begin(self, history, progress, now):
         """Forget the last run, and show this one in the cell that runs."""
@@ -127,35 +138,25 @@ class TrainingMonitor(Explorer):
     def _words(self, state, loss):
         """What stands beside the progress bar, and in the status line."""
         start, progress, first = self._start
-        seconds, share = perf_counter() - start, self._progress - progress
-        tests = [(entry[0], entry[-1]) for entry in self._evaluated if entry[-1] is not None]
-        step, accuracy = tests[-1] if tests else (0, None)
-        broken = np.flatnonzero(~np.isfinite(loss))
-        if state in ("running", "stopping", "finishing"):
-            facts = [f"step {len(loss):,}", f"{self._progress:.0%}"]
+        seconds, share, self.left = perf_counter() - start, self._progress - progress, 0.0
+        if state in ("finished", "stopped", "failed"):
+            epochs = self._history.epochs
+            facts = [f"{len(loss):,} steps in {clock(epochs[-1]['seconds'] if epochs else seconds)}"]
+        else:
+            facts = [f"step {len(loss):,}", f"{100 * self._progress:.0f} %"]
             if share > 0 and len(loss) > first:
                 self.left = seconds * (1 - self._progress) / share
                 facts += [f"{(len(loss) - first) / seconds:.3g} steps/s", f"{clock(self.left)} left"]
-            said = {
-                "running": f"Test accuracy after step {step:,}: {accuracy:.1%}." if tests else "Training runs.",
-                "stopping": "Stopping; the model is kept.",
-                "finishing": "All steps are done.",
-            }
-        else:
-            self.left = 0.0
-            epochs = self._history.epochs
-            facts = [f"{len(loss):,} steps in {clock(epochs[-1]['seconds'] if epochs else seconds)}"]
-            result = f" Test accuracy {accuracy:.1%}." if tests and step == len(loss) and not len(broken) else ""
-            said = {
-                "finished": f"Finished.{result}",
-                "stopped": f"Stopped; the model is kept.{result}",
-                "failed": "Ended by an error.",
-            }
-        if not len(broken):
-            return " · ".join(facts), said[state]
-        name = "not a number (NaN)" if np.isnan(loss[broken[0]]) else "infinite"
-        fate = "." if np.isfinite(loss[-1]) else ": the weights are spoilt, more steps cannot mend them."
-        return " · ".join(facts), f"{said[state]} At step {broken[0] + 1:,} the loss became {name}{fate}"
+        tests = [(entry[0], entry[-1]) for entry in self._evaluated if entry[-1] is not None]
+        broken = np.flatnonzero(~np.isfinite(loss))
+        says = SENTENCES[state]
+        if len(broken):
+            name = "not a number (NaN)" if np.isnan(loss[broken[0]]) else "infinite"
+            fate = "." if np.isfinite(loss[-1]) else ": the weights are spoilt, more steps cannot mend them."
+            says += f" At step {broken[0] + 1:,} the loss became {name}{fate}"
+        elif tests:
+            says += f" Test accuracy after step {tests[-1][0]:,}: {100 * tests[-1][1]:.2f} %."
+        return " · ".join(facts), says
 
     def _heard(self, _, content, buffers):
         """The page's Stop button. Read while the cell runs where the kernel has a thread for it (ipykernel 7)."""

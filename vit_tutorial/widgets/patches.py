@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -16,7 +15,7 @@ from traitlets import Bool, Bytes, Instance, Int, List, Unicode, observe, valida
 
 from ..datasets.photographs import centre_square
 from ..layers import patchify, unpatchify
-from ..plots import COLOURS, draw_grid, draw_image
+from ..plots import COLOURS, draw_grid
 from .explorer import Explorer, module
 
 SIDE = 224  # pixels, as ViT-B/16 was trained
@@ -138,43 +137,45 @@ class PatchExplorer(Explorer):
     # -------------------------------------------------------------------------------------------- without a page
 
     def figure(self):
-        P, columns = self.patch_size, self.side // self.patch_size
+        P, columns, dropped = self.patch_size, self.side // self.patch_size, set(self.dropped)
         patches = patchify(self.image[None], P)[0]  # (N, 3*P*P)
-        tokens = [n for n in self.order if n not in self.dropped]
-        bag = sorted(tokens, key=lambda n: (patches[n].sum(dtype=torch.int64).item(), bytes(patches[n].tolist())))
-        row, column = divmod(self.patch, columns)
-        slots = [self.patch, self.order.index(self.patch), bag.index(self.patch) if self.patch in bag else None]
-        titles = [f"P = {P}: {columns} x {columns} patches", "the list, shuffled", "the bag, sorted by brightness"]
         shuffled = self.order != sorted(self.order)
-        shown = [0, 1, 2] if shuffled else [0, 2] if self.dropped else [0]
-
-        whole = patches.clone()
+        left = [n for n in self.order if n not in dropped]
+        bag = sorted(left, key=lambda n: (patches[n].sum().item(), bytes(patches[n].tolist())))
+        row, column = divmod(self.patch, columns)
+        whole, heap = patches.clone(), torch.full_like(patches, 255)
         whole[self.dropped] = 255
-        heap = torch.full_like(patches, 255)
         heap[: len(bag)] = patches[bag]
-        pictures = [unpatchify(x[None], P, self.side)[0] for x in (whole, whole[self.order], heap)]
-        fig = Figure(figsize=(2.1 * len(shown) + 3.2, 2.35), layout="constrained")
-        *axes, last = fig.subplots(1, len(shown) + 1, width_ratios=[*[1] * len(shown), 1.5])
-        for ax, i in zip(axes, shown, strict=True):
-            (draw_image if i == 1 else partial(draw_grid, patch_size=P))(ax, pictures[i])
-            ax.set_title(titles[i], fontsize=9)
-            if slots[i] is not None:
-                y, x = divmod(slots[i], columns)
-                corner = (x * P - 0.5, y * P - 0.5)
-                ax.add_patch(Rectangle(corner, P, P, fill=False, edgecolor=COLOURS[1], linewidth=2))
-        last.set_title(f"the list: {len(tokens)} x {3 * P * P} numbers", fontsize=9)
+        panels = [(whole, self.patch, f"P = {P}: {columns} x {columns} patches")]
+        if shuffled:
+            panels.append((whole[self.order], self.order.index(self.patch), "the list, shuffled"))
+        if shuffled or dropped:
+            panels.append((heap, bag.index(self.patch) if self.patch in bag else None, "the bag, sorted by brightness"))
+        else:  # room for the patch itself
+            panels.append((patches[self.patch][None], None, f"row {row + 1}, column {column + 1}"))
+
+        fig = Figure(figsize=(2.1 * len(panels) + 3.2, 2.35), layout="constrained")
+        *axes, last = fig.subplots(1, len(panels) + 1, width_ratios=[*[1] * len(panels), 1.5])
+        for ax, (x, slot, title) in zip(axes, panels, strict=True):
+            picture = unpatchify(x[None], P, P if len(x) == 1 else self.side)[0]
+            draw_grid(ax, picture, P)
+            ax.set_title(title, fontsize=9)
+            if slot is not None:
+                corner = (slot % columns * P - 0.5, slot // columns * P - 0.5)
+                ax.add_patch(Rectangle(corner, P, P, fill=False, edgecolor=COLOURS[1], linewidth=2, zorder=3))
+        last.set_title(f"the list: {len(left)} patches x {3 * P * P} numbers", fontsize=9)
         last.set_axis_off()
-        if tokens:
-            coarse = min(len(tokens), 98), min(3 * P * P, 96)  # as much as can be seen
-            values = F.adaptive_avg_pool2d(patches[tokens][None].float(), coarse)[0]
-            last.imshow(values.numpy(), cmap="cividis", vmin=0, vmax=255, aspect="auto", extent=(0, 1, len(tokens), 0))
-        if self.patch in tokens:
-            last.axhline(tokens.index(self.patch) + 0.5, color=COLOURS[1], linewidth=2)
+        if left:
+            coarse = min(len(left), 98), min(3 * P * P, 96)  # as much as can be seen
+            values = F.adaptive_avg_pool2d(patches[left][None].float(), coarse)[0]
+            last.imshow(values.numpy(), cmap="cividis", vmin=0, vmax=255, aspect="auto", extent=(0, 1, len(left), 0))
+        if self.patch in left:
+            last.axhline(left.index(self.patch) + 0.5, color=COLOURS[1], linewidth=2)
         return fig, (
-            f"An image cut into {columns} x {columns} patches of {P} x {P} pixels, {len(self.dropped)} of them dropped"
-            f"{', the shuffled list of patches laid out as a picture' if shuffled else ''}"
-            f"{', the patches left sorted by brightness' if len(shown) > 1 else ''}, and the list as a matrix. "
-            f"The patch in row {row + 1} and column {column + 1} is framed, its row of the matrix is lit."
+            f"An image cut into {columns} x {columns} patches of {P} x {P} pixels, {len(dropped)} of them dropped; "
+            f"{'the shuffled list of patches, laid out as a picture; ' if shuffled else ''}"
+            f"{'the patches left, sorted by brightness' if shuffled or dropped else 'one patch, enlarged'}; "
+            f"the list as a matrix. The patch in row {row + 1} and column {column + 1} is marked, and its row of the matrix."
         )
 
 

@@ -139,7 +139,8 @@ export function frame(el, { name, title, hint }) {
     const now = JSON.stringify([palette(root), window.devicePixelRatio]);
     if (now === seen) return;
     seen = now;
-    themed.forEach((redraw) => redraw());
+    // JupyterLab hides the page while it changes its theme: what is drawn then has no size.
+    requestAnimationFrame(() => themed.forEach((redraw) => redraw()));
   };
   const observer = new MutationObserver(themeChanged);
   const attributes = { attributes: true, attributeFilter: ["class", "data-theme", "data-jp-theme-light", "style"] };

@@ -10,7 +10,7 @@ function loss(v) {
   return Number.isNaN(v) ? "NaN" : "infinite";
 }
 const rate = (v) => (v === 0 ? "0" : v.toPrecision(3));
-const percent = (v) => `${(100 * v).toFixed(1)} %`;
+const percent = (v) => `${(100 * v).toFixed(2)} %`;
 const count = (v) => Math.round(v).toLocaleString("en");
 
 // Round numbers from low to high, about `wanted` of them.
@@ -37,7 +37,7 @@ function logTicks(low, high) {
 // What stands at a tick.
 function short(v) {
   const digits = +v.toPrecision(4);
-  return v !== 0 && (v < 1e-3 || v >= 1e5) ? digits.toExponential().replace("+", "") : String(digits);
+  return v !== 0 && (v < 1e-4 || v >= 1e5) ? digits.toExponential().replace("+", "") : String(digits);
 }
 
 function render({ model, el }) {
@@ -169,7 +169,7 @@ function render({ model, el }) {
         context.fillText(text(mark), x - 6, level);
       }
       context.textBaseline = "alphabetic";
-      const labels = ticks(0, end(), Math.max(1, Math.floor(w / 90)));
+      const labels = ticks(0, end(), Math.max(2, Math.floor(w / 90)));
       labels.forEach((step, k) => {
         context.textAlign = k ? "center" : "left";
         const label = k ? count(step) : "step 0";
@@ -279,6 +279,7 @@ function render({ model, el }) {
     height: (width) => (wide(width) ? 230 : 430),
     draw,
   });
+  plot.canvas.style.height = "230px"; // until it is on the page, so that what stands below hardly moves
   const numbers = element("div", { className: "vit-numbers" });
   view.root.append(numbers);
 

@@ -3,9 +3,9 @@ import {
 } from "./draw.js";
 
 const CHANNELS = ["red", "green", "blue"];
-const HEAD = 18; // above the token matrix: the channels' names
+const HEAD = 18; // above the matrix of the list: the channels' names
 const FOOT = 50; // below it: one row of it, with its name above
-const WIDEST = 1024; // columns of the token matrix that are drawn; more would not be seen
+const WIDEST = 1024; // columns of it that are drawn; more would not be seen
 const VIT_B = { width: 768, blocks: 12 };
 
 // 0, 1, ..., count - 1 in an order that a seed decides, the same in every browser (Fisher and Yates).
@@ -86,7 +86,7 @@ function render({ model, el }) {
     cut = compose(sums.map((_, n) => n), 0.15);
     laid = compose(order, 0);
     heap = compose(bag, 0);
-    matrix = tokenMatrix();
+    matrix = listMatrix();
     showFacts();
   }
 
@@ -111,8 +111,8 @@ function render({ model, el }) {
     return canvas;
   }
 
-  // The list as a heat map: a row for each token, a column for each number.
-  function tokenMatrix() {
+  // The list as a heat map: a row for each patch, a column for each number.
+  function listMatrix() {
     const across = Math.min(3 * P * P, WIDEST);
     const data = new ImageData(across, Math.max(1, list.length));
     const offsets = Array.from({ length: across }, (_, x) => offset(Math.floor(((x + 0.5) * 3 * P * P) / across)));
@@ -239,7 +239,7 @@ function render({ model, el }) {
       draw: drawPatch,
     }),
     stage(view, cell("matrix"), {
-      label: "The token matrix: a row for each token, a column for each of its numbers.",
+      label: "The list as a matrix: a row for each patch, a column for each of its numbers.",
       height: (width) => Math.max(200, 0.62 * width),
       draw: drawMatrix,
     }),
@@ -273,7 +273,7 @@ function render({ model, el }) {
     ];
     facts.replaceChildren(...lines.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]));
     captions.laid.textContent = isShuffled() ? "The list, shuffled" : "The list, put together again";
-    captions.matrix.textContent = `The list: ${grouped(N)} tokens x ${grouped(3 * P * P)} numbers`;
+    captions.matrix.textContent = `The list: ${grouped(N)} patches x ${grouped(3 * P * P)} numbers`;
   }
 
   // ---------------------------------------------------------------- what the pointer, keys and buttons do
@@ -342,8 +342,8 @@ function render({ model, el }) {
     stages.forEach((one) => one.redraw());
     captions.one.textContent = `One patch: ${P} x ${P} pixels`;
     const row = rowOf.get(patch);
-    const token = row === undefined ? "dropped, so no token" : `token ${grouped(row + 1)} of ${grouped(list.length)}`;
-    view.say(`Patch in ${placeName(patch)}: ${token}.`);
+    const found = row === undefined ? "dropped" : `number ${grouped(row + 1)} of ${grouped(list.length)} in the list`;
+    view.say(`Patch in ${placeName(patch)}: ${found}.`);
     if (model.get("numbers")) showNumbers();
     else numbers.replaceChildren();
   }

@@ -135,10 +135,9 @@ function render({ model, el }) {
   choice(view, model, "query", "Query", names.map((name, i) => [i, name]));
   const widthSlider = slider(view, model, "width", "Width d", WIDTHS);
   const root = () => Math.sqrt(model.get("width"));
+  // Scores that are divided by the root of d stay so when d is dragged.
   let byRoot = equal(model.get("temperature"), root());
-  // While the scores are divided by the root of d, they stay so when d is dragged.
-  widthSlider.addEventListener("pointerdown", () => (byRoot = equal(model.get("temperature"), root())));
-  widthSlider.addEventListener("keydown", () => (byRoot = equal(model.get("temperature"), root())));
+  model.on("change:temperature", () => (byRoot = equal(model.get("temperature"), root())));
   widthSlider.addEventListener("input", () => byRoot && model.set("temperature", root()));
 
   const tau = element("input", { type: "range", "aria-label": "Divide by τ", min: 0, max: TAUS.length - 1, step: 1 });
@@ -187,7 +186,7 @@ function render({ model, el }) {
 
   // ---------------------------------------------------------------- planes
 
-  let active = null; // the tip that the pointer or the focus is at
+  let active = null; // the tip that has the focus
   let dragged = null;
   const planes = [
     {
