@@ -175,7 +175,7 @@ class PatchExplorer(Explorer):
             f"An image cut into {columns} x {columns} patches of {P} x {P} pixels, {len(dropped)} of them dropped; "
             f"{'the shuffled list of patches, laid out as a picture; ' if shuffled else ''}"
             f"{'the patches left, sorted by brightness' if shuffled or dropped else 'one patch, enlarged'}; "
-            f"the list as a matrix. The patch in row {row + 1} and column {column + 1} is marked, and its row of the matrix."
+            f"the list as a matrix. Row {row + 1}, column {column + 1} is marked, and its row of the matrix."
         )
 
 

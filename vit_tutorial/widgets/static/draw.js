@@ -113,8 +113,8 @@ export function outline(context, [x, y, width, height], colour, thickness = 2.5)
 // ------------------------------------------------------------------------------------------ the frame
 
 // The explorer's frame. `controls` and `body` are to be filled; `say(text)` writes the line that screen readers
-// announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark or the screen finer. Keys that
-// mean something here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
+// announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark or the screen finer. Keys
+// that mean something here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
 export function frame(el, { name, title, hint }) {
   const endings = [];
   const root = element("div", { className: `vit-explorer vit-${name}`, role: "group", "aria-label": title });
