@@ -438,3 +438,5 @@ def narrow(opened, width):
         yield
     finally:
         page.set_viewport_size(size)
+        if opened.front_end == "lab":
+            page.evaluate("() => jupyterapp.shell.expandLeft()")

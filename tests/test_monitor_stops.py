@@ -8,41 +8,54 @@ pytest.register_assert_rewrite("front_ends")
 
 from front_ends import CLASSIC_CELLS, LAB_CELLS, check_clean, notebook_of, open_notebook, pixels  # noqa: E402
 
-# The front end runs all cells once, without training, and once more for this test.
-CELLS = [
-    """
+
+def cells(*minutes):
+    """Cells that train for so many minutes: first not at all, when the front end opens, then as often as they run."""
+    return [
+        f"""
 import time
 import torch
 from vit_tutorial import VisionTransformer, datasets, training, widgets
-again = "again" in globals()
+runs = globals().get("runs", -1) + 1
+minutes = {[0, *minutes]}[runs]
 data, recipe = datasets.shapes("train")[torch.arange(640)], training.RECIPES["shapes"]
 model = VisionTransformer(recipe.config(data))
 """,
-    """
-if again:
-    history = training.train(model, data, recipe, data, minutes=2, on_step=widgets.TrainingMonitor())
+        """
+if minutes:
+    history = training.train(model, data, recipe, data, minutes=minutes, on_step=widgets.TrainingMonitor())
 """,
-    """
-if again:
+        """
+if minutes:
     time.sleep(3)  # an interrupt that comes too late would end this
-    print("stopped", history.stopped, "training", model.training, "tests", history.accuracy is not None)
+    print("run", runs, "stopped", history.stopped, "training", model.training, "tests", history.accuracy is not None)
 """,
-]
+    ]
+
+
+def run_again(opened):
+    """Starts all cells and returns the monitor that appears."""
+    if opened.front_end == "classic":
+        opened.page.evaluate(f"() => {CLASSIC_CELLS}.forEach((cell) => cell.execute(false))")
+    else:
+        opened.page.evaluate("() => void jupyterapp.commands.execute('notebook:run-all-cells')")
+    return opened.page.locator(".vit-monitor")
+
+
+def count_interrupts(page):
+    asked = []
+    page.on("request", lambda request: request.url.endswith("/interrupt") and asked.append(request.url))
+    return asked
 
 
 @pytest.mark.parametrize(("front_end", "interrupts"), [("lab", 0), ("notebook7", 0), ("classic", 1)])
 def test_stop_ends_the_training_and_nothing_else(front_end, interrupts, tmp_path):
     from playwright.sync_api import expect
 
-    with open_notebook(front_end, notebook_of(CELLS), tmp_path) as opened:
-        page, asked = opened.page, []
+    with open_notebook(front_end, notebook_of(cells(2)), tmp_path) as opened:
         assert not any(opened.errors)
-        page.on("request", lambda request: request.url.endswith("/interrupt") and asked.append(request.url))
-        if front_end == "classic":
-            page.evaluate(f"() => {CLASSIC_CELLS}.forEach((cell) => cell.execute(false))")
-        else:
-            page.evaluate("() => void jupyterapp.commands.execute('notebook:run-all-cells')")
-        root = page.locator(".vit-monitor")
+        page, asked = opened.page, count_interrupts(opened.page)
+        root = run_again(opened)
         facts, canvas, stop = root.locator(".vit-pace"), root.get_by_role("application"), root.get_by_role("button")
         expect(facts).to_have_text(re.compile(r"step \d+ · \d+ % · [\d.]+ steps/s · [12]:\d\d left"), timeout=60_000)
 
@@ -58,13 +71,36 @@ def test_stop_ends_the_training_and_nothing_else(front_end, interrupts, tmp_path
         stop.focus()
         page.keyboard.press("Enter")
         expect(stop).to_be_disabled()
-        expect(root.get_by_role("status")).to_contain_text("Stopped; the model is kept. Test accuracy", timeout=20_000)
-        expect(page.get_by_text("stopped True training False tests True")).to_be_visible(timeout=20_000)
+        expect(root.get_by_role("status")).to_contain_text("Stopped; the model is kept. Test accuracy", timeout=30_000)
+        expect(page.get_by_text("run 1 stopped True training False tests True")).to_be_visible(timeout=20_000)
         assert len(asked) == interrupts and root.count() == 1
         check_clean(page)
         # The notebook holds the last picture, for pages without widgets.
-        cells = CLASSIC_CELLS if front_end == "classic" else LAB_CELLS
-        outputs = "cell.output_area.toJSON()" if front_end == "classic" else "cell.model.outputs.toJSON()"
-        (output,) = page.evaluate(f"() => {cells}.map((cell) => {outputs})[1]")
+        if front_end == "classic":
+            outputs = page.evaluate(f"() => {CLASSIC_CELLS}[1].output_area.toJSON()")
+        else:
+            outputs = page.evaluate(f"() => {LAB_CELLS}[1].model.outputs.toJSON()")
+        (output,) = outputs
         assert {"image/png", "text/plain"} < set(output["data"])
         assert "Stopped; the model is kept." in output["metadata"]["image/png"]["alt"]
+
+
+def test_a_page_that_must_interrupt_does_so_only_in_time(tmp_path):
+    """In the classic Notebook: not when the training is about to end, and not where the page cannot."""
+    from playwright.sync_api import expect
+
+    with open_notebook("classic", notebook_of(cells(0.05, 2)), tmp_path) as opened:
+        page, asked = opened.page, count_interrupts(opened.page)
+        root = run_again(opened)
+        root.get_by_role("button").click(timeout=60_000)  # 3 seconds before the end at most
+        expect(page.get_by_text("run 1 stopped False training False tests True")).to_be_visible(timeout=60_000)
+        assert not asked
+
+        page.evaluate("() => { const k = Jupyter.notebook.kernel; [k.later, k.interrupt] = [k.interrupt, null]; }")
+        root = run_again(opened)
+        expect(root.locator(".vit-pace")).to_contain_text("left", timeout=60_000)
+        root.get_by_role("button").click()
+        expect(root.get_by_role("status")).to_have_text("Press the notebook's own stop button; the model is kept.")
+        page.evaluate("() => void Jupyter.notebook.kernel.later()")  # the reader does
+        expect(page.get_by_text("run 2 stopped True training False tests True")).to_be_visible(timeout=60_000)
+        check_clean(page)

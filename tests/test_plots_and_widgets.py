@@ -13,8 +13,14 @@ from vit_tutorial.training import History
 PNG_START = b"\x89PNG"
 
 
-def test_show_displays_a_png_with_alt_text():
-    InteractiveShell.instance()
+@pytest.fixture
+def shell():
+    """IPython's shell, for this test alone: others find out whether there is one."""
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def test_show_displays_a_png_with_alt_text(shell):
     fig, ax = plots.figure(3, 2)
     ax.plot([0, 1])
     with capture_output() as captured:

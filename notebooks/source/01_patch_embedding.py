@@ -33,11 +33,10 @@ cat = datasets.sample_image("cat", 224)  # (3, 224, 224), uint8
 widgets.PatchExplorer(cat, patch_size=16, patch=74)
 
 # %% [markdown]
-# On the left a photograph, cut into squares. In the middle the squares as a list, laid out again row by row. Point at
-# a square: below you see its pixels, and its row in the list. Then move the patch size to 56: sixteen squares, and
-# you can say what is in most of them. At 4 there are 3,136, and hardly one that you could name. **Which size would
-# you choose?** Watch N and N² on the right while you try. (Shuffle and Drop half can wait; the picture may also be
-# your own.)
+# A photograph, cut into squares, and the squares as a list, one row of numbers each. Point at a square: you see its
+# pixels, and its row in the list lights up. Then move the patch size to 56: sixteen squares, and you can say what is
+# in most of them. At 4 there are 3,136, and hardly one that you could name. **Which size would you choose?** Watch N
+# and N² while you try. (Shuffle and Drop half can wait. The picture may be your own, too.)
 
 # %% [markdown]
 # A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
