@@ -66,6 +66,7 @@ def show(opened, name):
     opened.reveal(cell)
     root = opened.page.locator(f".vit-{name}").first
     expect(root).to_be_visible(timeout=20_000)
+    wait_until_sharp(opened.page, root)
     return root
 
 
@@ -118,7 +119,6 @@ def test_narrow(opened, name):
     """On 500 CSS pixels nothing sticks out, and no canvas is blurred."""
     with narrow(opened, 500):
         root = show(opened, name)
-        wait_until_sharp(opened.page, root)
         photograph(opened, name, "-narrow")
         edges = root.evaluate(
             """(root) => ({

@@ -203,7 +203,10 @@ export function stage(view, parent, { label, height, draw, role = "img", focusab
   }
   const resized = new ResizeObserver(() => requestAnimationFrame(redraw));
   resized.observe(canvas);
-  view.own(() => resized.disconnect());
+  // JupyterLab lays out nothing that is scrolled away: a size or theme that changed meanwhile is seen on the way back.
+  const appeared = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && redraw());
+  appeared.observe(canvas);
+  view.own(() => (resized.disconnect(), appeared.disconnect()));
   view.onTheme(() => {
     colours = null;
     redraw();
