@@ -13,14 +13,18 @@ from vit_tutorial import cli, weights
 from vit_tutorial.training import History
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Two colours, 20 pictures each, of several sizes."""
+def make_folder(tmp_path):
+    """`tmp_path/pictures`: two colours, 20 pictures each, of several sizes."""
     for name, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(20):
             Image.new("RGB", (32 + i, 40), colour).save(tmp_path / "pictures" / name / f"{i}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path)
 
 
 def test_train_then_evaluate(folder, tmp_path, capsys):

@@ -104,6 +104,31 @@ def test_same_means_the_same_shape_twice_in_opposite_corners():
     assert ((diagonal > 0) ^ (other > 0)).all()
 
 
+def test_the_label_says_whether_the_shapes_are_the_same_and_one_place_says_nothing():
+    data = same_or_different("test")
+    upper = data.masks * (torch.arange(32) < 16)[:, None]
+    kinds = []
+    for masks in (upper, data.masks & ~upper):  # one shape each
+        y, x = masks.any(dim=2).sum(dim=1), masks.any(dim=1).sum(dim=1)  # rows and columns that it covers
+        kinds.append(masks.sum(dim=(1, 2)) / (x * y) > 0.68)  # a circle fills pi / 4 of its box, a cross far less
+    assert torch.equal(data.labels == 1, kinds[0] == kinds[1])
+    for kind in kinds:
+        assert abs(kind.float().mean() - 0.5) < 0.04
+        assert abs(data.labels[kind].float().mean() - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("part", ["area", "lightness", "corners"])
+def test_area_lightness_and_corners_tell_nothing_of_same_or_different(part):
+    data = same_or_different("test")
+    value = {
+        "area": data.masks.sum(dim=(1, 2)).float(),
+        "lightness": data.images.float().mean(dim=(1, 2, 3)),
+        "corners": data.masks[:, :16, :16].any(dim=2).any(dim=1).float(),
+    }[part]
+    same, different = value[data.labels == 1], value[data.labels == 0]
+    assert abs(same.mean() - different.mean()) < 0.15 * value.std()
+
+
 @pytest.mark.parametrize(("draw", "classes_bar"), [(shapes, 0.40), (same_or_different, 0.60)])
 def test_a_linear_classifier_fails(draw, classes_bar):
     train_set, test_set = draw("train"), draw("test", 1000)

@@ -1,7 +1,9 @@
 """The command line: `vit-tutorial lab | train | evaluate | doctor`."""
 
 import argparse
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import __version__, doctor, lab
@@ -17,14 +19,24 @@ def build_parser():
     lab.add_arguments(command)
     command.set_defaults(run=lab.main)
 
-    command = commands.add_parser("train", help="train a ViT and keep its checkpoint and record")
-    add_data_argument(command)
+    command = commands.add_parser(
+        "train",
+        help="train a ViT and keep its checkpoint and record",
+        epilog=TORCHRUN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = command.add_mutually_exclusive_group(required=True)
+    add_data_argument(what, required=False)
+    what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was interrupted")
     command.add_argument("--recipe", help="name of a recipe (default: the one for the data)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, metavar="M", help="train this long, the schedule fitted to it")
     length.add_argument("--epochs", type=int, metavar="E", help="train this many passes over the data")
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of weights and order (default: 0)")
+    command.add_argument("--seed", type=int, metavar="S", help="seed of weights and order (default: 0)")
     command.add_argument("--out", type=Path, metavar="RUN_DIR", help="folder of the run (default: runs/NAME-seedS)")
+    command.add_argument(
+        "--shard", action="store_true", help="under torchrun: share the weights out too (FSDP2), for large models"
+    )
     command.set_defaults(run=run_train)
 
     command = commands.add_parser("evaluate", help="test a checkpoint")
@@ -38,9 +50,9 @@ def build_parser():
     return parser
 
 
-def add_data_argument(command):
+def add_data_argument(command, required=True):
     command.add_argument(
-        "--data", required=True, metavar="DATA", help="shapes, same_or_different, cifar10, or a folder of images"
+        "--data", required=required, metavar="DATA", help="shapes, same_or_different, cifar10, or a folder of images"
     )
 
 
@@ -57,12 +69,78 @@ def default_recipe(name):
     return "shapes" if name in ("shapes", "same_or_different") else "cifar10-laptop"
 
 
+TORCHRUN = """\
+Several processes, one a GPU or one a CPU core, train the same run faster:
+  torchrun --nproc-per-node N -m vit_tutorial.cli train ...
+The recipe's batch size is that of all together."""
+
+
 def run_train(args):
+    from .training import distributed
+
+    with distributed.process_group() as device:
+        return train_on(device, args)
+
+
+def train_on(device, args):
     import torch
     from tqdm import tqdm
 
     from . import training
     from .model import VisionTransformer
+    from .training import checkpoint, distributed
+
+    first = distributed.rank() == 0  # the process that prints and writes
+    run = resumed_run(args) if args.resume else new_run(args)
+    if run is None:
+        return 0
+    recipe, name, out = run["recipe"], run["name"], run["out"]
+    if first:
+        print(f"Reading {run['data']} ...", flush=True)
+    size = recipe.model.image_size
+    dataset, test = (load_data(run["data"], split, size) for split in ("train", "test"))
+    torch.manual_seed(run["seed"])
+    model = VisionTransformer(recipe.config(dataset)).to(device)
+    parameters = sum(p.numel() for p in model.parameters())
+    if first:
+        hardware = training.hardware(device)
+        print(f"{dataset}; recipe {name}: ViT with {parameters:,} parameters on {hardware}", flush=True)
+    layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
+    with tqdm(total=1.0, bar_format=layout, desc="training", disable=not first) as bar, deferred_interrupt() as asked:
+
+        def on_step(history, progress):
+            bar.set_postfix(status(history), refresh=False)
+            bar.update(progress - bar.n)
+            if asked():
+                raise KeyboardInterrupt
+
+        history = training.train(
+            model,
+            dataset,
+            recipe,
+            test,
+            run["epochs"],
+            run["minutes"],
+            run["seed"],
+            out=out,
+            on_step=on_step,
+            resume=bool(args.resume),
+            shard=args.shard,
+            info={"data": run["data"], "recipe_name": name},
+        )
+    if first:
+        ending = "Stopped early" if history.stopped else "Trained"
+        print(f"{ending}: {summary(history)}")
+        print(f"Kept in {out}: model.safetensors, history.json, {checkpoint.NAME}")
+        if history.stopped:
+            print(f"Go on with: vit-tutorial train --resume {out}")
+    return 0
+
+
+def new_run(args):
+    """What `train` is asked to do, as a dict."""
+    from . import training
+    from .training import checkpoint
 
     for length in ("minutes", "epochs"):
         if (value := getattr(args, length)) is not None and value <= 0:
@@ -70,33 +148,70 @@ def run_train(args):
     name = args.recipe or default_recipe(args.data)
     if name not in training.RECIPES:
         raise ValueError(f"expected a recipe named one of {', '.join(training.RECIPES)}, found {name!r}")
-    recipe = training.RECIPES[name]
-    out = args.out or Path("runs") / f"{name}-seed{args.seed}"
-    if (out / "model.safetensors").exists():
-        raise ValueError(f"expected a new run folder, found a checkpoint in {out}; choose another with --out")
-    print(f"Reading {args.data} ...", flush=True)
-    size = recipe.model.image_size
-    dataset, test = (load_data(args.data, split, size) for split in ("train", "test"))
-    torch.manual_seed(args.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = VisionTransformer(recipe.config(dataset)).to(device)
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"{dataset}; recipe {name}: ViT with {parameters:,} parameters on {training.hardware(device)}")
-    layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
-    with tqdm(total=1.0, bar_format=layout, desc="training") as bar:
-
-        def on_step(history, progress):
-            bar.set_postfix(status(history), refresh=False)
-            bar.update(progress - bar.n)
-
-        history = training.train(
-            model, dataset, recipe, test, args.epochs, args.minutes, args.seed, out=out, on_step=on_step
+    seed = args.seed or 0
+    out = args.out or Path("runs") / f"{name}-seed{seed}"
+    if (out / "model.safetensors").exists() or (out / checkpoint.NAME).exists():
+        raise ValueError(
+            f"expected a new run folder, found a checkpoint in {out}; choose another with --out, "
+            f"or go on with --resume {out}"
         )
-    ending = "Stopped early" if history.stopped else "Trained"
+    recipe = training.RECIPES[name]
+    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed}
+    return run | {"epochs": args.epochs, "minutes": args.minutes}
+
+
+def resumed_run(args):
+    """The run in `--resume`, as a dict; None where it has nothing left to do."""
+    from .training import checkpoint, distributed
+
+    state = checkpoint.load(args.resume)
+    history = state["history"]
+    if state["finished"]:
+        if distributed.rank() == 0:
+            print(f"Nothing left to do: the run in {args.resume} is finished ({summary(history)})")
+        return None
+    own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
+    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes")}
+    if own["data"] is None:
+        raise ValueError(
+            f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
+            "go on with training.train(..., resume=True)"
+        )
+    for name, value in own.items():
+        if (given := getattr(args, name)) is not None and given != value:
+            raise ValueError(
+                f"expected only --resume {args.resume}, which knows the run's own {name} ({value}), "
+                f"found --{name} {given}; leave it out, or start a new run with --out"
+            )
+    return own | {"name": own["recipe"], "recipe": state["recipe"]}
+
+
+@contextmanager
+def deferred_interrupt():
+    """Ctrl-C waits for the end of the step, so that nothing is lost; yields a function that says whether it came.
+
+    A second one does not wait; of several processes, none may end alone.
+    """
+    from .training import distributed
+
+    came = []
+
+    def note(*_):
+        if came and distributed.world_size() == 1:
+            raise KeyboardInterrupt
+        came.append(True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def summary(history):
     last = history.epochs[-1]
-    print(f"{ending}: {last['epoch']} epochs in {last['seconds']:.0f} s, test accuracy {100 * history.accuracy:.2f} %")
-    print(f"Kept in {out}: model.safetensors, history.json")
-    return 0
+    accuracy = "not tested" if history.accuracy is None else f"{100 * history.accuracy:.2f} %"
+    return f"{last['epoch']} epochs in {last['seconds']:.0f} s, test accuracy {accuracy}"
 
 
 def status(history):
@@ -125,7 +240,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, OSError) as error:
         print(f"vit-tutorial: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -111,7 +111,7 @@ def _ground(generator, n, hue):
     return torch.lerp(_colour(light, chroma, hue), near, _texture(generator, n)) + clouds
 
 
-def _add_bits(generator, images, count=6):
+def _add_bits(generator, images, count):
     """Distractors: dots and short rods in any colour, drawn before the objects and so behind them."""
     n = len(images)
     for _ in range(count):
@@ -126,7 +126,7 @@ def _add_bits(generator, images, count=6):
     return images
 
 
-def _add_object(generator, images, hue, kind, centre, radius):
+def _add_object(generator, images, hue, kind, centre, radius, textured):
     """Images with an object more, and its mask: kinds and radii `(n,)`, centres `(n, 2)` as x, y in pixels."""
     n = len(images)
     x, y = _grid()
@@ -140,19 +140,24 @@ def _add_object(generator, images, hue, kind, centre, radius):
     distance = distance * radius  # in pixels
     light, chroma = _uniform(generator, 0.68, 0.9, n), _uniform(generator, 0.1, 0.18, n)
     hue = hue + _uniform(generator, 1.2, 2 * math.pi - 1.2, n)  # far from the ground's hue
-    other = _colour(light - _uniform(generator, 0.1, 0.16, n), chroma, hue + _uniform(generator, -1, 1, n))
-    body = torch.lerp(_colour(light, chroma, hue), other, _texture(generator, n))
+    body = _colour(light, chroma, hue)
+    if textured:
+        other = _colour(light - _uniform(generator, 0.1, 0.16, n), chroma, hue + _uniform(generator, -1, 1, n))
+        body = torch.lerp(body, other, _texture(generator, n))
     return torch.lerp(images, body, (0.5 - distance).clamp(0, 1)[:, None]), distance < 0
 
 
-def _draw(generator, kinds, centres, radii):
-    """Images `(n, 3, Y, X)` of K objects each and masks `(n, Y, X)`; kinds and radii `(n, K)`, centres `(n, K, 2)`."""
+def _draw(generator, kinds, centres, radii, bits=6, textured=True):
+    """Images `(n, 3, Y, X)` of K objects each and masks `(n, Y, X)`; kinds and radii `(n, K)`, centres `(n, K, 2)`.
+
+    `bits` distractors lie behind the objects, which are `textured` or of one colour each.
+    """
     n = len(kinds)
     hue = _uniform(generator, 0, 2 * math.pi, n)
-    images = _add_bits(generator, _ground(generator, n, hue))
+    images = _add_bits(generator, _ground(generator, n, hue), bits)
     masks = torch.zeros(n, SIZE, SIZE, dtype=torch.bool)
     for k in range(kinds.shape[1]):
-        images, mask = _add_object(generator, images, hue, kinds[:, k], centres[:, k], radii[:, k])
+        images, mask = _add_object(generator, images, hue, kinds[:, k], centres[:, k], radii[:, k], textured)
         masks |= mask
     noise = _uniform(generator, -0.03, 0.03, n, 3, SIZE, SIZE)
     return (255 * (images + noise).clamp(0, 1)).round().to(torch.uint8), masks
@@ -205,24 +210,25 @@ def shapes(split="train", count=None, seed=0):
     return _image_set(_one_object, CLASSES, 0, split, count, seed)
 
 
-PAIR = torch.tensor([CLASSES.index(name) for name in ("circle", "triangle", "cross", "heart")])
+PAIR = torch.tensor([CLASSES.index(name) for name in ("circle", "cross")])
 
 
 def _two_objects(generator):
     labels = _balanced(generator, 2)
     first = torch.randint(len(PAIR), (CHUNK,), generator=generator)
-    step = torch.randint(1, len(PAIR), (CHUNK,), generator=generator)
-    second = (first + step * (1 - labels)) % len(PAIR)  # same: no step
-    radii = _uniform(generator, 5, 7, CHUNK, 2)
+    second = (first + 1 - labels) % len(PAIR)
+    radii = _uniform(generator, 6, 7.5, CHUNK, 2)
     centres = radii[..., None] + (15 - 2 * radii)[..., None] * torch.rand(CHUNK, 2, 2, generator=generator)
     mirrored = torch.randint(2, (CHUNK, 1, 2), generator=generator) ^ torch.tensor([[0], [1]])  # opposite corners
-    return labels, PAIR[torch.stack([first, second], dim=1)], torch.where(mirrored == 1, SIZE - centres, centres), radii
+    centres = torch.where(mirrored == 1, SIZE - centres, centres)
+    return labels, PAIR[torch.stack([first, second], dim=1)], centres, radii, 0, False  # plain objects, no bits
 
 
 def same_or_different(split="train", count=None, seed=0):
-    """Two shapes in opposite corners per picture: are they the same?
+    """Two shapes, each a circle or a cross, in opposite corners of every picture: are they the same?
 
-    Colour, texture, size and angle tell nothing: the answer hangs on two places far apart. Labels are 0, "different",
-    and 1, "same", half of each; masks cover both shapes. Arguments, ranges and errors are those of `shapes`.
+    Colour, size and angle tell nothing, and neither shape alone does: a model that sees one of the two is right half of
+    the time. Labels are 0, "different", and 1, "same", half of each; masks cover both shapes. Arguments, ranges and
+    errors are those of `shapes`.
     """
     return _image_set(_two_objects, ("different", "same"), 1, split, count, seed)

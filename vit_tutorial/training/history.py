@@ -1,6 +1,7 @@
 """What happened in a run, kept as JSON."""
 
 import json
+import os
 import platform
 import sys
 from dataclasses import asdict, dataclass, field
@@ -9,11 +10,12 @@ from pathlib import Path
 import torch
 
 from ..files import atomic_path
+from . import distributed
 
 
 @dataclass
 class History:
-    """A run's record: `info` (data, recipe, seed, hardware, command), `steps` and `epochs`.
+    """A run's record: `info` (recipe, seed, length, hardware, command, where it was resumed), `steps` and `epochs`.
 
     `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step. `epochs` is a list of
     `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
@@ -54,18 +56,33 @@ class History:
 
 def hardware(device):
     """One line on what a run ran on."""
+    processes = distributed.world_size()
     if device.type == "cuda":
-        return f"one {torch.cuda.get_device_name(device)}"
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+        return f"{'one' if processes == 1 else processes} {torch.cuda.get_device_name(device)}"
+    one = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    return one if processes == 1 else f"{processes} processes of {one}"
 
 
-def run_info(recipe, seed, device):
+def command_line():
+    """The command that started this process; `None` where it was not the course's own."""
+    program, *arguments = sys.argv
+    if Path(program).name not in ("vit-tutorial", "cli.py"):
+        return None
+    if distributed.world_size() == 1:
+        return " ".join(["vit-tutorial", *arguments])
+    local = f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}"
+    return " ".join(["torchrun", local, "-m vit_tutorial.cli", *arguments])
+
+
+def run_info(recipe, seed, epochs, minutes, device):
     """Everything needed to repeat a run, as plain JSON values."""
     return {
         "recipe": asdict(recipe),
         "seed": seed,
+        "epochs": epochs,
+        "minutes": minutes,
         "hardware": hardware(device),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "command": " ".join(["vit-tutorial", *sys.argv[1:]]) if Path(sys.argv[0]).name == "vit-tutorial" else None,
+        "torch": str(torch.__version__),
+        "command": command_line(),
     }

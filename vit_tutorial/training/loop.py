@@ -3,7 +3,6 @@
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,15 +11,24 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import weights
+from . import distributed
 from .augment import batches, normalise
+from .checkpoint import Checkpoint, writing
 from .history import History, run_info
 from .optimizer import make_optimizer
 from .schedule import Clock, Schedule, warmup_cosine
 
+BF16_PAYS = {}  # device type: what was found; a run that goes on, and all processes of one, compute alike
 
-@cache
+
 def bf16_pays(device_type):
     """Whether bfloat16 matrix products are clearly faster than float32 ones here; measured once, in about 20 ms."""
+    if device_type not in BF16_PAYS:
+        BF16_PAYS[device_type] = measure_bf16(device_type)
+    return BF16_PAYS[device_type]
+
+
+def measure_bf16(device_type):
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported()
     seconds = {}
@@ -66,7 +74,10 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(model, dataset, batch_size=500):
-    """Run `model` on all of `dataset`. Raises `ValueError` where their classes differ in number."""
+    """Run `model` on all of `dataset`. Raises `ValueError` where their classes differ in number.
+
+    Of several processes each takes its share of the images, and has all results; so all must call it.
+    """
     config = model.config
     if config.num_classes != len(dataset.classes):
         raise ValueError(
@@ -77,32 +88,70 @@ def evaluate(model, dataset, batch_size=500):
     was_training = model.training
     model.eval()
     with autocast(device):
-        logits = [model(normalise(x.to(device), config)).float().cpu() for x in dataset.images.split(batch_size)]
+        images = distributed.share(dataset.images).split(batch_size)
+        logits = [model(normalise(x.to(device), config)).float().cpu() for x in images]
     model.train(was_training)
-    logits, labels = torch.cat(logits), dataset.labels.cpu()
+    logits, labels = distributed.gather(torch.cat(logits), len(dataset)), dataset.labels.cpu()
     accuracy = (logits.argmax(1) == labels).float().mean().item()
     return Evaluation(accuracy, F.cross_entropy(logits, labels).item(), logits)
 
 
+class Stop(KeyboardInterrupt):
+    """An interrupt between two steps, on which all processes agree."""
+
+
+def wants_to_stop(on_step, history, progress):
+    """Call `on_step`; whether it asked for an end by an interrupt, in this process or another."""
+    stop = False
+    try:
+        if on_step is not None:
+            on_step(history, progress)
+    except KeyboardInterrupt:
+        stop = True
+    return distributed.anywhere(stop)
+
+
 @contextmanager
 def interruptible(history):
-    """An interrupt ends what stands inside, and is noted."""
+    """An interrupt ends what stands inside, and is noted. One process of several does not end alone."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if distributed.world_size() > 1 and not isinstance(interrupt, Stop):
+            raise  # torchrun ends the others
         history.stopped = True
 
 
-def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, out=None, on_step=None):
+def train(
+    model,
+    dataset,
+    recipe,
+    test=None,
+    epochs=None,
+    minutes=None,
+    seed=0,
+    out=None,
+    on_step=None,
+    resume=False,
+    shard=False,
+    info=None,
+):
     """Train `model` in place on `dataset` as `recipe` says, and return the run's `History`.
 
     `epochs` replaces the recipe's; `minutes` instead trains for that wall-clock time, evaluations included, with the
     schedule fitted to it. `test` is evaluated before the first epoch and after about every tenth of the run. `out` is a
-    folder that receives `model.safetensors` and `history.json` at each of these points. `on_step(history, progress)` is
-    called after every step, with progress in 0..1; if it has a method `finish(history)`, that is called at the end,
-    whatever the end is. An interrupt (Ctrl-C) ends the run early and keeps the model; a second one leaves out the last
-    evaluation. Seeds torch's global generator. Raises `ValueError` for an empty time or dataset, or classes that the
-    model does not have.
+    folder that receives `model.safetensors` and `history.json` at each of these points, and now and then
+    `checkpoint.pt`. `on_step(history, progress)` is called after every step, with progress in 0..1; if it has a method
+    `finish(history)`, that is called at the end, whatever the end is. An interrupt (Ctrl-C) ends the run early and
+    keeps the model; a second one leaves out the last evaluation. `info` is added to the record's.
+
+    With `resume` the run goes on from the checkpoint in `out`, to the weights that it would have had without a break;
+    the other arguments must be those that it began with. Of several processes (`torchrun`) each takes its share of
+    every batch, and the first one writes; with `shard` each holds a part of the weights.
+
+    Seeds torch's global generator. Raises `ValueError` for an empty time or dataset, classes that the model does not
+    have, a batch that the processes cannot share equally or a checkpoint of another run, and `OSError` where a file
+    cannot be written: those written before are then still whole.
     """
     total_epochs = recipe.epochs if epochs is None else epochs
     if total_epochs <= 0 or (minutes is not None and minutes <= 0) or not len(dataset):
@@ -115,31 +164,47 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
             f"expected a dataset with the model's {model.config.num_classes} classes, found {len(dataset.classes)}; "
             "make the model with recipe.config(dataset)"
         )
+    batch_size = min(recipe.batch_size, len(dataset))
+    distributed.check(batch_size, shard)
     torch.manual_seed(seed)
     device = next(model.parameters()).device
     dataset = dataset.to(device)
-    steps_per_epoch = max(1, len(dataset) // recipe.batch_size)
+    BF16_PAYS[device.type] = bool(distributed.from_first(bf16_pays(device.type)))
+    steps_per_epoch = len(dataset) // batch_size
     clock = Clock(total_epochs * steps_per_epoch, None if minutes is None else 60 * minutes)
-    optimizer = make_optimizer(model, recipe)
-    scheduler = Schedule(optimizer, lambda: warmup_cosine(clock.progress, recipe.warmup))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
     best = model if average is None else average.module  # what is evaluated and kept
-    history = History(info=run_info(recipe, seed, device))
+    shared = distributed.parallel(model, shard)  # the model, as all processes train it
+    if shard and average is not None:
+        distributed.parallel(average.module, shard)
+    optimizer = make_optimizer(model, recipe)
+    scheduler = Schedule(optimizer, lambda: warmup_cosine(clock.progress, recipe.warmup))
+    history = History(info=run_info(recipe, seed, epochs, minutes, device) | (info or {}))
+    checkpoint = Checkpoint(out, dataset, model, average, optimizer, clock, history, BF16_PAYS[device.type])
+    if resume:
+        checkpoint.resume(recipe)
+        BF16_PAYS[device.type] = checkpoint.bf16
+        if checkpoint.finished:
+            model.eval()
+            return history
 
     def after_step(loss):
-        history.steps["loss"].append(loss)
+        history.steps["loss"].append(distributed.mean(loss))
         history.steps["learning_rate"].append(optimizer.param_groups[-1]["lr"])
-        clock.steps += 1
+        clock.step()
         if average is not None:
             average.update_parameters(model)
-        if on_step is not None:
-            on_step(history, clock.progress)
+        if checkpoint.due:
+            checkpoint.save()
+        if wants_to_stop(on_step, history, clock.progress):
+            checkpoint.save()
+            raise Stop
 
     def until_done(epoch):
-        for batch in epoch:
+        for images, labels in epoch:
             if clock.progress >= 1.0:
                 return
-            yield batch
+            yield distributed.share(images), distributed.share(labels)
 
     def record(epoch, test):
         recent = history.steps["loss"][-steps_per_epoch:]
@@ -150,21 +215,28 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
         entry["test_accuracy"] = None if result is None else round(result.accuracy, 4)
         history.epochs.append(entry)
         if out is not None:
-            weights.save(best, Path(out) / "model.safetensors")
-            history.save(Path(out) / "history.json")
+            whole = distributed.whole_model(best)
+            if distributed.rank() == 0:
+                with writing(out):
+                    weights.save(whole, Path(out) / "model.safetensors")
+                    history.save(Path(out) / "history.json")
+        clock.tick()
 
-    next_record = 0.1
     try:
         with interruptible(history):
-            record(0, test)
+            if not history.epochs:
+                checkpoint.save()
+                record(0, test)
             while clock.progress < 1.0:
-                epoch = until_done(batches(dataset, model.config, recipe))
+                order = checkpoint.epoch_order()[clock.epoch_steps * batch_size :]
+                epoch = until_done(batches(dataset, model.config, recipe, order))
                 train_epoch(
-                    model, epoch, optimizer, scheduler, recipe.label_smoothing, recipe.clip_norm, after_step=after_step
+                    shared, epoch, optimizer, scheduler, recipe.label_smoothing, recipe.clip_norm, after_step=after_step
                 )
-                if next_record - 1e-9 <= clock.progress < 1.0:
+                clock.epoch_steps = 0
+                if clock.next_record - 1e-9 <= clock.progress < 1.0:
                     record(clock.steps // steps_per_epoch, test)
-                    next_record = clock.progress + 0.1
+                    clock.next_record = clock.progress + 0.1
         records = len(history.epochs)
         for last_test in (test, None):
             with interruptible(history):
@@ -175,6 +247,8 @@ def train(model, dataset, recipe, test=None, epochs=None, minutes=None, seed=0, 
                 if average is not None:
                     model.load_state_dict(best.state_dict())
                 model.eval()
+                if not history.stopped:
+                    checkpoint.save(finished=True)
                 break
     finally:
         if hasattr(on_step, "finish"):

@@ -3,6 +3,8 @@
 import math
 import time
 
+from . import distributed
+
 
 def warmup_cosine(progress, warmup=0.1):
     """Learning-rate factor in 0..1 at a `progress` in 0..1: a straight rise, then half a cosine down to 0.
@@ -30,17 +32,34 @@ class Schedule:
 
 
 class Clock:
-    """Progress of a run in 0..1: by steps done, or by time where `seconds` is given."""
+    """Progress of a run in 0..1: by steps done, or by time where `seconds` is given.
+
+    `elapsed` are the run's seconds at the last `tick()`: the same in all processes, so that all do the same next.
+    """
 
     def __init__(self, total_steps, seconds=None):
         self.total_steps, self.seconds = total_steps, seconds
-        self.steps = 0
-        self.start = time.perf_counter()
+        self.steps = self.epoch_steps = 0  # done in the run, and of them in this epoch
+        self.next_record = 0.1  # the progress at which the run is next evaluated
+        self.resume(elapsed=0.0)
 
-    @property
-    def elapsed(self):
-        """Seconds since the clock was made."""
-        return time.perf_counter() - self.start
+    def resume(self, **state):
+        """Go on from a `state()`."""
+        vars(self).update(state)
+        self.start = time.perf_counter() - self.elapsed
+
+    def state(self):
+        """What `resume` needs."""
+        return {name: getattr(self, name) for name in ("steps", "epoch_steps", "next_record", "elapsed")}
+
+    def step(self):
+        self.steps += 1
+        self.epoch_steps += 1
+        self.tick()
+
+    def tick(self):
+        """Read the time."""
+        self.elapsed = distributed.from_first(time.perf_counter() - self.start)
 
     @property
     def progress(self):

@@ -1,0 +1,363 @@
+"""Images/s of the course's ViT against timm, torchvision, vit-pytorch and transformers: same shape, random weights.
+
+    python tools/benchmark_throughput.py --threads 2
+
+A training step (AdamW included) and inference, in float32 and in bfloat16 autocast, on three shapes. The models take
+turns within every round, so that a machine that slows down slows all of them; the figure is the median over the rounds.
+Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2048), measured in the same rounds.
+With `--memory kept` the C library keeps freed memory instead of returning it to the system (glibc; for all models
+alike); the default measures both. Writes throughput.json, throughput.md and throughput.png to `--out`.
+
+Libraries that are absent are named and left out. To have all of them, in an environment of their own:
+
+    python -m venv --system-site-packages bench
+    bench/bin/python -m pip install timm torchvision vit-pytorch transformers
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import platform
+import statistics
+import sys
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from vit_tutorial import VisionTransformer, ViTConfig
+from vit_tutorial.files import atomic_path
+
+OURS = "vit_tutorial"
+CLASSES = 10
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MODES = ("training", "inference")
+TARGETS = {("training", "bfloat16"): 1.1}  # times the best peer; 0.98 elsewhere
+
+
+class Shape(NamedTuple):
+    """A model and its batch; the MLP is four times as wide as the tokens."""
+
+    image: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    batch: int
+
+    def __str__(self):
+        return f"{self.image} px, patch {self.patch}, {self.width} wide, {self.depth} deep, batch {self.batch}"
+
+    @property
+    def flops(self):
+        """FLOPs of one image's forward pass, class token included: two for each multiply-add."""
+        N, D = (self.image // self.patch) ** 2, self.width
+        T = N + 1
+        block = T * (3 + 1 + 2 * 4) * D * D + 2 * T * T * D  # qkv, proj, MLP; scores and mixing
+        return 2 * (N * 3 * self.patch**2 * D + self.depth * block + D * CLASSES)
+
+
+SHAPES = {
+    "cifar-8": Shape(32, 8, 128, 6, 4, 256),
+    "cifar-4": Shape(32, 4, 192, 6, 3, 64),
+    "tiny-16": Shape(224, 16, 192, 12, 3, 8),
+}
+
+
+def course(s):
+    config = ViTConfig(
+        image_size=s.image, patch_size=s.patch, num_classes=CLASSES, embed_dim=s.width, depth=s.depth, num_heads=s.heads
+    )
+    return VisionTransformer(config)
+
+
+def timm(s):
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(s.image, s.patch, 3, CLASSES, embed_dim=s.width, depth=s.depth, num_heads=s.heads)
+
+
+def torchvision(s):
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(s.image, s.patch, s.depth, s.heads, s.width, 4 * s.width, num_classes=CLASSES)
+
+
+def vit_pytorch(s):
+    from vit_pytorch import ViT
+
+    return ViT(
+        image_size=s.image,
+        patch_size=s.patch,
+        num_classes=CLASSES,
+        dim=s.width,
+        depth=s.depth,
+        heads=s.heads,
+        mlp_dim=4 * s.width,
+        dim_head=s.width // s.heads,
+    )
+
+
+def transformers(s):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        image_size=s.image,
+        patch_size=s.patch,
+        hidden_size=s.width,
+        num_hidden_layers=s.depth,
+        num_attention_heads=s.heads,
+        intermediate_size=4 * s.width,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        num_labels=CLASSES,
+    )
+    return ViTForImageClassification(config)
+
+
+PEERS = {"timm": timm, "torchvision": torchvision, "vit-pytorch": vit_pytorch, "transformers": transformers}
+
+
+def keep_memory():
+    """Tell glibc to keep freed memory: large tensors are then not handed back and faulted in anew at every step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(-3, 1 << 30) and mallopt(-1, 2**31 - 1) and mallopt(-2, 64 << 20))  # mmap from, trim at, pad
+
+
+def logits(output):
+    return getattr(output, "logits", output)
+
+
+def stepper(model, shape, mode, precision):
+    """A function that does one training step, or one inference, on one batch."""
+    torch.manual_seed(0)
+    images = torch.randn(shape.batch, 3, shape.image, shape.image)
+    labels = torch.randint(0, CLASSES, (shape.batch,))
+    model.train(mode == "training")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+    def train():
+        optimizer.zero_grad()
+        with mixed:
+            output = logits(model(images))
+        F.cross_entropy(output.float(), labels).backward()
+        optimizer.step()
+
+    @torch.inference_mode()
+    def infer():
+        with mixed:
+            logits(model(images))
+
+    return train if mode == "training" else infer
+
+
+def rate(work, seconds, clock, warmup=1):
+    """How often a second `work()` is done, over at least `seconds`."""
+    for _ in range(warmup):
+        work()
+    count, start = 0, clock()
+    while (elapsed := clock() - start) < seconds or count < 2:
+        work()
+        count += 1
+    return count / elapsed
+
+
+def matrix_product(precision):
+    a = torch.ones(2048, 2048, dtype=DTYPES[precision])
+    return lambda: a @ a
+
+
+def measure(shape, mode, precision, models, args):
+    """Images/s of every model and GFLOP/s of the matrix product: a list with one figure a round for each name."""
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    works = {name: stepper(model, shape, mode, precision) for name, model in models.items()}
+    product = matrix_product(precision)
+    found = {name: [] for name in [*works, "product"]}
+    for name, work in works.items():
+        rate(work, 0, clock)  # warm up all before any is measured
+    for turn in range(args.rounds):
+        names = list(works)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            found[name].append(shape.batch * rate(works[name], args.seconds, clock))
+        found["product"].append(2 * 2048**3 / 1e9 * rate(product, 0.1, clock))
+    return found
+
+
+def rows(shape, mode, precision, memory, found, parameters):
+    """One record a model."""
+    per_image = shape.flops * (3 if mode == "training" else 1)  # the backward pass costs two forward passes
+    product = statistics.median(found["product"])
+    peers = [name for name in found if name in PEERS]
+    best = max(peers, key=lambda name: statistics.median(found[name]), default=None)
+    for name, values in found.items():
+        if name == "product":
+            continue
+        images = statistics.median(values)
+        row = {"shape": list(shape), "mode": mode, "precision": precision, "memory": memory, "model": name}
+        row |= {"images_per_second": round(images, 1), "rounds": [round(v, 1) for v in values]}
+        row |= {"parameters": parameters[name], "product_gflops": round(product, 1)}
+        row["share_of_product"] = round(images * per_image / 1e9 / product, 4)
+        if name == OURS and best:
+            ratios = [ours / theirs for ours, theirs in zip(values, found[best], strict=True)]
+            row |= {"best_peer": best, "against_best_peer": round(statistics.median(ratios), 3)}
+        yield row
+
+
+def run(args):
+    torch.set_num_threads(args.threads)
+    missing = [name for name in PEERS if importlib.util.find_spec(name.replace("-", "_")) is None]
+    builders = {OURS: course} | {name: build for name, build in PEERS.items() if name not in missing}
+    if missing:
+        print(f"Not installed, so not measured: {', '.join(missing)}. How to install them: --help", file=sys.stderr)
+    results = []
+    for memory in args.memory:
+        if memory == "kept" and not keep_memory():
+            print("This C library has no mallopt: memory 'kept' is left out.", file=sys.stderr)
+            continue
+        for key in args.shapes:
+            shape = SHAPES[key]
+            torch.manual_seed(0)
+            models = {name: build(shape) for name, build in builders.items()}
+            parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+            for precision in args.precisions:
+                for mode in args.modes:
+                    found = measure(shape, mode, precision, models, args)
+                    results += rows(shape, mode, precision, memory, found, parameters)
+                    print(line(results, shape, mode, precision, memory), flush=True)
+    return {
+        "hardware": f"{args.threads} CPU threads ({cpu_name()})",
+        "clock": args.clock,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ["torch", *[name for name in PEERS if name not in missing]]},
+        "results": results,
+    }
+
+
+def cpu_name():
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        return next(row.partition(":")[2].strip() for row in text.splitlines() if row.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def line(results, *key):
+    """What was found for one shape, mode, precision and memory, in one line."""
+    shape, mode, precision, memory = key
+    chosen = [row for row in results if (Shape(*row["shape"]), row["mode"], row["precision"], row["memory"]) == key]
+    figures = ", ".join(f"{row['model']} {row['images_per_second']:.0f}" for row in chosen)
+    ratio = next((f"; x {row['against_best_peer']:.2f}" for row in chosen if "best_peer" in row), "")
+    return f"{shape}; {mode}, {precision}, memory {memory}: {figures}{ratio}"
+
+
+def table(record):
+    """The record as a Markdown table, one row a measurement."""
+    results = record["results"]
+    models = list(dict.fromkeys(row["model"] for row in results))
+    head = ["shape", "mode", "precision", "memory", *models, "against the best peer", "share of the matrix product"]
+    text = [f"Images/s on {record['hardware']}, torch {record['versions']['torch']}, {record['clock']} time.", ""]
+    text += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for key, group in groups(results).items():
+        shape, mode, precision, memory = key
+        cells = [f"{group[name]['images_per_second']:.0f}" if name in group else "" for name in models]
+        ours = group[OURS]
+        others = [row["share_of_product"] for name, row in group.items() if name != OURS]
+        ratio, share = "", f"{ours['share_of_product']:.0%}"
+        if others:
+            ratio = f"{ours['against_best_peer']:.2f} x {ours['best_peer']}"
+            share += f" (others {min(others):.0%} to {max(others):.0%})"
+        text.append("| " + " | ".join([str(shape), mode, precision, memory, *cells, ratio, share]) + " |")
+    counts = {name: sorted({row["parameters"] for row in results if row["model"] == name}) for name in models}
+    text += ["", "Parameters: " + "; ".join(f"{name} {', '.join(f'{n:,}' for n in c)}" for name, c in counts.items())]
+    return "\n".join(text) + "\n"
+
+
+def groups(results):
+    """{(shape, mode, precision, memory): {model: row}}."""
+    found = {}
+    for row in results:
+        key = (Shape(*row["shape"]), row["mode"], row["precision"], row["memory"])
+        found.setdefault(key, {})[row["model"]] = row
+    return found
+
+
+def draw(record):
+    """Bars: images/s relative to the course's model, one panel a shape. Returns the figure and its alt text."""
+    from vit_tutorial import plots
+
+    found = groups(record["results"])
+    memory = record["results"][0]["memory"]
+    shapes = list(dict.fromkeys(key[0] for key in found))
+    models = list(dict.fromkeys(row["model"] for row in record["results"]))
+    fig, axes = plots.figure(9.5, 0.6 + 1.9 * len(shapes), len(shapes), 1, squeeze=False, sharex=True)
+    for ax, shape in zip(axes[:, 0], shapes, strict=True):
+        kinds = [key for key in found if key[0] == shape and key[3] == memory]
+        for i, model in enumerate(models):
+            places = [k + (i - len(models) / 2 + 0.5) * 0.16 for k in range(len(kinds))]
+            speeds = [found[key][model]["images_per_second"] for key in kinds]
+            ratios = [speed / found[key][OURS]["images_per_second"] for key, speed in zip(kinds, speeds, strict=True)]
+            ax.bar(places, ratios, 0.14, label=model, color=plots.COLOURS[(1, 0, 5, 2, 4)[i % 5]])
+            for place, ratio, speed in zip(places, ratios, speeds, strict=True):
+                ax.text(place, ratio + 0.02, f"{speed:,.0f}", ha="center", va="bottom", fontsize=7, rotation=90)
+        ax.set_title(str(shape), fontsize=10)
+        ax.set(ylim=(0, 1.5), ylabel="relative speed")
+        ax.set_xticks(range(len(kinds)), [f"{mode}\n{precision}" for _, mode, precision, _ in kinds])
+        ax.axhline(1, color="#888888", linewidth=0.8, zorder=0)
+    axes[0, 0].legend(frameon=False, ncols=len(models), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.5))
+    ratios = {key: group[OURS].get("against_best_peer") for key, group in found.items() if key[3] == memory}
+    measured = [ratio for ratio in ratios.values() if ratio is not None]
+    against = f" {min(measured):.2f} to {max(measured):.2f} times the best peer." if measured else ""
+    alt = f"Images/s of {len(models)} ViTs of the same shape, relative to the course's:{against}"
+    return fig, alt
+
+
+def owed(record):
+    """The measurements that miss their target, one line each."""
+    for key, group in groups(record["results"]).items():
+        ratio, target = group[OURS].get("against_best_peer"), TARGETS.get(key[1:3], 0.98)
+        if ratio is not None and ratio < target:
+            yield f"{'; '.join(map(str, key))}: {ratio:.2f} times {group[OURS]['best_peer']}, the target is {target}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "output", help="default: tools/output")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="at least so long a model and round (default: 1)")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--memory", nargs="+", choices=("default", "kept"), default=["default", "kept"])
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time, for one thread on a machine that does other things too",
+    )
+    args = parser.parse_args()
+    args.memory = sorted(set(args.memory))  # default first: the other cannot be undone
+    warnings.filterwarnings("ignore", module="transformers")
+    record = run(args)
+    text = table(record)
+    fig, alt = draw(record)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, content in (("throughput.json", json.dumps(record, indent=1) + "\n"), ("throughput.md", text)):
+        with atomic_path(args.out / name) as path:
+            path.write_text(content)
+    fig.savefig(args.out / "throughput.png", dpi=130)
+    print(f"\n{text}\n[throughput.png] {alt}")
+    print("\n".join(owed(record)) or "All targets met.")
+
+
+if __name__ == "__main__":
+    main()

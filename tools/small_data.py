@@ -1,0 +1,114 @@
+"""Make data/runs/small-data.json, what notebook 08 shows: a ViT and a CNN as the data grow, and six augmentations.
+
+    python tools/small_data.py [--seconds 150]
+
+The models and the loop are the notebook's own, read from its source. Every run is written when it ends; started again,
+the tool goes on with the runs that are missing, and stops when its seconds are over.
+"""
+
+import argparse
+import ast
+import json
+import time
+
+import torch
+
+from vit_tutorial import datasets
+from vit_tutorial.files import DATA, ROOT, atomic_path
+from vit_tutorial.training import evaluate, hardware
+
+SOURCE = ROOT / "notebooks" / "source" / "08_small_data.py"
+RECORD = DATA / "runs" / "small-data.json"
+NAMES = {
+    "course",
+    "small",
+    "vit_recipe",
+    "cnn_recipe",
+    "ConvNet",
+    "WIDE",
+    "NARROW",
+    "make_model",
+    "augmentations",
+    "fit",
+}
+SEEDS, FEW = (0, 1, 2), 500
+COUNTS = {"shapes": (100, 400, 1600, 6400), "same_or_different": (400, 1600, 6400)}
+STEPS = {"shapes": 250, "same_or_different": 400}
+USUAL, AUGMENTATIONS = "crop and flip", ("none", "crop", "crop and flip", "colour jitter", "mixup", "CutMix")
+
+
+def from_notebook():
+    """The notebook's names: its imports, and the first definition of each of `NAMES`."""
+    body, wanted = [], set(NAMES)
+    for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body:
+        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else None
+        name = getattr(node, "name", name)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) or name in wanted:
+            body.append(node)
+            wanted.discard(name)
+    if wanted:
+        raise ValueError(f"expected the notebook's source to define {sorted(wanted)}; is {SOURCE.name} as it was?")
+    names = {}
+    exec(compile(ast.Module(body, []), SOURCE.name, "exec"), names)
+    return names
+
+
+def plan():
+    """Every run as a dict; a seed at a time, so that a record that is not complete is balanced."""
+    for seed in SEEDS:
+        for task, counts in COUNTS.items():
+            specs = [(model, count, USUAL) for count in counts for model in ("vit", "cnn")]
+            if task == "same_or_different":
+                specs += [(model, counts[-1], USUAL) for model in ("narrow cnn", "narrow cnn, hidden layer")]
+            else:
+                specs += [("vit", FEW, name) for name in AUGMENTATIONS]
+            for model, count, augmentation in specs:
+                yield {
+                    "task": task,
+                    "model": model,
+                    "count": count,
+                    "augmentation": augmentation,
+                    "steps": STEPS[task],
+                    "seed": seed,
+                }
+
+
+def run(names, task, model, count, augmentation, steps, seed):
+    """What one run reached: test accuracy and loss, and the accuracy on its own training pictures."""
+    train_set = getattr(datasets, task)("train", count, seed=seed)
+    fitted = names["make_model"](model, train_set, seed)
+    start = time.perf_counter()
+    names["fit"](fitted, train_set, steps, names["augmentations"][augmentation], seed)
+    seconds = time.perf_counter() - start
+    test = evaluate(fitted, getattr(datasets, task)("test"))
+    seen = evaluate(fitted, train_set[torch.arange(min(count, 2000))])
+    return {
+        "accuracy": round(test.accuracy, 4),
+        "loss": round(test.loss, 4),
+        "train_accuracy": round(seen.accuracy, 4),
+        "parameters": sum(p.numel() for p in fitted.parameters()),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
+    args = parser.parse_args()
+    start = time.perf_counter()
+    info = {"hardware": hardware(torch.device("cpu")), "torch": torch.__version__, "command": "tools/small_data.py"}
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"info": info, "runs": []}
+    names = from_notebook()
+    missing = [spec for spec in plan() if not any(spec.items() <= done.items() for done in record["runs"])]
+    for number, spec in enumerate(missing):
+        if time.perf_counter() - start > args.seconds:
+            print(f"{len(missing) - number} runs are missing: start the tool again")
+            break
+        record["runs"].append({**spec, **run(names, **spec)})
+        with atomic_path(RECORD) as temporary:
+            temporary.write_text(json.dumps(record, indent=1).replace("\n   ", " ").replace("\n  }", " }") + "\n")
+        print(record["runs"][-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
