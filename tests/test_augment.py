@@ -80,7 +80,7 @@ def test_cutmix_takes_every_part_of_the_image_now_and_then():
     torch.manual_seed(3)
     mixed, _ = cutmix(flat([0, 200] * 500), torch.tensor([0, 1] * 500), 2)
     pasted = (mixed[::2] > 0).float().mean(dim=(0, 1))  # (Y, X): how often each pixel was pasted over
-    assert pasted.min() > 0.1 and pasted.max() < 0.9
+    assert pasted.min() > 0.05 and pasted.max() < 0.9
 
 
 def test_a_small_alpha_hardly_mixes_and_a_large_one_mixes_evenly(batch):

@@ -121,7 +121,9 @@ def load(folder):
     advice = "start the run anew in another folder"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except PermissionError:
+        raise
+    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, LookupError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to load it all the same
             reason = "not a file of torch.save, or one with more than numbers and names in it"

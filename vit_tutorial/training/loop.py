@@ -12,9 +12,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import weights
 from . import distributed
-from .augment import batches, normalise
+from .augment import batches, cutmix, drop_patches, normalise
 from .checkpoint import Checkpoint, writing
 from .history import History, run_info
+from .initialise import initialise
 from .optimizer import make_optimizer
 from .schedule import Clock, Schedule, warmup_cosine
 
@@ -172,6 +173,8 @@ def train(
     BF16_PAYS[device.type] = bool(distributed.from_first(bf16_pays(device.type)))
     steps_per_epoch = len(dataset) // batch_size
     clock = Clock(total_epochs * steps_per_epoch, None if minutes is None else 60 * minutes)
+    if recipe.initialise:
+        initialise(model, dataset.images[:5000])
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
     best = model if average is None else average.module  # what is evaluated and kept
     shared = distributed.parallel(model, shard)  # the model, as all processes train it
@@ -187,6 +190,14 @@ def train(
         if checkpoint.finished:
             model.eval()
             return history
+
+    @torch.compiler.disable
+    def leave_out(module, inputs, tokens):
+        if module.training and clock.progress < recipe.clean_from:
+            return drop_patches(tokens, recipe.patch_dropout, first=int(model.cls_token is not None))
+        return tokens
+
+    hook = model.pos_drop.register_forward_hook(leave_out) if recipe.patch_dropout else None
 
     def after_step(loss):
         history.steps["loss"].append(distributed.mean(loss))
@@ -204,6 +215,8 @@ def train(
         for images, labels in epoch:
             if clock.progress >= 1.0:
                 return
+            if clock.progress < recipe.clean_from and torch.rand(()) < recipe.cutmix:
+                images, labels = cutmix(images, labels, model.config.num_classes)
             yield distributed.share(images), distributed.share(labels)
 
     def record(epoch, test):
@@ -251,6 +264,8 @@ def train(
                     checkpoint.save(finished=True)
                 break
     finally:
+        if hook is not None:
+            hook.remove()
         if hasattr(on_step, "finish"):
             on_step.finish(history)
     return history

@@ -15,6 +15,10 @@ class Recipe:
     matrices of the encoder blocks, 0 where AdamW moves these too. `warmup` is the fraction of training in which the
     learning rates rise. `ema` is the decay of the exponential moving average of the weights, 0 for none. `crop` is the
     largest shift in pixels of the random crop, `flip` whether images may be mirrored.
+
+    `patch_dropout` is the fraction of the patches that training leaves out, `cutmix` the fraction of the batches whose
+    images are mixed; both end at the fraction `clean_from` of the run. `initialise` says whether patch projection and
+    positions start in closed form instead of at random, `compile` whether torch compiles the model first.
     """
 
     model: ViTConfig
@@ -29,6 +33,11 @@ class Recipe:
     ema: float = 0.99
     crop: int = 4
     flip: bool = True
+    patch_dropout: float = 0.0
+    cutmix: float = 0.0
+    clean_from: float = 0.75
+    initialise: bool = False
+    compile: bool = False
 
     def config(self, dataset):
         """The recipe's model for a dataset's image size, channels and classes."""
@@ -45,9 +54,36 @@ SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, dep
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
     "cifar10-laptop": Recipe(
-        model=replace(SMALL, embed_dim=128, depth=6, mean=CIFAR10_MEAN, std=CIFAR10_STD),
-        epochs=15,
+        model=replace(SMALL, embed_dim=128, depth=6, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
+        epochs=20,
+        batch_size=512,
         muon_learning_rate=2e-2,
         weight_decay=0.01,
+        patch_dropout=0.5,
+        initialise=True,
+    ),
+    "cifar10-gpu": Recipe(
+        model=replace(
+            SMALL,
+            embed_dim=384,
+            depth=7,
+            num_heads=6,
+            mlp_ratio=4.0,
+            drop_path=0.1,
+            pool="mean",
+            mean=CIFAR10_MEAN,
+            std=CIFAR10_STD,
+        ),
+        epochs=100,
+        batch_size=1024,
+        muon_learning_rate=2e-2,
+        weight_decay=0.02,
+        label_smoothing=0.1,
+        ema=0.998,
+        patch_dropout=0.5,
+        cutmix=0.5,
+        clean_from=0.85,
+        initialise=True,
+        compile=True,
     ),
 }
