@@ -22,6 +22,7 @@ RUN = replace(
     RECIPE, model=replace(MODEL, dropout=0.1, drop_path=0.1), epochs=10, muon_learning_rate=1e-2, batch_size=12
 )
 KILLS = 20
+ALONE = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # a process without threads, which may fork
 
 
 def begin(out, on_step=None, resume=False, recipe=RUN, **arguments):
@@ -71,7 +72,7 @@ def kill_at_random_moments(folder, seed):
     """
     torch.set_num_threads(1)
     checkpoint.EVERY, checkpoint.SHARE = 0.0, 0.5  # writes half of the time, so that many kills fall into a write
-    loop.bf16_pays("cpu")
+    begin(None, epochs=0.2)  # what torch imports and measures at a first step, it need not in each child
     moments, kills, run = random.Random(seed), 0, 0
     start = time.monotonic()
     wait_for(fork(begin, folder / "whole"), None)
@@ -80,7 +81,7 @@ def kill_at_random_moments(folder, seed):
         out, finished = folder / str(run), False
         while not finished:
             child = fork(begin, out, resume=(out / "checkpoint.pt").exists())
-            patience = moments.uniform(0, seconds / 5) if kills < KILLS else None
+            patience = moments.uniform(0, seconds / 4) if kills < KILLS else None
             finished = wait_for(child, patience)
             kills += not finished
             check_readable(out)
@@ -122,10 +123,10 @@ def wait_for(child, seconds):
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tmp_path):
     seed = random.SystemRandom().randrange(2**32)
     command = [sys.executable, __file__, str(tmp_path), str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(command, capture_output=True, text=True, env=ALONE)
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
     kills, runs = map(int, done.stdout.split())
-    assert kills == KILLS and runs >= 1
+    assert kills == KILLS
     resumed = 0
     for run in range(runs):
         check_same(tmp_path / str(run), tmp_path / "whole")

@@ -10,6 +10,7 @@ import argparse
 import ast
 import json
 import time
+from functools import cache
 
 import torch
 
@@ -73,6 +74,11 @@ def plan():
                 }
 
 
+@cache
+def test_set(task):
+    return getattr(datasets, task)("test")
+
+
 def run(names, task, model, count, augmentation, steps, seed):
     """What one run reached: test accuracy and loss, and the accuracy on its own training pictures."""
     train_set = getattr(datasets, task)("train", count, seed=seed)
@@ -80,7 +86,7 @@ def run(names, task, model, count, augmentation, steps, seed):
     start = time.perf_counter()
     names["fit"](fitted, train_set, steps, names["augmentations"][augmentation], seed)
     seconds = time.perf_counter() - start
-    test = evaluate(fitted, getattr(datasets, task)("test"))
+    test = evaluate(fitted, test_set(task))
     seen = evaluate(fitted, train_set[torch.arange(min(count, 2000))])
     return {
         "accuracy": round(test.accuracy, 4),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from . import __version__, doctor, lab
-from .files import CHECKPOINT
+from .files import CHECKPOINT, keep_memory
 
 
 def build_parser():
@@ -90,6 +90,7 @@ def train_on(device, args):
     from .model import VisionTransformer
     from .training import checkpoint, distributed
 
+    keep_memory()
     first = distributed.rank() == 0  # the process that prints and writes
     run = resumed_run(args) if args.resume else new_run(args)
     if run is None:

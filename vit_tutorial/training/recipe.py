@@ -54,10 +54,9 @@ SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, dep
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
     "cifar10-laptop": Recipe(
-        model=replace(SMALL, embed_dim=128, depth=6, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
-        epochs=20,
-        batch_size=512,
-        muon_learning_rate=2e-2,
+        model=replace(SMALL, depth=6, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
+        epochs=25,
+        muon_learning_rate=1e-2,
         weight_decay=0.01,
         patch_dropout=0.5,
         initialise=True,
