@@ -1,4 +1,4 @@
-"""Make data/runs/small-data.json, what notebook 08 shows: a ViT and a CNN as the data grow, and six augmentations.
+"""Make data/runs/small-data.json, what notebook 08 shows: a ViT and a CNN as the data grow, and eight augmentations.
 
     python tools/small_data.py [--seconds 150]
 
@@ -35,7 +35,8 @@ NAMES = {
 SEEDS, FEW = (0, 1, 2), 500
 COUNTS = {"shapes": (100, 400, 1600, 6400), "same_or_different": (400, 1600, 6400)}
 STEPS = {"shapes": 250, "same_or_different": 400}
-USUAL, AUGMENTATIONS = "crop and flip", ("none", "crop", "crop and flip", "colour jitter", "mixup", "CutMix")
+USUAL = "crop and flip"
+AUGMENTATIONS = ("none", "crop", USUAL, "colour jitter", "mixup", "CutMix", "crop, flip, mixup", "crop, flip, CutMix")
 
 
 def from_notebook():

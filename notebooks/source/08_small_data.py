@@ -200,6 +200,8 @@ augmentations = {
     "colour jitter": lambda images, labels: (colour_jitter(images), labels),
     "mixup": lambda images, labels: mixup(images, labels, 10),
     "CutMix": lambda images, labels: cutmix(images, labels, 10),
+    "crop, flip, mixup": lambda images, labels: mixup(training.random_crop_flip(images, crop=2), labels, 10),
+    "crop, flip, CutMix": lambda images, labels: cutmix(training.random_crop_flip(images, crop=2), labels, 10),
 }
 
 
@@ -542,15 +544,25 @@ ax.legend(frameon=False, fontsize=9, loc="upper right")
 plots.show(
     fig,
     "Test accuracy of three models on the pictures as they are, with patches in one other order, and in a fresh order "
-    "each. The CNN and the ViT fall far; the ViT without positions stays as it was.",
+    "each. The CNN falls from nearly all to about two in ten; the ViT loses a few per cent; the ViT without positions "
+    "stays as it was.",
 )
 plain, one_order, fresh = zip(*results.values(), strict=True)  # each: CNN, ViT, ViT without positions
-assert all(a - b > 15 for a, b in zip(plain[:2], one_order[:2], strict=True))
+assert plain[0] - one_order[0] > 50 and plain[0] - fresh[0] > 50
+assert plain[1] - one_order[1] < 25 and plain[1] - fresh[1] < 25
 assert abs(plain[2] - one_order[2]) < 0.5 and abs(plain[2] - fresh[2]) < 0.5
 
 # %% [markdown]
-# PLACEHOLDER what it says
+# Surprised? The CNN falls from nearly all to about two in ten: it lives on which edge lies beside which. Our ViT hardly
+# notices. It *has* positions and was free to use them; in 250 steps it made almost nothing of them, and the ViT without
+# any is about as good.
 #
+# So what has it learned? A **bag of patches**: points, curves and corners *inside* single patches, counted. That gets
+# three shapes in four right, and explains the first race. The outline, which piece lies beside which, takes the rest.
+# The CNN has it built in; the ViT must learn it by way of the positions, from more pictures and more steps. (On
+# ImageNet, too, ViTs lose less by shuffling than ResNets: Naseer et al. 2021.)
+
+# %% [markdown]
 # ### Exercise 8.4 · A fresh order for each
 # *write · medium · 6 minutes*
 #
@@ -748,7 +760,8 @@ ax.invert_yaxis()
 ax.set(xlabel="test accuracy (%)", xlim=(0, 100))
 plots.show(
     fig,
-    "Test accuracy of six ways to augment 500 pictures, three seeds each, the mean marked. PLACEHOLDER",
+    "Test accuracy of eight ways to augment 500 pictures, three seeds each, the mean marked. Crop alone doubles the "
+    "accuracy of none; colour jitter, mixup and CutMix alone hardly change it.",
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -758,8 +771,14 @@ live_accuracy = training.evaluate(live, shapes).accuracy
 print(f"crop, here and now: {live_accuracy:.0%}")
 assert abs(live_accuracy - recorded(count=500, augmentation="crop", seed=0)[0]) < 0.12
 
+# %%
+mean = {name: sum(values) / len(values) for name, values in arms.items()}
+for name in ("none", "crop", "crop and flip", "mixup", "crop, flip, mixup"):
+    print(f"{mean[name]:4.0%}  {name}")
+assert mean["crop"] > 1.5 * mean["none"]
+
 # %% [markdown]
-# PLACEHOLDER findings
+# FINDINGS
 
 # %% [markdown]
 # ## When to use which

@@ -192,8 +192,8 @@ def shuffled_answers(answer):
             ),
             "d": (
                 "taken for pooling alone",
-                "Reading a class token is not enough: the ViT with positions reads its class token too, and shuffling "
-                "costs it dearly.",
+                "Reading a class token is not enough: with positions a ViT reads its class token too, and its logits "
+                "change. Try position='learned'.",
             ),
         },
     )

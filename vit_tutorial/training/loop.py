@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import weights
+from ..layers import image_sides
 from . import distributed
 from .augment import batches, cutmix, drop_patches, normalise
 from .checkpoint import Checkpoint, writing
@@ -62,6 +63,17 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
         scheduler.step()
         if after_step is not None:
             after_step(loss.item())
+
+
+def step_on_nothing(model, config, batch_size):
+    """Compute the gradients of an empty batch and throw them away: torch compiles a model in its first step."""
+    device = next(model.parameters()).device
+    images = torch.zeros(batch_size, config.in_channels, *image_sides(config.image_size), device=device)
+    model.train()
+    with autocast(device):
+        logits = model(images)
+    logits.float().sum().backward()
+    model.zero_grad()
 
 
 @dataclass(frozen=True)
@@ -191,13 +203,25 @@ def train(
             model.eval()
             return history
 
+    clean = False  # whole images, unmixed
+
     @torch.compiler.disable
     def leave_out(module, inputs, tokens):
-        if module.training and clock.progress < recipe.clean_from:
-            return drop_patches(tokens, recipe.patch_dropout, first=int(model.cls_token is not None))
-        return tokens
+        if clean or not module.training:
+            return tokens
+        return drop_patches(tokens, recipe.patch_dropout, first=int(model.cls_token is not None))
 
     hook = model.pos_drop.register_forward_hook(leave_out) if recipe.patch_dropout else None
+    if recipe.compile:
+        start = time.perf_counter()
+        shared = torch.compile(shared, dynamic=False)
+        with torch.random.fork_rng():  # the run's own random numbers stay as they are
+            step_on_nothing(shared, model.config, batch_size // distributed.world_size())
+            clean = True
+            step_on_nothing(shared, model.config, batch_size // distributed.world_size())
+            clean = False
+        history.info["compile_seconds"] = round(time.perf_counter() - start, 1)
+        clock.resume()
 
     def after_step(loss):
         history.steps["loss"].append(distributed.mean(loss))
@@ -212,10 +236,12 @@ def train(
             raise Stop
 
     def until_done(epoch):
+        nonlocal clean
         for images, labels in epoch:
             if clock.progress >= 1.0:
                 return
-            if clock.progress < recipe.clean_from and torch.rand(()) < recipe.cutmix:
+            clean = clock.progress >= recipe.clean_from
+            if not clean and torch.rand(()) < recipe.cutmix:
                 images, labels = cutmix(images, labels, model.config.num_classes)
             yield distributed.share(images), distributed.share(labels)
 
