@@ -51,38 +51,29 @@ class Recipe:
 
 
 SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=4, num_heads=4, mlp_ratio=2.0)
+CIFAR10 = Recipe(
+    model=replace(SMALL, depth=6, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
+    epochs=25,
+    muon_learning_rate=1e-2,
+    weight_decay=0.01,
+    patch_dropout=0.5,
+    initialise=True,
+)
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
-    "cifar10-laptop": Recipe(
-        model=replace(SMALL, depth=6, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
-        epochs=25,
-        muon_learning_rate=1e-2,
-        weight_decay=0.01,
-        patch_dropout=0.5,
-        initialise=True,
-    ),
-    "cifar10-gpu": Recipe(
-        model=replace(
-            SMALL,
-            embed_dim=384,
-            depth=7,
-            num_heads=6,
-            mlp_ratio=4.0,
-            drop_path=0.1,
-            pool="mean",
-            mean=CIFAR10_MEAN,
-            std=CIFAR10_STD,
-        ),
+    "cifar10-laptop": CIFAR10,
+    "cifar10-course": replace(CIFAR10, model=replace(CIFAR10.model, embed_dim=128, pool="cls")),  # the one shipped
+    "cifar10-gpu": replace(
+        CIFAR10,
+        model=replace(CIFAR10.model, embed_dim=384, depth=7, num_heads=6, mlp_ratio=4.0, drop_path=0.1),
         epochs=100,
         batch_size=1024,
         muon_learning_rate=2e-2,
         weight_decay=0.02,
         label_smoothing=0.1,
         ema=0.998,
-        patch_dropout=0.5,
         cutmix=0.5,
         clean_from=0.85,
-        initialise=True,
         compile=True,
     ),
 }
