@@ -26,7 +26,7 @@ ONE = replace(
     epochs=8,
     batch_size=16,
     learning_rate=2e-3,
-    muon_learning_rate=2e-3,
+    muon_learning_rate=1e-3,
     patch_dropout=0.5,
 )
 ADAMW = replace(ONE, muon_learning_rate=0.0)
@@ -186,7 +186,7 @@ def test_torchrun_and_ctrl_c(tmp_path):
     """The command as people type it; Ctrl-C then stops all processes between two steps and keeps the run."""
     make_folder(tmp_path)
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "vit_tutorial.cli", "train", "--data", str(tmp_path / "pictures"), "--minutes", "5"]
     process = subprocess.Popen(
         [*command, "--out", str(run)],

@@ -453,10 +453,10 @@ assert abs(vit_1600[0] - pair_accuracy) < 0.15  # the run above and the recorded
 # %% [markdown]
 # Two answers, and one of them is not what you may have read elsewhere.
 #
-# **Seeing far is worth everything.** The narrow net never leaves 50 %: no number of pictures helps a model that cannot
-# bring two places together.
+# **Far places must meet.** The narrow net never leaves 50 %: no number of pictures helps a net in which two places meet
+# only in a sum.
 #
-# **Attention is not the only way to see far.** Our CNN sees the whole picture after four pools, and needs *fewer*
+# **Attention is not the only way.** Our CNN sees the whole picture after four pools, and needs *fewer*
 # pictures than the ViT here too. On 32 x 32 pixels a few pools reach everything. In large photographs, or in texts, a
 # net needs many stages for what attention does in its first block.
 
@@ -476,15 +476,16 @@ assert abs(chance - 0.5) < 0.05
 print("with one shape hidden: between 45 % and 55 %, a coin's accuracy")
 
 # %% [markdown]
-# Colour, size, angle and the visible shape give nothing away. And what did the narrow net lack? Not a wider view: a
-# *bend*. Give it a hidden layer after the mean, which then holds how many of the shapes are crosses:
+# Colour, size, angle and the visible shape give nothing away. And must the narrow net see
+# wider? No: the two places may also meet *after* the mean, if something bends there. The mean can hold how many of the
+# shapes are crosses. Put a hidden layer behind it:
 
 # %%
 print(f"narrow CNN: {max(narrow):.1%} at most; with a hidden layer after the mean: {min(bent):.1%} to {max(bent):.1%}")
 assert max(narrow) < 0.6 < min(bent)
 
 # %% [markdown]
-# First collect, then think. A ViT's block does the same: attention collects from all places, the MLP behind it bends.
+# First collect, then bend. A ViT's block does the same: attention collects from all places, the MLP behind it bends.
 # Exercise 8.8 lets you build that bend by hand.
 
 # %% [markdown]
@@ -880,14 +881,13 @@ check.compare_counts(compare_counts)
 # ## Summary
 #
 # - A CNN knows beforehand that near pixels belong together and that places are alike. With few pictures that is worth
-#   more than anything: 400 pictures for the CNN beat 6,400 for the ViT.
-# - The receptive field says what a net can bring together. What it cannot, no data mends.
-# - Global context needs two things: collect from everywhere, then bend. Attention and an MLP do it in one block; pools
-#   and convolutions do it in several.
-# - Without positions a ViT reads a set of patches. With positions it knows where; shuffling shows how much it relies on
-#   that.
-# - An augmentation must keep the answer true, and it must be measured.
-# - Compare at equal parameters, equal steps, with several seeds, and show the spread.
+#   more than anything: 400 for the CNN beat 6,400 for the ViT.
+# - The receptive field says what can meet in a net. What cannot meet, no data mends.
+# - Global context: collect from everywhere, then bend. Attention and an MLP do it in one block, pools and convolutions
+#   in several.
+# - A ViT trained briefly on few pictures counts patches; shuffling them tells.
+# - An augmentation must keep the answer true. Which one pays must be measured.
+# - Compare at equal parameters and steps, with several seeds, and show the spread.
 
 # %% [markdown]
 # ## What comes next

@@ -122,7 +122,7 @@ def best_sum(answer):
             (
                 "what training finds",
                 0.5,
-                "half is where training stops, as the notebook shows; but put the threshold above the middle sum and "
+                "half is where training will stop; but put the threshold above the middle sum and "
                 "count which of the four cases are right.",
             ),
             (

@@ -56,6 +56,7 @@ CIFAR10 = Recipe(
     epochs=25,
     muon_learning_rate=1e-2,
     weight_decay=0.01,
+    ema=0.0,
     patch_dropout=0.5,
     initialise=True,
 )
