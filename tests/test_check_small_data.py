@@ -1,6 +1,9 @@
 """Notebook 08's exercises: right answers in several styles pass, each planted mistake is recognised by its name."""
 
+import json
+
 import pytest
+import small_data
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -242,7 +245,14 @@ def test_stub_is_not_attempted(name, capsys):
 
 
 def test_every_exercise_is_tested():
-    from vit_tutorial.check import small_data
+    from vit_tutorial.check.small_data import __all__
 
-    assert EXERCISES == small_data.__all__
+    assert EXERCISES == __all__
     assert all(sum(w[0] == name for w in WRONG) >= 3 for name in EXERCISES)
+
+
+def test_the_record_that_the_notebook_draws_is_complete():
+    runs = json.loads(small_data.RECORD.read_text())["runs"]
+    plan = list(small_data.plan())
+    assert len(runs) == len(plan) and all(any(spec.items() <= run.items() for run in runs) for spec in plan)
+    assert {spec["augmentation"] for spec in plan} <= set(small_data.from_notebook()["augmentations"])

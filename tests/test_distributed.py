@@ -26,7 +26,7 @@ ONE = replace(
     epochs=8,
     batch_size=16,
     learning_rate=2e-3,
-    muon_learning_rate=1e-3,
+    muon_learning_rate=3e-4,
     patch_dropout=0.5,
 )
 ADAMW = replace(ONE, muon_learning_rate=0.0)
@@ -91,16 +91,13 @@ def runs(folder):
         begin(folder / "two-stopped", stop_second, recipe=ONE)
         begin(folder / "two-stopped", recipe=ONE, resume=True)
         begin(folder / "sharded", recipe=ADAMW, shard=True)
-        begin(folder / "sharded-stopped", stop_second, recipe=ADAMW, shard=True)
-        begin(folder / "sharded-stopped", recipe=ADAMW, shard=True, resume=True)
-        begin(folder / "sharded-muon", recipe=ONE, shard=True)
+        begin(folder / "sharded-stopped", stop_second, recipe=ONE, shard=True)
+        begin(folder / "sharded-stopped", recipe=ONE, shard=True, resume=True)
         history, _ = begin(folder / "minutes", recipe=ONE, minutes=0.01)
         refused()
         lockstep()
 
     assert together(all_in_two) == [True, True]
-    # A run of two processes goes on in one, and one of sharded weights as a whole.
-    wait_for(fork(begin, folder / "sharded", recipe=ADAMW, resume=True), None)
 
 
 # ------------------------------------------------------------------------------------------------ and what came of it
@@ -120,7 +117,7 @@ def losses(run):
 
 @UNTESTED
 @pytest.mark.parametrize(
-    "run, one", [("two", "one"), ("two-stopped", "one"), ("sharded", "one-adamw"), ("sharded-stopped", "one-adamw")]
+    "run, one", [("two", "one"), ("two-stopped", "one"), ("sharded", "one-adamw"), ("sharded-stopped", "one")]
 )
 def test_two_processes_have_the_loss_curve_of_one(folder, run, one):
     """Half the batch each, with random crops, mirroring, patch dropout, the average and both optimisers."""
@@ -133,12 +130,6 @@ def test_two_processes_have_the_loss_curve_of_one(folder, run, one):
     for entry, other in zip(*(History.load(folder / name / "history.json").epochs for name in (run, one)), strict=True):
         assert entry["epoch"] == other["epoch"] and abs(entry["test_loss"] - other["test_loss"]) < 2e-4
         assert abs(entry["test_accuracy"] - other["test_accuracy"]) < 0.1  # one image of 16 at most
-
-
-@UNTESTED
-def test_muon_on_sharded_weights_agrees_less_closely(folder):
-    """Its bfloat16 products are summed in another order there, so it is held to the curve, not to its fifth digit."""
-    torch.testing.assert_close(losses(folder / "sharded-muon"), losses(folder / "one"), rtol=0, atol=1e-2)
 
 
 @UNTESTED

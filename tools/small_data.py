@@ -103,7 +103,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
     args = parser.parse_args()
     start = time.perf_counter()
-    info = {"hardware": hardware(torch.device("cpu")), "torch": torch.__version__, "command": "tools/small_data.py"}
+    info = {
+        "hardware": hardware(torch.device("cpu")),
+        "torch": torch.__version__,
+        "command": "python tools/small_data.py",
+    }
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"info": info, "runs": []}
     names = from_notebook()
     missing = [spec for spec in plan() if not any(spec.items() <= done.items() for done in record["runs"])]

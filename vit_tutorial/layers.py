@@ -152,7 +152,9 @@ class MultiHeadAttention(nn.Module):
     """Multi-head self-attention on tokens `(B, N, D)` (Vaswani et al. 2017, eq. 1 and 3.2.2).
 
     With `return_attention=True` also the attention weights `(B, H, N, N)` that were used: row i says how much token i
-    takes from each token, and sums to 1. Raises `ValueError` where H does not divide D.
+    takes from each token, and sums to 1. With `queries` only the first so many tokens ask, and only these come out.
+    Where nobody asks for the weights, PyTorch's fused function computes the same without keeping them; in training on
+    a CPU it is slower (notebook 11). Raises `ValueError` where H does not divide D.
     """
 
     def __init__(self, embed_dim=768, num_heads=12):
@@ -162,14 +164,18 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x, return_attention=False):
+    def forward(self, x, return_attention=False, queries=None):
         B, N, D = x.shape
         qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, d)
-        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)  # (B, H, N, N)
-        weights = scores.softmax(dim=-1)  # each row sums to 1
-        x = (weights @ v).transpose(1, 2).reshape(B, N, D)  # heads side by side
-        x = self.proj(x)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, N, d)
+        q = q[:, :, :queries]  # None: every token asks
+        if return_attention or (self.training and x.device.type == "cpu"):
+            scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)  # (B, H, N, N)
+            weights = scores.softmax(dim=-1)  # each row sums to 1
+            x = weights @ v  # (B, H, N, d)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v)  # the same in one step, weights not kept
+        x = self.proj(x.transpose(1, 2).flatten(2))  # heads side by side: (B, N, D)
         return (x, weights) if return_attention else x
 
 
@@ -208,7 +214,8 @@ class DropPath(nn.Module):
 class EncoderBlock(nn.Module):
     """Pre-norm encoder block: attention, then MLP, each on a residual branch (Dosovitskiy et al. 2021, eq. 2 and 3).
 
-    Tokens `(B, N, D)` in and out; with `return_attention=True` also the attention weights `(B, H, N, N)`.
+    Tokens `(B, N, D)` in and out; with `return_attention=True` also the attention weights `(B, H, N, N)`. With
+    `queries` only the first so many tokens come out, and nothing is computed for the others but their keys and values.
     """
 
     def __init__(self, embed_dim, num_heads, mlp_ratio=4.0, dropout=0.0, drop_path=0.0):
@@ -220,8 +227,9 @@ class EncoderBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x, return_attention=False):
-        mixed, weights = self.attn(self.norm1(x), return_attention=True)
-        x = x + self.drop_path(self.drop(mixed))  # tokens exchange
+    def forward(self, x, return_attention=False, queries=None):
+        mixed = self.attn(self.norm1(x), return_attention, queries)
+        mixed, weights = mixed if return_attention else (mixed, None)
+        x = x[:, :queries] + self.drop_path(self.drop(mixed))  # tokens exchange
         x = x + self.drop_path(self.mlp(self.norm2(x)))  # each token alone
         return (x, weights) if return_attention else x

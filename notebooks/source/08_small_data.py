@@ -264,9 +264,9 @@ fig, ax = plots.figure(6.5, 3)
 draw_curve(ax, "shapes", "cnn", plots.COLOURS[1], "CNN", "s")
 draw_curve(ax, "shapes", "vit", plots.COLOURS[0], "ViT")
 ax.axhline(10, color="#888888", linewidth=0.8)
-ax.text(100, 12, "chance", fontsize=9, color="#555555")
+ax.text(4500, 12, "chance", fontsize=9, color="#555555")
 ax.set_ylabel("test accuracy (%)")
-ax.legend(frameon=False, loc="lower right")
+ax.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.4))
 plots.show(
     fig,
     "Accuracy on shapes over the number of training pictures. The CNN is far above the ViT everywhere: nearly all "
@@ -746,11 +746,11 @@ plots.show(
 # %% [markdown]
 # ## Measured: which of them pay?
 #
-# 500 pictures of shapes, the ViT, 250 steps, each augmentation alone. **Predict before you run:** which helps most,
-# and does any of them hurt?
+# 500 pictures of shapes, the ViT, 250 steps. **Predict before you run:** which helps most, and does any of them hurt?
+# The last two rows put mixup and CutMix on top of crop and flip.
 
 # %%
-fig, ax = plots.figure(7, 2.7)
+fig, ax = plots.figure(7, 3.6)
 arms = {name: recorded(count=500, augmentation=name) for name in augmentations}
 for y, values in enumerate(arms.values()):
     mean = 100 * sum(values) / len(values)
@@ -776,12 +776,24 @@ assert abs(live_accuracy - recorded(count=500, augmentation="crop", seed=0)[0]) 
 
 # %%
 mean = {name: sum(values) / len(values) for name, values in arms.items()}
-for name in ("none", "crop", "crop and flip", "mixup", "crop, flip, mixup"):
+for name in sorted(mean, key=mean.get):
     print(f"{mean[name]:4.0%}  {name}")
-assert mean["crop"] > 1.5 * mean["none"]
+assert mean["crop"] > 1.5 * mean["none"] and mean["crop, flip, mixup"] < mean["crop and flip"] - 0.05
 
 # %% [markdown]
-# FINDINGS
+# - **Crop doubles the accuracy.** A shift by up to two pixels moves a shape against the grid of patches, and the ViT
+#   meets it in another cut each time. It is what a CNN knows beforehand.
+# - **Flip** adds a little, within the spread of the seeds.
+# - **Colour jitter, mixup and CutMix alone** change next to nothing: the model still learns its 500 pictures by heart
+#   (98 to 100 % of them right, in the record), and they do not teach it about places.
+# - **Mixup or CutMix on top of crop and flip hurts**, a lot. Both make the question harder, and 250 steps are too few
+#   for the answer.
+
+# %% [markdown]
+# Papers report the opposite for mixup and CutMix, and both are right: their runs last for hundreds of epochs on a
+# million pictures, where a model has time to overfit whatever it is given. **An augmentation is a trade: less learning
+# by heart against slower learning.** Short of pictures, it pays; short of steps, it costs. Here you were short of both,
+# so measure, with your own pictures and your own time.
 
 # %% [markdown]
 # ## When to use which
@@ -813,8 +825,8 @@ for task in ("shapes", "same_or_different"):
 # augmentation and regularisation, with enough compute, can be worth ten times the pictures.
 
 # %% [markdown]
-# Our numbers say the same at the other end of the scale, with one warning: in *short* runs on few pictures, do not
-# expect ImageNet's medicine to work.
+# Our numbers say the same at the other end of the scale. Mind that ours are from short runs of small models on drawn
+# pictures: the order of the two models holds far beyond them, the percentages do not.
 
 # %% [markdown]
 # ## Exercises

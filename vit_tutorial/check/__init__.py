@@ -1,11 +1,11 @@
 """Exercises that answer back: `check.<exercise>(answer)` prints a verdict, never raises, and names the mistake."""
 
-from . import attention, debugging, encoder, model, patches, positions, small_data, start, training
+from . import attention, debugging, encoder, model, patches, positions, small_data, speed, start, training
 from .verdict import CheckResult
 
 EXERCISES = {  # name -> checker, in the order of the course
     name: getattr(module, name)
-    for module in (start, patches, positions, attention, encoder, model, training, debugging, small_data)
+    for module in (start, patches, positions, attention, encoder, model, training, debugging, small_data, speed)
     for name in module.__all__
 }
 globals().update(EXERCISES)
