@@ -49,7 +49,7 @@ def test_a_finished_run_is_not_overwritten(folder, tmp_path, capsys):
 
 BAD_LINES = {
     "no such folder": (["train", "--data", "nowhere"], "found nothing at nowhere"),
-    "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-laptop, found 'soup'"),
+    "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-gpu, found 'soup'"),
     "no such checkpoint": (["evaluate", "none.safetensors", "--data", "shapes"], "found no file"),
     "no time": (["train", "--data", "shapes", "--minutes", "0"], "more than 0 minutes, found 0.0"),
 }

@@ -59,7 +59,8 @@ def hooked(vit, images):
     see(vit.head, len(vit.blocks), "pooled", lambda inputs, _: inputs[0])
     see(vit.head, len(vit.blocks), "logits")
     with torch.no_grad():
-        vit(images)
+        features = vit.forward_features(images)  # all tokens: forward leaves out those that its head does not read
+        vit.head(features[:, 0] if vit.cls_token is not None else features.mean(dim=1))
     for handle in handles:
         handle.remove()
     return seen

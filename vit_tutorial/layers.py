@@ -85,7 +85,8 @@ def unpatchify(tokens, patch_size, image_size):
 class PatchEmbedding(nn.Module):
     """Images `(B, C, Y, X)` to tokens `(B, N, D)`: every patch times one shared matrix (Dosovitskiy 2021, eq. 1).
 
-    The convolution whose stride is its kernel size is the same sum as `patchify` followed by `nn.Linear`.
+    `proj` holds the matrix in the shape of a convolution whose stride is its kernel size, as other libraries do. It is
+    the same sum, and the product of flat patches trains faster: on a CPU the convolution's backward pass is slow.
     Raises `ValueError` for images of another rank, channel count or size than the layer was made for.
     """
 
@@ -98,8 +99,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, images):
         check_images(images, self.in_channels, self.image_size)
-        x = self.proj(images)  # (B, D, rows, columns)
-        return x.flatten(2).transpose(1, 2)  # (B, N, D)
+        patches = patchify(images, self.proj.stride[0])  # (B, N, C*P*P)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)  # (B, N, D)
 
 
 def sinusoidal_positions(embed_dim, grid):

@@ -577,9 +577,9 @@ from_linear.square().sum().backward()
 assert torch.allclose(conv.weight.grad.flatten(1), linear.weight.grad, rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# Which one you write is a matter of taste. Most libraries write `Conv2d`, as one call cuts and projects without
-# copying the patches first; their saved weights have the shape `(D, C, P, P)`. The course does the same, so that it
-# can load them.
+# Most libraries write `Conv2d`: one call cuts and projects without copying the patches first, and the saved weights
+# have the shape `(D, C, P, P)`. The course keeps its matrix in a `Conv2d` too, so that it can load those weights, and
+# multiplies flat patches with it: the same sum, and on a CPU its gradient comes faster (notebook 11 measures).
 #
 # *A misconception to leave here: a ViT with a `Conv2d` in front is no convolutional network. This convolution never
 # looks across the border of a patch.*
@@ -587,8 +587,8 @@ assert torch.allclose(conv.weight.grad.flatten(1), linear.weight.grad, rtol=1e-4
 # %% [markdown]
 # ## The class
 #
-# All its parts have run above: the two sizes and the channel count are checked, then comes the convolution, then
-# `flatten` and `transpose`. `image_sides` turns 224 into `(224, 224)` and leaves pairs alone. The package holds the
+# All its parts have run above: the two sizes and the channel count are checked, then come `patchify` and the product
+# with the filters, laid flat. `image_sides` turns 224 into `(224, 224)` and leaves pairs alone. The package holds the
 # same code:
 
 
@@ -603,8 +603,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, images):
         check_images(images, self.in_channels, self.image_size)
-        x = self.proj(images)  # (B, D, rows, columns)
-        return x.flatten(2).transpose(1, 2)  # (B, N, D)
+        patches = patchify(images, self.proj.stride[0])  # (B, N, C*P*P)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)  # (B, N, D)
 
 
 # %%

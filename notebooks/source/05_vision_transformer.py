@@ -270,8 +270,11 @@ for pool in ("cls", "mean"):
     print(f"pool={pool!r}: positions {tuple(position_embedding(ViTConfig(pool=pool)).shape)}")
 
 # %% [markdown]
-# Now the whole model. Every line of `embed`, `forward_features` and `forward` is one that you ran by hand above.
-# `attention_maps` is the same walk, and keeps each block's attention weights. `vit_tutorial` holds the same code.
+# Now the whole model, the walk that you did by hand above. `attention_maps` is the same walk, and keeps each block's
+# attention weights. `vit_tutorial` holds the same code.
+#
+# One thing is new, for speed: the head reads the class token alone, so the last block need not compute the others
+# (`queries=1` in notebook 04). `forward_features(images)` gives you all of them.
 
 
 # %% tags=["package"]
@@ -294,18 +297,21 @@ class VisionTransformer(nn.Module):
     def embed(self, images):
         x = self.patch_embed(images)  # (B, N, D)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
-        return self.pos_drop(x + self.pos_embed)
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)  # (B, 1 + N, D)
+        return self.pos_drop(x + self.pos_embed.to(x.dtype))  # 16-bit patches stay 16-bit tokens
 
-    def forward_features(self, images):
+    def forward_features(self, images, read=None):
         x = self.embed(images)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x)
-        return self.norm(x)  # (B, N, D)
+        return self.norm(last(x, queries=read))  # (B, N, D); with `read` only the first so many tokens
 
     def forward(self, images):
-        x = self.forward_features(images)
-        pooled = x[:, 0] if self.cls_token is not None else x.mean(dim=1)  # (B, D)
+        if self.cls_token is not None:
+            pooled = self.forward_features(images, read=1)[:, 0]  # the head reads one token: leave out the others
+        else:
+            pooled = self.forward_features(images).mean(dim=1)  # (B, D)
         return self.head(pooled)  # (B, num_classes)
 
     @torch.no_grad()
@@ -884,7 +890,7 @@ plots.show(
 # %%
 from vit_tutorial.files import DATA
 
-run = training.History.load(DATA / "runs" / "cifar10-laptop-10min.json")
+run = training.History.load(DATA / "runs" / "cifar10-course.json")
 print(f"right on {100 * run.accuracy:.0f} % of the test photographs")
 
 # %% [markdown]

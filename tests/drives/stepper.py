@@ -40,7 +40,7 @@ def expected():
         see(block, f"stream {b}", lambda inputs, output: output)
     see(model.head, "class token", lambda inputs, output: inputs[0])
     with torch.no_grad():
-        seen["logits"] = model(images)[0]
+        seen["logits"] = model.head(model.forward_features(images)[:, 0])[0]  # all tokens, also in the last block
     return seen | {"probabilities": seen["logits"].softmax(0)}
 
 
