@@ -5,17 +5,18 @@
 A training step (AdamW included) and inference, in float32 and in bfloat16 autocast, on three shapes. The models take
 turns within every round, so that a machine that slows down slows all of them; the figure is the median over the rounds.
 Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2048), measured in the same rounds.
-With `--memory kept` the C library keeps freed memory instead of returning it to the system (glibc; for all models
-alike); the default measures both. Writes throughput.json, throughput.md and throughput.png to `--out`.
+With `--memory kept` glibc keeps freed memory instead of returning it to the system, as `vit-tutorial train` has it,
+for all models alike; without the option both are measured. Writes throughput.json, throughput.md and throughput.png to `--out`.
 
-Libraries that are absent are named and left out. To have all of them, in an environment of their own:
+Libraries that are absent are named and left out. To have all of them, in an environment of its own (`make lab` and
+`make test` use .venv, which stays as it is):
 
-    python -m venv --system-site-packages bench
-    bench/bin/python -m pip install timm torchvision vit-pytorch transformers
+    python -m venv bench
+    bench/bin/python -m pip install --constraint constraints.txt --editable . timm vit-pytorch transformers
+    bench/bin/python tools/benchmark_throughput.py
 """
 
 import argparse
-import ctypes
 import importlib.util
 import json
 import platform
@@ -31,7 +32,7 @@ import torch
 import torch.nn.functional as F
 
 from vit_tutorial import VisionTransformer, ViTConfig
-from vit_tutorial.files import atomic_path
+from vit_tutorial.files import atomic_path, keep_memory
 
 OURS = "vit_tutorial"
 CLASSES = 10
@@ -123,15 +124,6 @@ def transformers(s):
 PEERS = {"timm": timm, "torchvision": torchvision, "vit-pytorch": vit_pytorch, "transformers": transformers}
 
 
-def keep_memory():
-    """Tell glibc to keep freed memory: large tensors are then not handed back and faulted in anew at every step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(-3, 1 << 30) and mallopt(-1, 2**31 - 1) and mallopt(-2, 64 << 20))  # mmap from, trim at, pad
-
-
 def logits(output):
     return getattr(output, "logits", output)
 
@@ -220,9 +212,8 @@ def run(args):
         print(f"Not installed, so not measured: {', '.join(missing)}. How to install them: --help", file=sys.stderr)
     results = []
     for memory in args.memory:
-        if memory == "kept" and not keep_memory():
-            print("This C library has no mallopt: memory 'kept' is left out.", file=sys.stderr)
-            continue
+        if memory == "kept":
+            keep_memory()
         for key in args.shapes:
             shape = SHAPES[key]
             torch.manual_seed(0)

@@ -231,6 +231,7 @@ class EncoderBlock(nn.Module):
     def forward(self, x, return_attention=False, queries=None):
         mixed = self.attn(self.norm1(x), return_attention, queries)
         mixed, weights = mixed if return_attention else (mixed, None)
-        x = x[:, :queries] + self.drop_path(self.drop(mixed))  # tokens exchange
+        x = x[:, :queries]  # None: all tokens
+        x = x + self.drop_path(self.drop(mixed))  # tokens exchange
         x = x + self.drop_path(self.mlp(self.norm2(x)))  # each token alone
         return (x, weights) if return_attention else x

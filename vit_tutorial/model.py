@@ -95,7 +95,8 @@ def position_embedding(config):
 class VisionTransformer(nn.Module):
     """Images `(B, C, Y, X)` to logits `(B, num_classes)` (Dosovitskiy et al. 2021, eq. 1 to 4).
 
-    `attention_maps(images)` gives the attention weights of every block, `(L, B, H, N, N)`.
+    `attention_maps(images)` gives the attention weights of every block, `(L, B, H, N, N)`; `forward_features(images)`
+    all tokens after the last norm, or with `read` only the first so many, for which less is computed.
     Raises `ValueError` for images of another rank, channel count or size than the config says.
     """
 
@@ -125,13 +126,13 @@ class VisionTransformer(nn.Module):
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x)
-        return self.norm(last(x, queries=read))  # (B, N, D); with `read` only the first so many tokens
+        x = last(x, queries=read)  # None: all tokens
+        return self.norm(x)  # (B, N, D)
 
     def forward(self, images):
-        if self.cls_token is not None:
-            pooled = self.forward_features(images, read=1)[:, 0]  # the head reads one token: leave out the others
-        else:
-            pooled = self.forward_features(images).mean(dim=1)  # (B, D)
+        read = None if self.cls_token is None else 1  # the head reads the class token alone, or all tokens
+        x = self.forward_features(images, read)
+        pooled = x[:, 0] if self.cls_token is not None else x.mean(dim=1)  # (B, D)
         return self.head(pooled)  # (B, num_classes)
 
     @torch.no_grad()

@@ -305,13 +305,13 @@ class VisionTransformer(nn.Module):
         *blocks, last = self.blocks
         for block in blocks:
             x = block(x)
-        return self.norm(last(x, queries=read))  # (B, N, D); with `read` only the first so many tokens
+        x = last(x, queries=read)  # None: all tokens
+        return self.norm(x)  # (B, N, D)
 
     def forward(self, images):
-        if self.cls_token is not None:
-            pooled = self.forward_features(images, read=1)[:, 0]  # the head reads one token: leave out the others
-        else:
-            pooled = self.forward_features(images).mean(dim=1)  # (B, D)
+        read = None if self.cls_token is None else 1  # the head reads the class token alone, or all tokens
+        x = self.forward_features(images, read)
+        pooled = x[:, 0] if self.cls_token is not None else x.mean(dim=1)  # (B, D)
         return self.head(pooled)  # (B, num_classes)
 
     @torch.no_grad()

@@ -177,7 +177,7 @@ print(f"pixels 0 to {PIXELS.max():.0f}, normalised {IMAGES.min():.0f} to {IMAGES
 #
 # 1. the pixels stay at 0 to 255; nobody normalises them,
 # 2. the final LayerNorm, between the blocks and the head, was forgotten,
-# 3. the learning rate is 0.02, many times what suits this model, from the first step to the last: no warmup, no
+# 3. the learning rate is 0.03, ten times what suits this model, from the first step to the last: no warmup, no
 #    cosine, no clipping.
 
 
@@ -190,14 +190,15 @@ def no_final_norm(config):
 
 # %% [markdown]
 # And a loop that hides nothing. For debugging, a loop that you can read beats any framework. This one notes the
-# length of the whole gradient beside the loss, and hands each step to the monitor that you know from 06:
+# length of the whole gradient beside the loss, hands each step to the monitor that you know from 06, and stops after
+# an epoch in which a step's loss passes the `alarm`:
 
 
 # %%
-def plain_loop(model, images, learning_rate, epochs, warmup=0, seed=2, on_step=lambda history, progress: None):
+def plain_loop(model, images, learning_rate, epochs, warmup=0, alarm=math.inf, on_step=lambda history, progress: None):
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     start = time.perf_counter()
-    history, norms, order = training.History(), [], torch.Generator().manual_seed(seed)
+    history, norms, order = training.History(), [], torch.Generator().manual_seed(0)
     for epoch in range(1, epochs + 1):
         for rows in torch.randperm(len(images), generator=order).split(32):
             step = len(norms) + 1
@@ -213,26 +214,30 @@ def plain_loop(model, images, learning_rate, epochs, warmup=0, seed=2, on_step=l
         mean = sum(history.steps["loss"][-100:]) / 100
         entry = {"epoch": epoch, "seconds": time.perf_counter() - start, "train_loss": mean}
         history.epochs.append({**entry, "test_loss": None, "test_accuracy": None})
+        if epoch > 1 and max(history.steps["loss"][-100:]) > alarm:
+            history.stopped = True
+            break
     return history, norms
-
 
 # %% [markdown]
 # **Predict before you run:** where does the first *step* start, where does the loss sit, and will it stay there?
 
 # %% tags=["nbval-ignore-output"]
-torch.manual_seed(2)
+torch.manual_seed(0)
 sick = no_final_norm(CONFIG)
 monitor = widgets.TrainingMonitor(log=True)
-history, norms = plain_loop(sick, PIXELS, learning_rate=0.02, epochs=5, on_step=monitor)
+history, norms = plain_loop(sick, PIXELS, learning_rate=0.03, epochs=60, alarm=5.0, on_step=monitor)
 monitor.finish(history)
 ours = [entry["train_loss"] for entry in history.epochs]
 print("our log:", ", ".join(f"{loss:.2f}" for loss in ours))
-assert ours[0] > guess + 0.1 and guess < min(ours) < guess + 0.2 and max(history.steps["loss"]) > 4
+assert ours[0] > guess + 0.1 and guess < min(ours) < guess + 0.2
+assert history.stopped and max(history.steps["loss"][100:]) > 5
 
 # %% [markdown]
-# The same story: a first epoch above ln 10, epochs a little worse than a guess, and a sudden leap (in our run in
-# epoch 4). *When* it leaps is luck: the last digit of a sum decides, and it differs between machines. If yours kept
-# quiet, run the cell again with `epochs=10`.
+# The same story: a first epoch above ln 10, epochs a little worse than a guess, and out of nowhere a leap. *When* it
+# leaps is luck: the last digit of a sum decides, and it differs between machines. We let the run go on until a step's
+# loss passed 5 again. Over eight seeds it did so within five epochs in about half of the runs; change the seed and
+# see.
 #
 # An epoch's mean hides a lot. Look at the steps:
 
@@ -256,10 +261,10 @@ assert abs(steps[0] - guess) < 0.2 and max(steps[1:21]) > 3
 # Three things that the log of epochs had hidden:
 #
 # - **Step 1 is healthy**: about ln 10. So the head is *not* too large at the start. The 2.76 is made by the first
-#   steps, at full rate: thousands of weights that all move by 0.02 at once.
+#   steps, at full rate: thousands of weights that all move by 0.03 at once.
 # - **The gradient tells.** It leaps together with the loss. Print its length in every run of yours: it is the first
 #   to know.
-# - **Afterwards the rate stays high.** Every step moves each weight by about 0.02, wherever that leads.
+# - **Afterwards the rate stays high.** Every step moves each weight by about 0.03, wherever that leads.
 #
 # And the hypothesis from the log, that the logits do not depend on the picture?
 
@@ -274,50 +279,52 @@ assert over_images < 0.3 * over_classes
 # Confirmed: 500 different pictures get nearly the same ten numbers, and these ten numbers differ: an opinion without
 # evidence. The step size keeps shaking them.
 #
-# Which of the three sins is the culprit? Mend **one at a time**; mending all at once teaches nothing.
+# Which of the three sins is the culprit? Take a healthy training and put sins back, **few at a time**. **Predict
+# before you run:** which one alone keeps the loss at ln 10? Which make it leap?
 
 # %% tags=["nbval-ignore-output"]
 trials = {  # (model, images, learning rate, warmup steps)
-    "nothing mended": (no_final_norm, PIXELS, 0.02, 0),
-    "rate 0.003, warmup": (no_final_norm, PIXELS, 0.003, 20),
-    "final norm": (VisionTransformer, PIXELS, 0.02, 0),
-    "pixels normalised": (no_final_norm, IMAGES, 0.02, 0),
-    "all three": (VisionTransformer, IMAGES, 0.003, 20),
+    "no sin": (VisionTransformer, IMAGES, 0.003, 20),
+    "pixels": (VisionTransformer, PIXELS, 0.003, 20),
+    "norm": (no_final_norm, IMAGES, 0.003, 20),
+    "rate": (VisionTransformer, IMAGES, 0.03, 0),
+    "norm and rate": (no_final_norm, IMAGES, 0.03, 0),
+    "all three": (no_final_norm, PIXELS, 0.03, 0),
 }
 curves = {}
 for name, (make, images, rate, warmup) in trials.items():
-    torch.manual_seed(2)
+    torch.manual_seed(0)
     curves[name] = plain_loop(make(CONFIG), images, rate, epochs=2, warmup=warmup)[0].steps["loss"]
-    print(f"{name:20} highest {max(curves[name]):6.2f}, second epoch {sum(curves[name][100:]) / 100:.2f}")
+    print(f"{name:14} highest {max(curves[name]):5.2f}, second epoch {sum(curves[name][100:]) / 100:.2f}")
 second = {name: sum(losses[100:]) / 100 for name, losses in curves.items()}
-assert min(second, key=second.get) == "all three" and max(curves["all three"]) < 2.8
-assert max(curves["nothing mended"]) > 5 > max(curves["rate 0.003, warmup"])
-assert all(second[name] > 2.25 for name in ("nothing mended", "rate 0.003, warmup", "final norm"))
+assert max(second["no sin"], second["norm"]) < 2.2 < 2.27 < min(second["pixels"], second["all three"])
+assert max(curves["norm"]) < 2.8 < 4 < min(max(curves["norm and rate"]), max(curves["all three"]))
 
 # %%
 fig, ax = plots.figure(7.5, 2.8)
 ax.axhline(guess, color="#777777", linewidth=1, dashes=(4, 3))
-for (name, losses), style in zip(curves.items(), (":", "--", "-.", (0, (1, 1)), "-"), strict=True):
+for (name, losses), style in zip(curves.items(), ("-", "--", "-.", ":", (0, (1, 1)), (0, (5, 1))), strict=True):
     smooth = torch.tensor(losses).unfold(0, 10, 1).mean(dim=1)
     ax.plot(range(10, len(losses) + 1), smooth, linestyle=style, linewidth=1.8, label=name)
-ax.set(xlabel="step", ylabel="loss, mean of 10 steps", ylim=(1.6, 3.4))
+ax.set(xlabel="step", ylabel="loss, mean of 10 steps", ylim=(1.8, 4.2))
 ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     fig,
-    "Five loss curves. With the rate mended, or the norm, the loss stays at ln 10. With normalised pixels it begins "
-    "to fall after a bad start. With all three mended it falls from the first step.",
+    "Six loss curves. Without a sin, and without the norm alone, the loss falls. With raw pixels alone it stays at "
+    "ln 10. With the high rate it falls late. With rate and norm together, and with all three, it leaps at the start.",
 )
 
 # %% [markdown]
-# It was not one culprit but two faults, and they share the work:
+# Not one culprit but two faults, and they share the work:
 #
-# - **The pixels** keep the loss at ln 10. Numbers up to 255 give tokens that are hundreds long, beside which the
-#   positions (about 0.02) vanish, and the tokens of all pictures look alike. Mending only the rate, or only the
-#   norm, leaves the loss at ln 10.
-# - **The rate**, with no norm to hold the logits back, makes it leap. Mending it ends the leaps, and nothing more.
+# - **The pixels** alone keep the loss at ln 10, however careful the rate. Numbers up to 255 give tokens that are a
+#   hundred times as long as usual: the positions (about 0.02) vanish beside them, and what they have in common, their
+#   brightness, hides what differs.
+# - **The rate**, with no norm to hold the logits back, makes it leap.
 #
-# One fault hid the other. That is common, and the reason to test one part at a time. Here we knew where to look.
-# When you do not, you need a system.
+# One fault hid the other: whoever lowers the rate first sees a quiet 2.31, and believes that the rate is now too
+# low. That is common, and the reason to test one part at a time. Here we knew where to look. When you do not, you
+# need a system.
 
 # %% [markdown]
 # ## The ladder
@@ -712,7 +719,8 @@ plots.show(
     "Left: the loss after 30 steps against the learning rate, a valley with its bottom at 0.03. Right: the length of "
     "the first gradient of each weight tensor; none is zero.",
 )
-assert min(ends) == ends[3] and ends[2] < 1.6 < min(ends[1], ends[4]) and min(sizes.values()) > 0
+print(", ".join(f"{rate:g}: {end:.2f}" for rate, end in zip(rates, ends, strict=True)))
+assert ends[0] > ends[1] > ends[2] > ends[3] < ends[4] and min(sizes.values()) > 0
 
 # %% [markdown]
 # A valley: too small crawls, too large bounces, and behind the bottom comes a cliff. The bottom lies at 0.03, ten

@@ -37,10 +37,13 @@ def expected():
         see(block.attn, f"mixture {b}", lambda inputs, output: output[0])
         see(block.norm2, f"middle {b}", lambda inputs, output: inputs[0])
         see(block.mlp.act, f"hidden {b}", lambda inputs, output: output)
-        see(block, f"stream {b}", lambda inputs, output: output)
+        see(block, f"stream {b}", lambda inputs, output: output[0])
     see(model.head, "class token", lambda inputs, output: inputs[0])
     with torch.no_grad():
-        seen["logits"] = model.head(model.forward_features(images)[:, 0])[0]  # all tokens, also in the last block
+        x = model.embed(images)
+        for block in model.blocks:
+            x, _ = block(x, return_attention=True)  # as the explorer asks: all tokens, and the weights
+        seen["logits"] = model.head(model.norm(x)[:, 0])[0]
     return seen | {"probabilities": seen["logits"].softmax(0)}
 
 

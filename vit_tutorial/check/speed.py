@@ -100,7 +100,7 @@ def break_even(function):
                 ("turned over", (plain - fast) / cost, "that is the part of the cost which one step earns back."),
                 ("sign", cost / (fast - plain), "what a step saves is `plain - fast`, the longer one first."),
             ),
-            tolerance=1e-3 * cost / (plain - fast),
+            tolerance=1e-3,
             what="the number of steps",
         )
     for plain, fast in ((0.2, 0.2), (0.2, 0.3)):
@@ -189,7 +189,7 @@ def step_flops(function):
                     "with pool='cls' the blocks see one token more, the class token; with 'mean' they do not.",
                 ),
             ),
-            tolerance=1e-6 * right,
+            tolerance=1e-6,
             what="the FLOPs",
         )
     return "Embedding of all patches, blocks on those that are left, and three times the forward pass."

@@ -10,15 +10,19 @@ LEAST_VARIANCE = 0.01  # added to each direction's variance: what varies less is
 SPREAD = 0.5  # standard deviation of a fresh token, and the height of a fresh position's waves
 
 
+def initialise(model, images, parts):
+    """Start `parts` of `model`, "patches" or "positions" or both, in closed form, in place."""
+    for part in parts:
+        {"patches": whiten_patches, "positions": wave_positions}[part](model, images)
+
+
 @torch.no_grad()
-def initialise(model, images):
-    """Start the patch projection as a whitening of the patches of `images`, uint8 `(n, C, Y, X)`, in place.
+def whiten_patches(model, images):
+    """Start the patch projection as a whitening of the patches of `images`, uint8 `(n, C, Y, X)`.
 
     Neighbouring pixels are nearly equal, so nearly all the variance of patches is brightness, and a random projection
     shows the blocks little else. Whitening divides each principal component by its standard deviation; an orthogonal
     matrix spreads the components over the D numbers of a token. LeCun et al. 1998 (4.3), Coates & Ng 2012.
-
-    Learned positions start as sines and cosines (Vaswani et al. 2017): neighbours are alike from the first step on.
     """
     D = model.config.embed_dim
     patches = patchify(normalise(images, model.config), model.config.patch_size).flatten(0, 1)  # (n*N, C*P*P)
@@ -30,6 +34,10 @@ def initialise(model, images):
     weight *= SPREAD / (patches @ weight.T).std()
     model.patch_embed.proj.weight.copy_(weight.view_as(model.patch_embed.proj.weight))
     model.patch_embed.proj.bias.zero_()
-    if model.pos_embed.requires_grad:
-        waves = SPREAD * sinusoidal_positions(D, model.config.grid)  # (1, N, D)
-        model.pos_embed[:, -waves.shape[1] :] = waves.to(model.pos_embed)
+
+
+@torch.no_grad()
+def wave_positions(model, images):
+    """Start learned positions as sines and cosines (Vaswani et al. 2017): neighbours are alike from the first step."""
+    waves = SPREAD * sinusoidal_positions(model.config.embed_dim, model.config.grid)  # (1, N, D)
+    model.pos_embed[:, -waves.shape[1] :] = waves.to(model.pos_embed)

@@ -185,8 +185,7 @@ def train(
     BF16_PAYS[device.type] = bool(distributed.from_first(bf16_pays(device.type)))
     steps_per_epoch = len(dataset) // batch_size
     clock = Clock(total_epochs * steps_per_epoch, None if minutes is None else 60 * minutes)
-    if recipe.initialise:
-        initialise(model, dataset.images[:5000])
+    initialise(model, dataset.images[:5000], recipe.initialise)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
     best = model if average is None else average.module  # what is evaluated and kept
     shared = distributed.parallel(model, shard)  # the model, as all processes train it

@@ -22,14 +22,18 @@ EMBEDDING = {
     "image": ("image", "(B, C, Y, X)", "normalise(image[None], model.config)"),
     "patches": ("tokens", "(B, N, C·P·P)", "patchify(images, {P})"),
     "tokens": ("tokens", "(B, N, D)", "x = self.patch_embed(images)"),
-    "class token": ("tokens", "(B, N, D)", "x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)"),
+    "class token": (
+        "tokens",
+        "(B, N, D)",
+        "x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)",
+    ),
     "positions": ("tokens", "(1, N, D)", "self.pos_embed"),
-    "+ positions": ("sum", "(B, N, D)", "self.pos_drop(x + self.pos_embed)"),
+    "+ positions": ("sum", "(B, N, D)", "self.pos_drop(x + self.pos_embed.to(x.dtype))"),
 }
 BLOCK = {
     "norm 1": ("tokens", "(B, N, D)", "self.norm1(x)"),
     "attention weights": ("attention", "(B, H, N, N)", "weights = scores.softmax(dim=-1)"),
-    "mixture": ("tokens", "(B, N, D)", "mixed, weights = self.attn(self.norm1(x), return_attention=True)"),
+    "mixture": ("tokens", "(B, N, D)", "mixed = self.attn(self.norm1(x), return_attention, queries)"),
     "+ mixture": ("sum", "(B, N, D)", "x = x + self.drop_path(self.drop(mixed))"),
     "norm 2": ("tokens", "(B, N, D)", "self.norm2(x)"),
     "MLP, hidden": ("tokens", "(B, N, hidden)", "x = self.drop(self.act(self.fc1(x)))"),
