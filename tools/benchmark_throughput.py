@@ -4,9 +4,11 @@
 
 A training step (AdamW included) and inference, in float32 and in bfloat16 autocast, on three shapes. The models take
 turns within every round, so that a machine that slows down slows all of them; the figure is the median over the rounds.
-Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2048), measured in the same rounds.
-With `--memory kept` glibc keeps freed memory instead of returning it to the system, as `vit-tutorial train` has it,
-for all models alike; without the option both are measured. Writes throughput.json, throughput.md and throughput.png to `--out`.
+Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2048), measured in the same rounds: the
+FLOPs are those of the formula for all tokens in all blocks, also for a model that leaves out what its head does not
+read. With `--memory kept` glibc keeps freed memory instead of returning it to the system, as `vit-tutorial train` has
+it, for all models alike; without the option both are measured. Writes throughput.json, throughput.md and
+throughput.png to `--out`.
 
 Libraries that are absent are named and left out. To have all of them, in an environment of its own (`make lab` and
 `make test` use .venv, which stays as it is):
@@ -174,7 +176,7 @@ def measure(shape, mode, precision, models, args):
     works = {name: stepper(model, shape, mode, precision) for name, model in models.items()}
     product = matrix_product(precision)
     found = {name: [] for name in [*works, "product"]}
-    for name, work in works.items():
+    for work in works.values():
         rate(work, 0, clock)  # warm up all before any is measured
     for turn in range(args.rounds):
         names = list(works)
@@ -303,7 +305,8 @@ def draw(record):
         ax.set(ylim=(0, 1.5), ylabel="relative speed")
         ax.set_xticks(range(len(kinds)), [f"{mode}\n{precision}" for _, mode, precision, _ in kinds])
         ax.axhline(1, color="#888888", linewidth=0.8, zorder=0)
-    axes[0, 0].legend(frameon=False, ncols=len(models), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.5))
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, frameon=False, ncols=len(models), fontsize=9, loc="outside upper center")
     ratios = {key: group[OURS].get("against_best_peer") for key, group in found.items() if key[3] == memory}
     measured = [ratio for ratio in ratios.values() if ratio is not None]
     against = f" {min(measured):.2f} to {max(measured):.2f} times the best peer." if measured else ""

@@ -219,11 +219,12 @@ def plain_loop(model, images, learning_rate, epochs, warmup=0, alarm=math.inf, o
             break
     return history, norms
 
+
 # %% [markdown]
 # **Predict before you run:** where does the first *step* start, where does the loss sit, and will it stay there?
 
 # %% tags=["nbval-ignore-output"]
-torch.manual_seed(0)
+torch.manual_seed(1)
 sick = no_final_norm(CONFIG)
 monitor = widgets.TrainingMonitor(log=True)
 history, norms = plain_loop(sick, PIXELS, learning_rate=0.03, epochs=60, alarm=5.0, on_step=monitor)
@@ -236,8 +237,7 @@ assert history.stopped and max(history.steps["loss"][100:]) > 5
 # %% [markdown]
 # The same story: a first epoch above ln 10, epochs a little worse than a guess, and out of nowhere a leap. *When* it
 # leaps is luck: the last digit of a sum decides, and it differs between machines. We let the run go on until a step's
-# loss passed 5 again. Over eight seeds it did so within five epochs in about half of the runs; change the seed and
-# see.
+# loss passed 5 again. In nine runs with other seeds this took 2 to 18 epochs, mostly 3 or 4. Change the seed and see.
 #
 # An epoch's mean hides a lot. Look at the steps:
 
@@ -336,7 +336,7 @@ RUNGS = (
     ("2 first loss", "head too large, wrong number of classes, wrong loss", "0.01 s"),
     ("3a the image", "logits that do not depend on the picture", "0.01 s"),
     ("3b each patch", "patches cut wrongly, patches without a say", "0.01 s"),
-    ("3c nothing else", "pictures that mix, dropout in evaluation", "0.01 s"),
+    ("3c nothing else", "answers that change with the company, or by chance", "0.01 s"),
     ("4 reference", "any other formula than the one you meant", "0.02 s"),
     ("5 one batch", "gradient, optimiser or schedule that do not work", "1 s"),
     ("6 rates", "wrong learning rate, weights without gradient", "1 s"),
@@ -716,16 +716,16 @@ right.set(xscale="log", xlabel="length of the first gradient")
 right.tick_params(labelsize=7.5)
 plots.show(
     fig,
-    "Left: the loss after 30 steps against the learning rate, a valley with its bottom at 0.03. Right: the length of "
+    "Left: the loss after 30 steps against the learning rate, a valley lowest from 0.003 to 0.03. Right: the length of "
     "the first gradient of each weight tensor; none is zero.",
 )
 print(", ".join(f"{rate:g}: {end:.2f}" for rate, end in zip(rates, ends, strict=True)))
-assert ends[0] > ends[1] > ends[2] > ends[3] < ends[4] and min(sizes.values()) > 0
+assert ends[0] > ends[1] > max(ends[2:4]) and ends[4] > ends[2] and min(sizes.values()) > 0
 
 # %% [markdown]
-# A valley: too small crawls, too large bounces, and behind the bottom comes a cliff. The bottom lies at 0.03, ten
-# times our rate. Were we too careful? No: one batch always pulls the same way and bears larger steps than changing
-# batches do. So take about **a tenth of the rate at the bottom**. The long sweep below will say whether that was wise.
+# A valley: too small crawls, too large bounces. The bottom reaches from 0.003 to 0.03. Which end? **The left one.** One
+# batch always pulls the same way and bears larger steps than changing batches do. The long sweep below will say
+# whether that is wise.
 
 
 # %%
@@ -879,14 +879,15 @@ verdicts = {name: [caught(rung, setup) for rung in LADDER] for name, setup in GA
 assert not any(verdicts["nothing wrong"])
 assert all(any(row) for name, row in verdicts.items() if name != "nothing wrong")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 columns = [name for name, _, _ in RUNGS]
 table = torch.tensor(list(verdicts.values())).float()  # (bugs, rungs)
-fig, ax = plots.figure(8.5, 5.4)
+fig, ax = plots.figure(9, 5.6)
 limits = {"vmin": -0.3, "vmax": 1.1}
 plots.draw_matrix(ax, table, rows=list(verdicts), columns=columns, numbers=False, colour_map="cividis", **limits)
 for i, j in table.nonzero().tolist():
-    ax.text(j, i, "caught", ha="center", va="center", fontsize=7.5)
+    ax.text(j, i, "caught", ha="center", va="center", fontsize=8.5)
+ax.set_aspect("auto")
 ax.hlines(torch.arange(len(table)) - 0.5, -0.5, len(columns) - 0.5, color="white", linewidth=1)
 ax.vlines(torch.arange(len(columns)) - 0.5, -0.5, len(table) - 0.5, color="white", linewidth=1)
 ax.tick_params(axis="x", labeltop=True, labelbottom=False, rotation=30, labelsize=9)
@@ -894,16 +895,28 @@ ax.set_xticks(range(len(columns)), columns, ha="left")
 hits = {name: [c for c, hit in zip(columns, row, strict=True) if hit] for name, row in verdicts.items()}
 alt = "; ".join(f"{name}: {', '.join(found) or 'none'}" for name, found in hits.items())
 plots.show(fig, f"Which rung catches which bug, measured. {alt}.")
+assert table[0].sum() == 0 and bool((table[1:].sum(dim=1) > 0).all())
 
-# %%
+# %% tags=["nbval-ignore-output"]
 counts = {name: sum(row) for name, row in verdicts.items() if name != "nothing wrong"}
 for name, count in sorted(counts.items(), key=lambda item: item[1]):
     if count == 1:
         print(f"{name:26} caught by {columns[verdicts[name].index(True)]!r} alone")
-print()
+silent_bugs = ("sqrt(D) for sqrt(d)", "heads merged wrongly", "softmax, wrong axis")
+assert all(hits[name] == ["4 reference"] for name in silent_bugs)
+assert hits["labels of other pictures"] == ["7 shuffled labels"]
 
 # %% [markdown]
-# PLACEHOLDER_READING
+# Read it by rows, then by columns.
+#
+# - **Shapes** catch one bug of fifteen. All the others have the right shape at every point.
+# - **The reference** catches most, and three to four bugs are caught by *nothing else*: their models start at ln 10,
+#   look at every patch, learn their batch and beat the shuffled labels. Among them $\sqrt D$ for $\sqrt d$ and the
+#   heads merged without transpose.
+# - But the reference is blind to what is no formula: a frozen or saturated head, loud positions, a wrong schedule,
+#   labels of other pictures. No rung replaces another.
+# - **Attention over the batch** passes 3c, which was made for it, and falls at 3a: its class tokens see one another
+#   and never a patch. Tests catch bugs that they were not made for, and miss some that they were.
 
 # %% [markdown]
 # ## Bugs that train
@@ -931,10 +944,23 @@ plots.show(fig, f"Test accuracy with each bug, three seeds. Means: {alt}.")
 # %%
 for bug, mean in means.items():
     print(f"{bug:26} {mean:.1f} %, {mean - means['nothing wrong']:+.1f} points")
-print()
+gain = means["patches by plain reshape"] - means["nothing wrong"]
+assert means["sqrt(D) for sqrt(d)"] < means["nothing wrong"] - 3 and gain > 5
+again = [100 * run["with_eval"] for run in record["bugs"] if run["bug"] == "eval() forgotten"]
+print(f"the weights of 'eval() forgotten', tested with eval(): {sum(again) / len(again):.1f} %")
 
 # %% [markdown]
-# PLACEHOLDER_COST
+# Every one of them trains, and none would have raised an error:
+#
+# - $\sqrt D$ costs 5 points, heads split wrongly 2. Three seeds of the *healthy* model lie 4 points apart, so nobody
+#   sees the 2 points in a single run.
+# - `eval()` forgotten: the same weights are 4 points better with it. (The rest of its gap is the price of dropout in a
+#   training this short.)
+# - **Patches by plain reshape win 11 points.** Perhaps because a strip crosses the whole shape at once. It is a bug all
+#   the same: the code does not do what its author believes, and on other pictures, or with larger patches, the luck
+#   may end.
+#
+# So "it trains" and even "it got better" prove little. Climb the ladder when the model is *well*, too.
 
 # %% [markdown]
 # ## How sensitive is it? Rate, warmup, weight decay
@@ -1089,7 +1115,7 @@ check.silent_patches(silent_patches)
 #
 # <details><summary>Hint</summary>
 #
-# One is in each line but the first and the last. Which width belongs into the scale? Which axis must sum to 1? In
+# One is in each line but the first. Which width belongs into the scale? Which axis must sum to 1? In
 # which order do the numbers lie in memory when `reshape` comes?
 #
 # </details>
