@@ -1,5 +1,7 @@
 """The throughput benchmark: its formula, its peers' sizes, and its table and picture."""
 
+import json
+
 import benchmark_throughput as benchmark
 import pytest
 import torch
@@ -27,7 +29,8 @@ def test_one_round_gives_a_table_a_picture_and_what_is_owed(tmp_path, monkeypatc
     monkeypatch.setattr(benchmark, "PEERS", {"timm": benchmark.timm})
     monkeypatch.setattr(benchmark, "matrix_product", lambda precision: lambda: None)
     arguments = ["--shapes", "cifar-8", "--rounds", "1", "--seconds", "0", "--memory", "default", "--threads", "1"]
-    monkeypatch.setattr("sys.argv", ["benchmark", *arguments, "--out", str(tmp_path / "new")])
+    places = ["--out", str(tmp_path / "new"), "--record", str(tmp_path / "record.json")]
+    monkeypatch.setattr("sys.argv", ["benchmark", *arguments, *places])
     threads = torch.get_num_threads()
     try:
         benchmark.main()
@@ -38,6 +41,8 @@ def test_one_round_gives_a_table_a_picture_and_what_is_owed(tmp_path, monkeypatc
         "throughput.md",
         "throughput.png",
     }
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["hardware"].startswith("1 CPU threads") and len(record["results"]) == 2 * 4
     table = (tmp_path / "new" / "throughput.md").read_text()
     assert table.count("32 px, patch 8, 24 wide") == 4 and "x timm" in table
     assert "[throughput.png] Images/s of 2 ViTs" in capsys.readouterr().out

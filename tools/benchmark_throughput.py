@@ -8,7 +8,7 @@ Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2
 FLOPs are those of the formula for all tokens in all blocks, also for a model that leaves out what its head does not
 read. With `--memory kept` glibc keeps freed memory instead of returning it to the system, as `vit-tutorial train` has
 it, for all models alike; without the option both are measured. Writes throughput.json, throughput.md and
-throughput.png to `--out`.
+throughput.png to `--out`, and the JSON once more to `--record`: notebook 11 draws data/runs/throughput.json.
 
 Libraries that are absent are named and left out. To have all of them, in an environment of its own (`make lab` and
 `make test` use .venv, which stays as it is):
@@ -227,6 +227,7 @@ def run(args):
                     results += rows(shape, mode, precision, memory, found, parameters)
                     print(line(results, shape, mode, precision, memory), flush=True)
     return {
+        "command": " ".join(["python tools/benchmark_throughput.py", *sys.argv[1:]]),
         "hardware": f"{args.threads} CPU threads ({cpu_name()})",
         "clock": args.clock,
         "python": platform.python_version(),
@@ -241,6 +242,13 @@ def cpu_name():
         return next(row.partition(":")[2].strip() for row in text.splitlines() if row.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def as_json(record):
+    """The record as text, one line a measurement."""
+    head = json.dumps({name: value for name, value in record.items() if name != "results"}, indent=1)
+    lines = ",\n  ".join(json.dumps(row) for row in record["results"])
+    return f'{head[:-2]},\n "results": [\n  {lines}\n ]\n}}\n'
 
 
 def line(results, *key):
@@ -325,6 +333,7 @@ def owed(record):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "output", help="default: tools/output")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep the JSON there too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="at least so long a model and round (default: 1)")
@@ -345,8 +354,11 @@ def main():
     text = table(record)
     fig, alt = draw(record)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("throughput.json", json.dumps(record, indent=1) + "\n"), ("throughput.md", text)):
-        with atomic_path(args.out / name) as path:
+    files = {args.out / "throughput.json": as_json(record), args.out / "throughput.md": text}
+    if args.record is not None:
+        files[args.record] = as_json(record)
+    for name, content in files.items():
+        with atomic_path(name) as path:
             path.write_text(content)
     fig.savefig(args.out / "throughput.png", dpi=130)
     print(f"\n{text}\n[throughput.png] {alt}")

@@ -828,12 +828,11 @@ assert sum(hot["rate x 2.5, no warmup"]) > sum(hot["rate x 2.5, with warmup"])
 # `--minutes` fits the schedule to the time you have. Ctrl-C stops cleanly and keeps the model. From Python it is
 # the same call as above, with `datasets.cifar10("train")` and `training.RECIPES["cifar10-laptop"]`.
 #
-# The course's own checkpoint comes from such a run: the recipe `cifar10-course`, a little wider and with a class
-# token, for 20 epochs. Its record is shipped:
+# This was done once, and its record is shipped:
 
 # %%
-run = training.History.load(DATA / "runs" / "cifar10-course.json")
-plots.show(run.plot(), "CIFAR-10, 20 epochs: the training loss falls, the test accuracy rises fast, then slowly.")
+run = training.History.load(DATA / "runs" / "cifar10-laptop-10min.json")
+plots.show(run.plot(), "CIFAR-10, ten minutes: the training loss falls, the test accuracy rises fast, then slowly.")
 
 # %%
 end = run.epochs[-1]
@@ -846,7 +845,7 @@ assert run.accuracy > 0.55
 # Measured on *CIFAR-10 (JPEG copy)*: the same photographs, re-encoded as JPEG to be small. One run, one seed;
 # another seed differs by some tenths of a per cent.
 #
-# Is that good? For less than half an hour on one core, yes. Ten per cent is chance; after 200 to 300 epochs, small ViTs
+# Is that good? For ten minutes on two cores, yes. Ten per cent is chance; after 200 to 300 epochs, small ViTs
 # trained on CIFAR-10 alone reach 91 to 94 % (Hassani et al. 2021, Lee et al. 2021). A ViT knows nothing of images
 # at the start, not even that neighbours belong together, and must learn it from 50,000 pictures. Notebooks 07 to 09
 # work on that gap.

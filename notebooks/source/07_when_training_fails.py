@@ -64,7 +64,7 @@ ax.text(5.3, math.log(10) - 0.45, "ln 10", ha="right", fontsize=9, color="#55555
 plots.show(fig, "Five losses: 2.76, then 2.33, 2.32, 2.32, close above the line at ln 10, and a leap to 6.06.")
 
 # %% [markdown]
-# This is all that a training run left behind: five epochs, five losses, no error message. It had cost an hour.
+# This is all that a training run left behind: five epochs, five losses, no error message.
 #
 # **Before you read on, look at the picture for a minute.** What was going on in epochs 2 to 4? And in epoch 5? Which
 # faults can you already exclude?
@@ -134,7 +134,7 @@ assert outside == [2.76, 6.06]
 # | evidence | rules out | leaves |
 # |---|---|---|
 # | 2.3 for three epochs | nothing is wrong | logits that do not depend on the picture |
-# | above ln 10, never below | a learning rate of 0, frozen weights | something that shakes the logits: a rate too large |
+# | above ln 10, never below | a learning rate of 0 | something that shakes the logits: a rate too large |
 # | 2.76 and 6.06 | softmax before cross-entropy | unbounded logits |
 # | 2.76 in epoch 1 | | a bad start: head too large, or no warmup |
 # | 6.06 in epoch 5 | | no clipping, no warmup, no norm before the head |
@@ -160,7 +160,7 @@ check.softmax_bounds(answer)
 # %% [markdown]
 # ## Catching it in the act
 #
-# A bug that takes an hour to show cannot be hunted. So first make it small: a ViT of 49,000 weights, patches of 8
+# A bug that takes an hour to show is hard to hunt. So first make it small: a ViT of 49,000 weights, patches of 8
 # pixels, 3,200 pictures. An epoch of 100 steps takes about a second.
 
 # %%
@@ -195,7 +195,7 @@ def no_final_norm(config):
 
 
 # %%
-def plain_loop(model, images, learning_rate, epochs, warmup=0, alarm=math.inf, on_step=lambda history, progress: None):
+def plain_loop(model, images, learning_rate, epochs, warmup=0, alarm=math.inf, on_step=lambda *progress: None):
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     start = time.perf_counter()
     history, norms, order = training.History(), [], torch.Generator().manual_seed(0)
@@ -317,8 +317,8 @@ plots.show(
 # %% [markdown]
 # Not one culprit but two faults, and they share the work:
 #
-# - **The pixels** alone keep the loss at ln 10, however careful the rate. Numbers up to 255 give tokens that are a
-#   hundred times as long as usual: the positions (about 0.02) vanish beside them, and what they have in common, their
+# - **The pixels** alone keep the loss at ln 10, however careful the rate. Normalised numbers are raw ones divided by
+#   127.5, so the raw tokens are more than a hundred times as long: the positions (about 0.02) vanish beside them, and what they have in common, their
 #   brightness, hides what differs.
 # - **The rate**, with no norm to hold the logits back, makes it leap.
 #
@@ -332,15 +332,15 @@ plots.show(
 
 # %%
 RUNGS = (
-    ("1 shapes", "axes mixed up, a stage left out", "0.01 s"),
-    ("2 first loss", "head too large, wrong number of classes, wrong loss", "0.01 s"),
-    ("3a the image", "logits that do not depend on the picture", "0.01 s"),
-    ("3b each patch", "patches cut wrongly, patches without a say", "0.01 s"),
-    ("3c nothing else", "answers that change with the company, or by chance", "0.01 s"),
-    ("4 reference", "any other formula than the one you meant", "0.02 s"),
-    ("5 one batch", "gradient, optimiser or schedule that do not work", "1 s"),
-    ("6 rates", "wrong learning rate, weights without gradient", "1 s"),
-    ("7 shuffled labels", "labels that do not belong to the pictures", "2 s"),
+    ("1 shapes", "axes mixed up, a stage left out", "one pass"),
+    ("2 first loss", "head too large, wrong number of classes, wrong loss", "one pass"),
+    ("3a the image", "logits that do not depend on the picture", "one pass"),
+    ("3b each patch", "patches cut wrongly, patches without a say", "one pass"),
+    ("3c nothing else", "answers that change with the company, or by chance", "one pass"),
+    ("4 reference", "any other formula than the one you meant", "one pass"),
+    ("5 one batch", "gradient, optimiser or schedule that do not work", "60 steps"),
+    ("6 rates", "wrong learning rate, weights without gradient", "60 steps"),
+    ("7 shuffled labels", "labels that do not belong to the pictures", "200 steps"),
 )
 fig, ax = plots.figure(9, 3.9)
 ax.set_axis_off()
@@ -355,8 +355,8 @@ ax.text(2.95, 8.8, "what it rules out", fontsize=9, color="#555555")
 plots.show(fig, "A ladder of seven rungs, shapes at the bottom, shuffled labels at the top; what each rules out.")
 
 # %% [markdown]
-# Climb from the bottom: the lowest rungs cost a hundredth of a second, need no training, and say *where* the fault is.
-# The upper ones cost seconds and only say *that* there is one. If a rung breaks, mend it before you climb on.
+# Climb from the bottom: the lower rungs need one pass of a few pictures, no training, and say *where* the fault is.
+# The upper ones train for a while and only say *that* there is one. If a rung breaks, mend it before you climb on.
 #
 # To test suspects, we need one object that holds all of a training, so that one part can be exchanged:
 
@@ -723,7 +723,7 @@ print(", ".join(f"{rate:g}: {end:.2f}" for rate, end in zip(rates, ends, strict=
 assert ends[0] > ends[1] > max(ends[2:4]) and ends[4] > ends[2] and min(sizes.values()) > 0
 
 # %% [markdown]
-# A valley: too small crawls, too large bounces. The bottom reaches from 0.003 to 0.03. Which end? **The left one.** One
+# A valley: too small crawls, too large bounces. The bottom lies between 0.003 and 0.03. Nearer to which end? **The left one.** One
 # batch always pulls the same way and bears larger steps than changing batches do. The long sweep below will say
 # whether that is wise.
 
@@ -747,13 +747,13 @@ print("without a gradient:", silent)
 # %% [markdown]
 # ### Rung 7: shuffled labels
 #
-# All rungs so far can be passed by a model that is fed nonsense. So train twice on *fresh* pictures, 120 batches,
+# All rungs so far can be passed by a model that is fed nonsense. So train twice on *fresh* pictures, 100 batches,
 # none seen before: once with the labels, once with the labels shuffled. If the loss comes out the same, the labels
 # that you have say nothing about the pictures that you have.
 
 # %%
 SHUFFLED = LABELS[torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(7))]
-FRESH = [torch.arange(32 * step, 32 * step + 32) % len(LABELS) for step in range(100)]
+FRESH = [torch.arange(32 * step, 32 * step + 32) for step in range(100)]
 
 
 def signal(setup):
@@ -764,7 +764,7 @@ def signal(setup):
 
 
 def signal_fails(setup):
-    return not signal(setup) > 0.1
+    return not signal(setup) > 0.06
 
 
 # %% tags=["nbval-ignore-output"]
@@ -803,7 +803,7 @@ check.shuffled_batch(answer)
 # %% [markdown]
 # ## A gallery of bugs
 #
-# Now the whole ladder against a whole gallery. Nine bugs you have met. Six more follow; each is one or two lines.
+# Now the whole ladder against a whole gallery. Eleven bugs you have met. Four more follow, each of one or two lines.
 
 
 # %%
@@ -921,9 +921,9 @@ assert hits["labels of other pictures"] == ["7 shuffled labels"]
 # %% [markdown]
 # ## Bugs that train
 #
-# Seven bugs of the gallery leave the lowest rungs and the loss curve in peace. What do they cost? Our model was
+# Seven bugs of the gallery learn their batch by heart and beat the shuffled labels. What do they cost? Our model was
 # trained with each, long enough to be good: 2,400 steps, three seeds, recorded by `python tools/sweep.py`. (Live, that
-# would be five minutes; the field *eval() forgotten* trains with dropout and tests with it.)
+# would be five minutes; the field *eval() forgotten* trains with dropout and is tested with dropout still on.)
 
 # %%
 record = json.loads((DATA / "runs" / "sweep-shapes.json").read_text())

@@ -37,6 +37,7 @@ from vit_tutorial import (
     ViTConfig,
     check,
     datasets,
+    patchify,
     plots,
     training,
 )
@@ -280,15 +281,17 @@ left.legend(frameon=False)
 plots.show(
     fig,
     "Milliseconds an image, forward, over the number of blocks and of tokens. Measured dots lie near the line that the "
-    "formula predicts from one of them; at many tokens they rise above it.",
+    "formula predicts from one of them; the smallest models lie above it.",
 )
 assert 1.3 < depths[16] / depths[8] < 3.0 and sides[96] / sides[48] > 3.0
 
 # %% [markdown]
 # The line goes through one measured dot of each panel and takes the rest from the formula. Twice the blocks, twice the
-# time. Over the tokens the dots follow too, and where they leave the line they lie *above* it: there the time goes into
-# something that the formula does not count. The scores are numbers in memory, $H \cdot N^2$ of them in every block,
-# written once, read for the softmax, written again, read again.
+# time. Over the tokens the dots follow the bend that $N^2$ makes. At the small end they lie above the line: every call
+# of a PyTorch function costs some microseconds, however little it has to do.
+#
+# One thing the formula does not count at all: memory. Norms, GELU and softmax have hardly any FLOPs, but each reads
+# every number and writes it again.
 #
 # **A processor can multiply faster than memory can bring it numbers.** That is behind most of what follows.
 
@@ -420,10 +423,10 @@ plots.show(
 assert all(0.02 < value < 50 for value in ratio.values())
 
 # %% [markdown]
-# Above the line the fused kernel wins. On the machine that made this page it loses in training, at every length that a
-# ViT on small pictures has, and by a lot; your figure may say otherwise. On a GPU with long sequences it wins clearly,
-# and it saves memory everywhere. That is why our `MultiHeadAttention` computes scores, softmax and mixing itself: short
-# sequences, and weights that one can look at.
+# Above the line the fused kernel wins. On the machine that made this page it gains a little in inference, and loses in
+# training by a lot, most of all at few tokens; your figure may say otherwise. On a GPU with long sequences it wins
+# clearly, and it saves memory everywhere. So our `MultiHeadAttention` chooses: scores, softmax and mixing on their own
+# in training on a CPU, and where someone asks for the weights; else the fused function.
 #
 # **A rule that you have not measured on your machine, at your size, is a rumour.**
 
@@ -604,6 +607,94 @@ plots.show(fig, f"Training images a second, one more change in each row. {alt}."
 assert speeds[-1] > 3 * speeds[0]
 
 # %% [markdown]
+# ## The same model in five libraries
+#
+# Is the course's model itself a fast one? `tools/benchmark_throughput.py` builds the same shape in five libraries, with
+# random weights, and lets them take turns. Recorded:
+
+# %%
+record = json.loads((DATA / "runs" / "throughput.json").read_text())
+rows = [row for row in record["results"] if row["memory"] == "kept"]
+speed = {(*row["shape"], row["mode"], row["precision"], row["model"]): row["images_per_second"] for row in rows}
+shapes = sorted({tuple(row["shape"]) for row in rows}, key=lambda shape: shape[0] // shape[1])
+libraries = list(dict.fromkeys(row["model"] for row in rows))
+print(f"{record['hardware']}, torch {record['versions']['torch']}")
+
+# %%
+fig, axes = plots.figure(9.5, 2.7, 1, 4, sharey=True)
+kinds = [(mode, precision) for precision in ("float32", "bfloat16") for mode in ("training", "inference")]
+for ax, kind in zip(axes, kinds, strict=True):
+    for i, library in enumerate(libraries):
+        relative = [speed[(*s, *kind, library)] / speed[(*s, *kind, "vit_tutorial")] for s in shapes]
+        ax.plot(
+            relative, range(len(shapes)), "|^osD"[i], markersize=(20, 7, 7, 7, 6)[i], markeredgewidth=2, label=library
+        )
+    ax.set(title=", ".join(kind), xlim=(0, 1.25), ylim=(-0.5, 2.5), xlabel="relative speed")
+    ax.title.set_fontsize(10)
+axes[0].set_yticks(range(3), [f"{(s[0] // s[1]) ** 2 + 1} tokens" for s in shapes])
+fig.legend(*axes[0].get_legend_handles_labels(), ncols=5, frameon=False, loc="outside lower center")
+ratios = {(row["mode"], row["precision"]): [] for row in rows}
+for row in rows:
+    if row["model"] == "vit_tutorial":
+        ratios[row["mode"], row["precision"]].append(row["against_best_peer"])
+worst = ", ".join(f"{mode} in {precision} {min(found):.2f}" for (mode, precision), found in ratios.items())
+plots.show(
+    fig, f"Speed of five libraries relative to the course's model. The course over the best other, at least: {worst}."
+)
+assert min(ratios["training", "bfloat16"]) > 1.05 and min(map(min, ratios.values())) > 0.95
+
+# %% [markdown]
+# 1 is the course's model. In float32 all five are close: matrix products take nearly all of the time, and everyone
+# calls the same ones. In bfloat16 the products shrink, and what stands around them decides. In training three libraries
+# fall far behind: they call the fused kernel.
+#
+# No single idea makes the rest of the difference. Tokens stay in 16 bits between the blocks. Patches are multiplied
+# flat, not by a `Conv2d`. And the last block leaves out what nobody reads.
+
+# %% [markdown]
+# ### Work that nobody reads
+#
+# A model with a class token reads its answer from that one token. **Predict before you run:** what must the last block
+# still compute for the others?
+
+# %%
+vit = VisionTransformer(replace(config, pool="cls")).eval()
+images = torch.randn(32, 3, 32, 32)
+with torch.no_grad():
+    features = vit.forward_features(images)  # (B, N, D): all tokens
+    assert torch.allclose(vit.head(features[:, 0]), vit(images), atol=1e-5)
+N, D, r = features.shape[1], config.embed_dim, config.mlp_ratio
+last = 2 * N * D * 3 * D + 4 * N * D + 2 * D * D * (1 + 2 * r)  # q, k, v of all; the rest for one token
+saved = (block_flops(N, D, r) - last) / model_flops(vit.config)
+print(f"equal logits, {saved:.0%} of the FLOPs left out")
+
+# %% [markdown]
+# Their keys and values, so that the class token can look at them; nothing else. (The package's one matrix makes their
+# queries too, and drops them.) No number changes, so `forward` does it always; `forward_features` still gives you all
+# tokens. A model that reads the *mean* of its tokens needs them all.
+#
+# Finding work that nobody reads beats doing it faster. What about the `Conv2d`?
+
+# %% tags=["nbval-ignore-output"]
+conv, photos = nn.Conv2d(3, 128, 4, stride=4), torch.randn(128, 3, 32, 32)
+
+
+def by_convolution():
+    return conv(photos).flatten(2).transpose(1, 2)  # (B, N, D)
+
+
+def by_product():
+    return F.linear(patchify(photos, 4), conv.weight.flatten(1), conv.bias)  # (B, N, D)
+
+
+assert torch.allclose(by_convolution(), by_product(), atol=1e-4)
+for name, passes in (("forward", lambda f: f()), ("with backward", lambda f: f().sum().backward())):
+    with autocast(photos.device):
+        slow, fast = (seconds(lambda f=f: passes(f)) for f in (by_convolution, by_product))
+    print(f"{name:13}: the product of flat patches is {slow / fast:.1f} times as fast")
+assert slow / fast > 0.1
+
+# %% [markdown]
 # ## From one process to many
 #
 # Two processes, each with half of every batch. Each computes the gradient of its half; then they exchange gradients
@@ -712,6 +803,7 @@ check.step_flops(step_flops)
 # - FLOPs come from a formula: linear layers grow with the tokens, attention with their square. Training costs three
 #   times the forward pass.
 # - The formula does not count memory traffic. Fused kernels and compilation save some of it, sometimes.
+# - Look for work that nobody reads: leaving it out changes no number.
 # - bfloat16 is for matrix products; sums stay in float32. Whether it pays depends on the processor.
 # - Amdahl: a part that takes little time cannot save much.
 # - Leaving out half of the patches is the largest single gain here.

@@ -63,7 +63,7 @@ CIFAR10 = Recipe(
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
     "cifar10-laptop": CIFAR10,
-    "cifar10-course": replace(  # the ViT that is shipped: a class token, and positions that nobody arranged
+    "cifar10-course": replace(  # for looking inside: a class token, and positions that nobody arranged
         CIFAR10, model=replace(CIFAR10.model, embed_dim=128, pool="cls"), initialise=("patches",)
     ),
     "cifar10-gpu": replace(
