@@ -57,6 +57,7 @@ def draw_log(ax, log, title):
     ax.set_title(title, fontsize=10)
 
 
+# %%
 log = [2.76, 2.33, 2.32, 2.32, 6.06]
 fig, ax = plots.figure(6.5, 2.6)
 draw_log(ax, log, "mean training loss of a ViT on ten classes")
@@ -317,11 +318,12 @@ plots.show(
 # %% [markdown]
 # Not one culprit but two faults, and they share the work:
 #
-# - **The pixels** alone keep the loss at ln 10, however careful the rate. Normalised numbers are raw ones divided by
-#   127.5, so the raw tokens are more than a hundred times as long: the positions (about 0.02) vanish beside them, and what they have in common, their
-#   brightness, hides what differs.
+# - **The pixels** alone keep the loss at ln 10, however careful the rate. Normalised numbers are about
+#   raw ones divided by 127.5. So the raw tokens are more than a hundred times as long: beside them the positions
+#   (about 0.02) vanish, and their brightness hides the rest.
 # - **The rate**, with no norm to hold the logits back, makes it leap.
-#
+
+# %% [markdown]
 # One fault hid the other: whoever lowers the rate first sees a quiet 2.31, and believes that the rate is now too
 # low. That is common, and the reason to test one part at a time. Here we knew where to look. When you do not, you
 # need a system.
@@ -366,12 +368,14 @@ def warmup(step, rate_steps=10):
     return min(1.0, (step + 1) / rate_steps)  # factor of the learning rate
 
 
+# %%
 def predict(model, images):
     model.eval()
     with torch.no_grad():
         return model(images)
 
 
+# %%
 @dataclass(frozen=True)
 class Setup:
     make: object = VisionTransformer  # config -> model
@@ -390,6 +394,7 @@ def build(setup):
     return setup.make(CONFIG)
 
 
+# %%
 def fit(setup, batches, rate=None):
     """Train a fresh model on batches of rows; returns the losses."""
     model, losses = build(setup), []
@@ -423,6 +428,7 @@ def stage_shapes(model, images):
     return found
 
 
+# %%
 stage_shapes(build(healthy), IMAGES[:3])
 
 
@@ -433,11 +439,13 @@ def shapes_fail(setup):
     return stage_shapes(build(setup), IMAGES[:3]) != expected
 
 
+# %%
 class ReadsFirstImage(VisionTransformer):
     def forward(self, images):
         return self.head(self.forward_features(images)[0])  # meant: [:, 0], the class token of each picture
 
 
+# %%
 assert not shapes_fail(healthy) and shapes_fail(Setup(make=ReadsFirstImage))
 stage_shapes(ReadsFirstImage(CONFIG), IMAGES[:3])["head"]
 
@@ -459,12 +467,14 @@ def first_loss_fails(setup):
     return abs(first_loss(setup) - math.log(10)) > 0.1
 
 
+# %%
 def saturated_head(config):
     model = VisionTransformer(config)
     nn.init.normal_(model.head.weight, std=1.0)  # 50 times the usual 0.02
     return model
 
 
+# %%
 print(f"healthy {first_loss(healthy):.2f}, saturated head {first_loss(Setup(make=saturated_head)):.1f}")
 assert not first_loss_fails(healthy) and first_loss_fails(Setup(make=saturated_head))
 
@@ -485,12 +495,14 @@ def image_fails(setup):
     return spread(setup) < 0.02
 
 
+# %%
 def loud_positions(config):
     model = VisionTransformer(config)
     nn.init.normal_(model.pos_embed, std=30.0)  # meant: 0.02
     return model
 
 
+# %%
 print(f"healthy {spread(healthy):.2f}, loud positions {spread(Setup(make=loud_positions)):.4f}")
 assert not image_fails(healthy) and image_fails(Setup(make=loud_positions))
 
@@ -511,6 +523,7 @@ def patch_influence(model, images):
     return patchify(images.grad.abs(), CONFIG.patch_size).sum(dim=2)  # (B, patches)
 
 
+# %%
 def tokens_touched(model, image):
     changed = image.clone()
     changed[:, :8, :8] += 1.0  # the square of the first patch, and nothing else
@@ -525,6 +538,7 @@ def patches_fail(setup):
     return bool((influence < 0.01 * influence.max()).any()) or tokens_touched(model, IMAGES[0]) != 1
 
 
+# %%
 class PlainReshape(PatchEmbedding):
     """Cuts the picture as the numbers lie in memory: each "patch" is a strip of rows of one channel."""
 
@@ -535,6 +549,7 @@ class PlainReshape(PatchEmbedding):
         return patches @ self.proj.weight.flatten(1).T + self.proj.bias  # (B, N, D)
 
 
+# %%
 def plain_reshape(config):
     model = VisionTransformer(config)
     model.patch_embed = PlainReshape(config.image_size, config.patch_size, 3, config.embed_dim)
@@ -566,10 +581,12 @@ def company_matters(setup):
     return ((among - alone).abs().max() / among.abs().max()).item()
 
 
+# %%
 def company_fails(setup):
     return company_matters(setup) > 1e-3
 
 
+# %%
 forgets_eval = Setup(
     make=lambda config: VisionTransformer(replace(config, dropout=0.2)),
     predict=lambda model, images: model.train()(images).detach(),  # eval() forgotten: dropout stays on
@@ -620,6 +637,7 @@ def with_attention(attention):
     return make
 
 
+# %%
 class SqrtWidth(Attention):
     def weigh(self, q, k):
         D = self.num_heads * self.head_dim
@@ -638,6 +656,7 @@ def difference(setup, shake=0.0):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
+# %%
 wide = Setup(make=with_attention(SqrtWidth))
 print(f"fresh weights: {difference(wide):.4f}, weights shaken by 0.2: {difference(wide, 0.2):.4f}")
 assert difference(wide) < 0.02 < difference(wide, 0.2)
@@ -671,10 +690,12 @@ def one_batch_fails(setup):
     return not sum(one_batch(setup)[-5:]) / 5 < 0.5
 
 
+# %%
 def epoch_schedule(step):
     return training.warmup_cosine(min(1.0, (step + 1) / 10))  # meant for 10 epochs, called 10 times as soon
 
 
+# %%
 stuck = Setup(factor=epoch_schedule)
 print(f"healthy ends at {one_batch(healthy)[-1]:.2f}, epoch schedule stepped per step at {one_batch(stuck)[-1]:.2f}")
 assert not one_batch_fails(healthy) and one_batch_fails(stuck)
@@ -696,6 +717,7 @@ def sweep(setup, factors=(0.01, 0.1, 1, 10, 100), steps=30):
     return [sum(losses) / 5 for losses in ends]  # after these steps, for each rate
 
 
+# %%
 def gradients(setup):
     model = build(setup)
     F.cross_entropy(model(IMAGES[:32]), setup.labels[:32]).backward()
@@ -723,9 +745,9 @@ print(", ".join(f"{rate:g}: {end:.2f}" for rate, end in zip(rates, ends, strict=
 assert ends[0] > ends[1] > max(ends[2:4]) and ends[4] > ends[2] and min(sizes.values()) > 0
 
 # %% [markdown]
-# A valley: too small crawls, too large bounces. The bottom lies between 0.003 and 0.03. Nearer to which end? **The left one.** One
-# batch always pulls the same way and bears larger steps than changing batches do. The long sweep below will say
-# whether that is wise.
+# A valley: too small crawls, too large bounces. The bottom lies between 0.003 and 0.03. Nearer to which
+# end? Take **the left one**: one batch always pulls the same way and bears larger steps than changing batches do. The
+# long sweep below will say whether that is wise.
 
 
 # %%
@@ -734,12 +756,14 @@ def rates_fail(setup):
     return not as_it_is < min(1.8, slower) or min(gradients(setup).values()) == 0.0
 
 
+# %%
 def frozen_head(config):
     model = VisionTransformer(config)
     model.head.requires_grad_(False)
     return model
 
 
+# %%
 assert not rates_fail(healthy) and rates_fail(Setup(make=frozen_head)) and rates_fail(Setup(rate=0.3))
 silent = [name for name, size in gradients(Setup(make=frozen_head)).items() if size == 0]
 print("without a gradient:", silent)
@@ -756,6 +780,7 @@ SHUFFLED = LABELS[torch.randperm(len(LABELS), generator=torch.Generator().manual
 FRESH = [torch.arange(32 * step, 32 * step + 32) for step in range(100)]
 
 
+# %%
 def signal(setup):
     """How much lower the loss on fresh pictures ends with these labels than with shuffled ones."""
     again = SHUFFLED if setup.labels is LABELS else setup.labels[torch.randperm(len(LABELS))]
@@ -777,7 +802,8 @@ assert not signal_fails(healthy) and signal_fails(mismatched) and not one_batch_
 # Note the last line: the batch with wrong labels was learned by heart like any other. Only fresh pictures show it.
 # In real life labels get shuffled when pictures and labels are sorted by different keys, or one list is filtered and
 # the other is not.
-#
+
+# %% [markdown]
 # ### Exercise 7.2 · By heart, with wrong labels
 # *predict · medium · 3 minutes*
 #
@@ -790,7 +816,7 @@ assert not signal_fails(healthy) and signal_fails(mismatched) and not one_batch_
 #
 # <details><summary>Hint</summary>
 #
-# 32 pictures, 40,000 weights. What does it take to store 32 answers?
+# 32 pictures, 49,000 weights. What does it take to store 32 answers?
 #
 # </details>
 
@@ -813,17 +839,20 @@ class WrongSplit(Attention):
         return self.qkv(x).reshape(B, 3, self.num_heads, N, self.head_dim).transpose(0, 1)  # (3, B, H, N, d)
 
 
+# %%
 class WrongMerge(Attention):
     def merge(self, x):
         B, H, N, d = x.shape
         return x.reshape(B, N, H * d)  # (B, N, D): the transpose is missing
 
 
+# %%
 class WrongSoftmax(Attention):
     def weigh(self, q, k):
         return (q @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(dim=-2)  # (B, H, N, N): columns sum to 1
 
 
+# %%
 class OverTheBatch(Attention):
     def forward(self, x, return_attention=False, queries=None):  # takes (N, B, D), as nn.MultiheadAttention does
         out, weights = super().forward(x.transpose(0, 1), return_attention=True)
@@ -875,6 +904,7 @@ def caught(rung, setup):
         return True
 
 
+# %%
 verdicts = {name: [caught(rung, setup) for rung in LADDER] for name, setup in GALLERY.items()}
 assert not any(verdicts["nothing wrong"])
 assert all(any(row) for name, row in verdicts.items() if name != "nothing wrong")
@@ -913,7 +943,9 @@ assert hits["labels of other pictures"] == ["7 shuffled labels"]
 # - **The reference** catches most, and three to four bugs are caught by *nothing else*: their models start at ln 10,
 #   look at every patch, learn their batch and beat the shuffled labels. Among them $\sqrt D$ for $\sqrt d$ and the
 #   heads merged without transpose.
-# - But the reference is blind to what is no formula: a frozen or saturated head, loud positions, a wrong schedule,
+
+# %% [markdown]
+# - The reference is blind to what is no formula: a frozen or saturated head, loud positions, a wrong schedule,
 #   labels of other pictures. No rung replaces another.
 # - **Attention over the batch** passes 3c, which was made for it, and falls at 3a: its class tokens see one another
 #   and never a patch. Tests catch bugs that they were not made for, and miss some that they were.
@@ -956,6 +988,8 @@ print(f"the weights of 'eval() forgotten', tested with eval(): {sum(again) / len
 #   sees the 2 points in a single run.
 # - `eval()` forgotten: the same weights are 4 points better with it. (The rest of its gap is the price of dropout in a
 #   training this short.)
+
+# %% [markdown]
 # - **Patches by plain reshape win 11 points.** Perhaps because a strip crosses the whole shape at once. It is a bug all
 #   the same: the code does not do what its author believes, and on other pictures, or with larger patches, the luck
 #   may end.
@@ -975,6 +1009,7 @@ def cell(value, **wanted):
     return [run[value] for run in runs if all(run[name] == want for name, want in wanted.items())]
 
 
+# %%
 fig, axes = plots.figure(9, 2.9, 1, 2)
 for ax, share in zip(axes, (0.0, 0.1), strict=True):
     grid = [
@@ -1014,6 +1049,7 @@ def sweep_run(learning_rate, weight_decay, warmup_share, seed, steps=600):
     return (predict(model, UNSEEN).argmax(dim=1) == test_set.labels).float().mean().item()
 
 
+# %%
 everything, test_set = datasets.shapes("train"), datasets.shapes("test", 1000)
 UNSEEN = training.normalise(test_set.images, CONFIG)
 ALL, all_labels = training.normalise(everything.images, CONFIG), everything.labels
@@ -1063,17 +1099,17 @@ plots.show(
 # %% [markdown]
 # What the record says:
 #
-# - **The rate matters most**, by far: 24 points between the best and the worst. It acts in factors: 0.001 and 0.003
-#   are far apart, 0.003 and 0.004 are not. Search in steps of 3.
+# - **The rate matters most**, by far: 24 points between the best and the worst. It acts in factors, so
+#   search in steps of 3. The left end of the valley on one batch, 0.003, was a good guess.
 # - **Weight decay**: nothing at the best rate or below. At rates that are too high, a decay of 1.0 wins back some
 #   points, because it keeps the weights from running away.
 # - **Warmup**: on average nothing at all, for this model.
-#
+
+# %% [markdown]
 # The last point surprises. In notebook 06 a warmup helped when one batch was learned at a rate too high, and
 # every large ViT is trained with one. This model has two blocks, and 600 steps to recover from a bad start; the
 # record shows no more than that.
-
-# %% [markdown]
+#
 # And mind the **noise**: two seeds of one field differ by some 3 points on average, by much more near the edge of what
 # the model bears. A single run that is 2 points better has shown nothing. Whoever picks the best of 96 fields reports
 # luck; read the *shape* of the map.
@@ -1200,8 +1236,8 @@ check.repaired_schedule(repaired_schedule)
 #   softmax too many.
 # - Make it small and fast, then climb: shapes, first loss, what the logits depend on, a reference, one batch, rates
 #   with gradients, shuffled labels. The cheap rungs say where.
-# - A right shape proves little, a falling loss proves little. Some bugs cost a few points and no more, and only
-#   equality with a reference finds them.
+# - A right shape and a falling loss prove little. Some bugs only cost a few points; equality with a reference finds
+#   them.
 # - Mend one thing at a time. Two faults hide each other.
 # - The learning rate comes first, in factors of 3. Weight decay and warmup come later. Look at more than one seed.
 

@@ -604,7 +604,7 @@ ax.invert_yaxis()
 ax.set(xlabel=f"training images a second, {ladder['hardware']}", xlim=(0, 1.3 * max(speeds)))
 alt = ", ".join(f"{name}: {speed:,.0f}" for name, speed in zip(names, speeds, strict=True))
 plots.show(fig, f"Training images a second, one more change in each row. {alt}.")
-assert speeds[-1] > 3 * speeds[0]
+assert speeds[-1] > 2 * speeds[0]
 
 # %% [markdown]
 # ## The same model in five libraries
@@ -688,11 +688,14 @@ def by_product():
 
 
 assert torch.allclose(by_convolution(), by_product(), atol=1e-4)
-for name, passes in (("forward", lambda f: f()), ("with backward", lambda f: f().sum().backward())):
-    with autocast(photos.device):
-        slow, fast = (seconds(lambda f=f: passes(f)) for f in (by_convolution, by_product))
-    print(f"{name:13}: the product of flat patches is {slow / fast:.1f} times as fast")
+with autocast(photos.device):
+    slow, fast = (seconds(lambda f=f: f().sum().backward()) for f in (by_convolution, by_product))
+print(f"forward and backward: the product of flat patches is {slow / fast:.1f} times as fast")
 assert slow / fast > 0.1
+
+# %% [markdown]
+# One row goes *down*: Muon takes longer for a step than AdamW. It stays in the recipe because each of its steps teaches
+# more. Images a second are a means; what counts is accuracy at the end of the time that you have.
 
 # %% [markdown]
 # ## From one process to many
