@@ -1107,7 +1107,7 @@ plots.show(
 
 # %% [markdown]
 # The last point surprises. In notebook 06 a warmup helped when one batch was learned at a rate too high, and
-# every large ViT is trained with one. This model has two blocks, and 600 steps to recover from a bad start; the
+# the large ViTs are trained with one. This model has two blocks, and 600 steps to recover from a bad start; the
 # record shows no more than that.
 #
 # And mind the **noise**: two seeds of one field differ by some 3 points on average, by much more near the edge of what

@@ -802,15 +802,15 @@ check.step_flops(step_flops)
 # %% [markdown]
 # ## Summary
 #
-# - Measure before you change anything; warm up, repeat, take the median, wait for the GPU, compare in turns.
+# - Measure before you change anything: warm up, repeat, take the median, wait for the GPU, compare in turns.
 # - FLOPs come from a formula: linear layers grow with the tokens, attention with their square. Training costs three
 #   times the forward pass.
-# - The formula does not count memory traffic. Fused kernels and compilation save some of it, sometimes.
-# - Look for work that nobody reads: leaving it out changes no number.
-# - bfloat16 is for matrix products; sums stay in float32. Whether it pays depends on the processor.
+# - It does not count memory traffic. Fused kernels and compilation save some of that, sometimes.
+# - Look for work that nobody reads.
+# - bfloat16 is for products, float32 for sums. Whether it pays depends on the processor.
 # - Amdahl: a part that takes little time cannot save much.
 # - Leaving out half of the patches is the largest single gain here.
-# - Several processes with the same random numbers are the same training, done sooner.
+# - Several processes with the same random numbers do the same training sooner.
 
 # %% [markdown]
 # ## What comes next
