@@ -607,6 +607,10 @@ plots.show(fig, f"Training images a second, one more change in each row. {alt}."
 assert speeds[-1] > 2 * speeds[0]
 
 # %% [markdown]
+# One row goes *down*: Muon takes longer for a step than AdamW. It stays in the recipe because each of its steps teaches
+# more. Images a second are a means; what counts is accuracy at the end of the time that you have.
+
+# %% [markdown]
 # ## The same model in five libraries
 #
 # Is the course's model itself a fast one? `tools/benchmark_throughput.py` builds the same shape in five libraries, with
@@ -692,10 +696,6 @@ with autocast(photos.device):
     slow, fast = (seconds(lambda f=f: f().sum().backward()) for f in (by_convolution, by_product))
 print(f"forward and backward: the product of flat patches is {slow / fast:.1f} times as fast")
 assert slow / fast > 0.1
-
-# %% [markdown]
-# One row goes *down*: Muon takes longer for a step than AdamW. It stays in the recipe because each of its steps teaches
-# more. Images a second are a means; what counts is accuracy at the end of the time that you have.
 
 # %% [markdown]
 # ## From one process to many
