@@ -122,18 +122,15 @@ class VisionTransformer(nn.Module):
         return self.pos_drop(x + self.pos_embed.to(x.dtype))  # 16-bit patches stay 16-bit tokens
 
     def forward_features(self, images, read=None):
-        x = self.embed(images)
-        *blocks, last = self.blocks
+        x, (*blocks, last) = self.embed(images), self.blocks
         for block in blocks:
             x = block(x)
-        x = last(x, queries=read)  # None: all tokens
-        return self.norm(x)  # (B, N, D)
+        return self.norm(last(x, queries=read))  # (B, N, D); with `read` the first so many tokens alone
 
     def forward(self, images):
-        read = None if self.cls_token is None else 1  # the head reads the class token alone, or all tokens
-        x = self.forward_features(images, read)
-        pooled = x[:, 0] if self.cls_token is not None else x.mean(dim=1)  # (B, D)
-        return self.head(pooled)  # (B, num_classes)
+        if self.cls_token is None:
+            return self.head(self.forward_features(images).mean(dim=1))  # (B, num_classes)
+        return self.head(self.forward_features(images, read=1)[:, 0])  # the head reads the class token alone
 
     @torch.no_grad()
     def attention_maps(self, images):
