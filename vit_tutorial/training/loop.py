@@ -65,12 +65,25 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
             after_step(loss.item())
 
 
+class LeaveOutPatches:
+    """A forward hook for `model.pos_drop`: while `active`, training sees only a part of the patches."""
+
+    def __init__(self, fraction, first):
+        self.fraction, self.first, self.active = fraction, first, True
+
+    @torch.compiler.disable
+    def __call__(self, module, inputs, tokens):
+        if not (self.active and module.training):
+            return tokens
+        return drop_patches(tokens, self.fraction, first=self.first)
+
+
 def step_on_nothing(model, config, batch_size):
-    """Compute the gradients of an empty batch and throw them away: torch compiles a model in its first step."""
+    """Compute the gradients of an empty batch and throw them away; random numbers stay as they are."""
     device = next(model.parameters()).device
     images = torch.zeros(batch_size, config.in_channels, *image_sides(config.image_size), device=device)
     model.train()
-    with autocast(device):
+    with torch.random.fork_rng(), autocast(device):
         logits = model(images)
     logits.float().sum().backward()
     model.zero_grad()
@@ -202,23 +215,13 @@ def train(
             model.eval()
             return history
 
-    clean = False  # whole images, unmixed
-
-    @torch.compiler.disable
-    def leave_out(module, inputs, tokens):
-        if clean or not module.training:
-            return tokens
-        return drop_patches(tokens, recipe.patch_dropout, first=int(model.cls_token is not None))
-
+    leave_out = LeaveOutPatches(recipe.patch_dropout, first=int(model.cls_token is not None))
     hook = model.pos_drop.register_forward_hook(leave_out) if recipe.patch_dropout else None
     if recipe.compile:
         start = time.perf_counter()
         shared = torch.compile(shared, dynamic=False)
-        with torch.random.fork_rng():  # the run's own random numbers stay as they are
+        for leave_out.active in (False, True):  # torch compiles a model in its first step, for each number of tokens
             step_on_nothing(shared, model.config, batch_size // distributed.world_size())
-            clean = True
-            step_on_nothing(shared, model.config, batch_size // distributed.world_size())
-            clean = False
         history.info["compile_seconds"] = round(time.perf_counter() - start, 1)
         clock.resume()
 
@@ -235,12 +238,11 @@ def train(
             raise Stop
 
     def until_done(epoch):
-        nonlocal clean
         for images, labels in epoch:
             if clock.progress >= 1.0:
                 return
-            clean = clock.progress >= recipe.clean_from
-            if not clean and torch.rand(()) < recipe.cutmix:
+            leave_out.active = clock.progress < recipe.clean_from
+            if leave_out.active and torch.rand(()) < recipe.cutmix:
                 images, labels = cutmix(images, labels, model.config.num_classes)
             yield distributed.share(images), distributed.share(labels)
 
