@@ -52,11 +52,13 @@ class Recipe:
 
 SMALL = ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=4, num_heads=4, mlp_ratio=2.0)
 CIFAR10 = Recipe(
-    model=replace(SMALL, depth=6, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
+    model=replace(SMALL, depth=6, num_heads=3, pool="mean", mean=CIFAR10_MEAN, std=CIFAR10_STD),
     epochs=25,
     muon_learning_rate=1e-2,
-    weight_decay=0.01,
+    weight_decay=0.1,
+    warmup=0.05,
     ema=0.0,
+    crop=2,
     patch_dropout=0.5,
     initialise=("patches", "positions"),
 )
@@ -64,7 +66,7 @@ RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
     "cifar10-laptop": CIFAR10,
     "cifar10-course": replace(  # for looking inside: a class token, and positions that nobody arranged
-        CIFAR10, model=replace(CIFAR10.model, embed_dim=128, pool="cls"), initialise=("patches",)
+        CIFAR10, model=replace(CIFAR10.model, embed_dim=128, num_heads=4, pool="cls"), crop=4, initialise=("patches",)
     ),
     "cifar10-gpu": replace(
         CIFAR10,
@@ -75,6 +77,7 @@ RECIPES = {
         weight_decay=0.02,
         label_smoothing=0.1,
         ema=0.998,
+        crop=4,
         cutmix=0.5,
         clean_from=0.85,
         compile=True,
