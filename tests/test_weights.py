@@ -121,28 +121,3 @@ def test_load_state_lists_every_problem_and_changes_nothing(model):
     with pytest.raises(ValueError, match=r"missing norm.weight[\s\S]*surplus extra"):
         weights.load_state(model, state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_timm_models_of_another_kind_are_refused():
-    from timm.models.vision_transformer import VisionTransformer as Timm
-
-    small = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 3, "num_classes": 2}
-    refused = {
-        "expected global_pool": {"global_pool": "avg"},
-        "surplus blocks.0.ls1.gamma": {"init_values": 1e-4},
-        "surplus reg_token": {"reg_tokens": 2},
-        "surplus blocks.0.attn.q_norm": {"qk_norm": True},
-        "eps 1e-6, found 1e-05": {"norm_layer": torch.nn.LayerNorm},
-    }
-    for message, arguments in refused.items():
-        with pytest.raises(ValueError, match=message):
-            weights.from_timm(Timm(**small, **arguments))
-
-
-def test_converted_models_carry_the_right_normalisation():
-    import timm
-    from torchvision.models.vision_transformer import VisionTransformer as Theirs
-
-    augreg = timm.create_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k", pretrained=False)
-    assert weights.from_timm(augreg).config.mean == (0.5, 0.5, 0.5)
-    assert weights.from_torchvision(Theirs(32, 8, 1, 2, 8, 16)).config.mean == weights.IMAGENET_MEAN

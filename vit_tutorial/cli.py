@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from . import __version__, doctor, lab
@@ -28,7 +29,8 @@ def build_parser():
     what = command.add_mutually_exclusive_group(required=True)
     add_data_argument(what, required=False)
     what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was interrupted")
-    command.add_argument("--recipe", help="name of a recipe (default: the one for the data)")
+    command.add_argument("--start", metavar="CHECKPOINT", help="fine-tune these weights, with a new head for the data")
+    command.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, metavar="M", help="train this long, the schedule fitted to it")
     length.add_argument("--epochs", type=int, metavar="E", help="train this many passes over the data")
@@ -65,6 +67,12 @@ def load_data(name, split, image_size=None):
     return datasets.image_folder(name, split, image_size)
 
 
+def square_side(config):
+    """Rows of pixels that a model takes, where it takes squares; else None."""
+    rows, columns = config.grid
+    return rows * config.patch_size if rows == columns else None
+
+
 def default_recipe(name):
     return "shapes" if name in ("shapes", "same_or_different") else "cifar10-laptop"
 
@@ -86,8 +94,8 @@ def train_on(device, args):
     import torch
     from tqdm import tqdm
 
-    from . import training
-    from .model import VisionTransformer
+    from . import training, weights
+    from .model import VisionTransformer, set_image_size
     from .training import checkpoint, distributed
 
     keep_memory()
@@ -98,10 +106,13 @@ def train_on(device, args):
     recipe, name, out = run["recipe"], run["name"], run["out"]
     if first:
         print(f"Reading {run['data']} ...", flush=True)
-    size = recipe.model.image_size
-    dataset, test = (load_data(run["data"], split, size) for split in ("train", "test"))
+    dataset, test = (load_data(run["data"], split, square_side(recipe.model)) for split in ("train", "test"))
     torch.manual_seed(run["seed"])
-    model = VisionTransformer(recipe.config(dataset)).to(device)
+    if run["start"] and not args.resume:
+        model = training.new_head(set_image_size(weights.load(run["start"]), dataset.image_size), dataset.classes)
+    else:
+        model = VisionTransformer(recipe.config(dataset))
+    training.freeze(model.to(device), recipe)  # before the processes share out the gradients
     parameters = sum(p.numel() for p in model.parameters())
     if first:
         hardware = training.hardware(device)
@@ -127,7 +138,7 @@ def train_on(device, args):
             on_step=on_step,
             resume=bool(args.resume),
             shard=args.shard,
-            info={"data": run["data"], "recipe_name": name},
+            info={"data": run["data"], "recipe_name": name, "start": run["start"]},
         )
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
@@ -140,13 +151,13 @@ def train_on(device, args):
 
 def new_run(args):
     """What `train` is asked to do, as a dict."""
-    from . import training
+    from . import training, weights
     from .training import checkpoint
 
     for length in ("minutes", "epochs"):
         if (value := getattr(args, length)) is not None and value <= 0:
             raise ValueError(f"expected more than 0 {length}, found {value}")
-    name = args.recipe or default_recipe(args.data)
+    name = args.recipe or ("fine-tune" if args.start else default_recipe(args.data))
     if name not in training.RECIPES:
         raise ValueError(f"expected a recipe named one of {', '.join(training.RECIPES)}, found {name!r}")
     seed = args.seed or 0
@@ -157,7 +168,9 @@ def new_run(args):
             f"or go on with --resume {out}"
         )
     recipe = training.RECIPES[name]
-    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed}
+    if args.start:
+        recipe = replace(recipe, model=weights.load(args.start).config, initialise=())
+    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "start": args.start}
     return run | {"epochs": args.epochs, "minutes": args.minutes}
 
 
@@ -172,7 +185,7 @@ def resumed_run(args):
             print(f"Nothing left to do: the run in {args.resume} is finished ({summary(history)})")
         return None
     own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
-    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes")}
+    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes", "start")}
     if own["data"] is None:
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
@@ -227,9 +240,7 @@ def run_evaluate(args):
     from . import training, weights
 
     model = weights.load(args.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    rows, columns = model.config.grid
-    P = model.config.patch_size
-    test = load_data(args.data, "test", rows * P if rows == columns else None)
+    test = load_data(args.data, "test", square_side(model.config))
     result = training.evaluate(model, test)
     print(f"{args.checkpoint.name} on {args.data} ({len(test)} test images):")
     print(f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}")

@@ -1,11 +1,37 @@
 """Exercises that answer back: `check.<exercise>(answer)` prints a verdict, never raises, and names the mistake."""
 
-from . import attention, debugging, encoder, model, patches, positions, small_data, speed, start, training
+from . import (
+    attention,
+    debugging,
+    encoder,
+    fine_tuning,
+    model,
+    own_images,
+    patches,
+    positions,
+    small_data,
+    speed,
+    start,
+    training,
+)
 from .verdict import CheckResult
 
 EXERCISES = {  # name -> checker, in the order of the course
     name: getattr(module, name)
-    for module in (start, patches, positions, attention, encoder, model, training, debugging, small_data, speed)
+    for module in (
+        start,
+        patches,
+        positions,
+        attention,
+        encoder,
+        model,
+        training,
+        debugging,
+        small_data,
+        fine_tuning,
+        speed,
+        own_images,
+    )
     for name in module.__all__
 }
 globals().update(EXERCISES)

@@ -1,11 +1,14 @@
 """Images from folders: one folder a class."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
+from .decode import Unreadable, decode
 from .images import ImageSet, split_indices
+from .photographs import centre_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -36,7 +39,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
             raise ValueError(f"expected at least 2 images a class, one for each split, found 1 in: {', '.join(few)}")
         keep = split_indices(labels, holdout, seed)[split == "test"]
         files, labels = [files[i] for i in keep.tolist()], labels[keep]
-    with ThreadPoolExecutor() as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
         images = list(pool.map(lambda file: read_image(file, image_size), files))
     sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
@@ -53,15 +56,12 @@ def list_images(folder):
 
 
 def read_image(file, image_size=None):
-    """One image file as uint8 `(3, Y, X)`, RGB; `ValueError` names the file where it cannot be read."""
-    import numpy as np
-    from PIL import Image
+    """One image file as uint8 `(3, Y, X)`, RGB and upright; `ValueError` names the file where it cannot be read.
 
-    from .photographs import centre_square
-
+    With `image_size`, one side in pixels or `(rows, columns)`, its centre square is resized to that.
+    """
     try:
-        with Image.open(file) as opened:
-            image = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)  # (3, Y, X)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"expected an image, found {file} unreadable ({error}); replace or remove it") from None
+        image = decode(Path(file).name, file)
+    except Unreadable as error:
+        raise ValueError(f"expected an image, found {file} unreadable ({error.reason}); replace or remove it") from None
     return image if image_size is None else centre_square(image, image_size)

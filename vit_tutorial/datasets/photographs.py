@@ -2,6 +2,8 @@
 
 import torch
 
+from ..layers import image_sides
+
 NAMES = {"cat": "chelsea", "astronaut": "astronaut", "coffee": "coffee", "rocket": "rocket"}
 
 
@@ -19,8 +21,11 @@ def sample_image(name="cat", size=None):
 
 
 def centre_square(image, size):
-    """The largest centred square of a uint8 image `(C, Y, X)`, resized to `size` x `size` with antialiasing."""
+    """The largest centred square of a uint8 image `(C, Y, X)`, resized to `size` with antialiasing.
+
+    `size` is one side in pixels or `(rows, columns)`.
+    """
     from torchvision.transforms.v2 import functional as F
 
     side = min(image.shape[1:])
-    return F.resize(F.center_crop(image, [side, side]), [size, size], antialias=True)
+    return F.resize(F.center_crop(image, [side, side]), list(image_sides(size)), antialias=True)

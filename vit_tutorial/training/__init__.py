@@ -1,6 +1,7 @@
 """Training: recipes, the loop, and its record."""
 
 from .augment import batches, normalise, random_crop_flip
+from .finetune import freeze, new_head, rate_factors
 from .history import History, hardware
 from .loop import Evaluation, evaluate, train, train_epoch
 from .optimizer import param_groups
@@ -14,10 +15,13 @@ __all__ = [
     "Recipe",
     "batches",
     "evaluate",
+    "freeze",
     "hardware",
+    "new_head",
     "normalise",
     "param_groups",
     "random_crop_flip",
+    "rate_factors",
     "train",
     "train_epoch",
     "warmup_cosine",

@@ -3,6 +3,8 @@
 import torch
 from torch.optim import AdamW
 
+from .finetune import freeze
+
 
 def param_groups(model, weight_decay):
     """Trained parameters in two groups: matrices, which decay, and the rest, which does not.
@@ -17,17 +19,35 @@ def param_groups(model, weight_decay):
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
+def scaled_groups(model, recipe):
+    """The groups of `param_groups` without what is frozen, divided so that each has one `lr_scale`, from `freeze`."""
+    factors = freeze(model, recipe)
+    scales = {parameter: factors[name] for name, parameter in model.named_parameters()}
+    return [
+        {**group, "params": [p for p in group["params"] if scales[p] == scale], "lr_scale": scale}
+        for group in param_groups(model, recipe.weight_decay)
+        for scale in dict.fromkeys(scales[p] for p in group["params"])
+    ]
+
+
 def make_optimizer(model, recipe):
-    """AdamW for all parameters, or, with `recipe.muon_learning_rate`, Muon for the matrices of the encoder blocks."""
-    groups = param_groups(model, recipe.weight_decay)
-    if not recipe.muon_learning_rate:
-        return AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
-    matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
-    in_blocks = {id(p) for p in matrices}
-    for group in groups:
-        group["params"] = [p for p in group["params"] if id(p) not in in_blocks]
-    muon = torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay)
-    return Together(muon, AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95)))
+    """AdamW for all parameters, or, with `recipe.muon_learning_rate`, Muon for the matrices of the encoder blocks.
+
+    Learning rates are the recipe's times the parameter's factor in `finetune.rate_factors`. Freezes what has factor 0.
+    """
+    groups = scaled_groups(model, recipe)
+    in_blocks = {p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
+    matrices = in_blocks if recipe.muon_learning_rate else set()
+
+    def at_rate(rate, wanted):
+        parts = [{**group, "params": [p for p in group["params"] if wanted(p)]} for group in groups]
+        return [{**part, "lr": rate * part["lr_scale"]} for part in parts if part["params"]]
+
+    muon = at_rate(recipe.muon_learning_rate, lambda p: p in matrices)
+    rest = at_rate(recipe.learning_rate, lambda p: p not in matrices)
+    if not muon:
+        return AdamW(rest, betas=(0.9, 0.98))
+    return Together(torch.optim.Muon(muon), AdamW(rest, betas=(0.9, 0.95)))
 
 
 class Together:

@@ -19,6 +19,10 @@ class Recipe:
     `patch_dropout` is the fraction of the patches that training leaves out, `cutmix` the fraction of the batches whose
     images are mixed; both end at the fraction `clean_from` of the run. `initialise` names what starts in closed form,
     not at random: "patches", "positions". `compile` says whether torch compiles the model first.
+
+    Three fields for a trained model that learns new classes. `body_rate` is the factor of the learning rate of all but
+    the head, 0 where the head alone learns; `layer_decay` a factor for each layer from the head down. `frozen` names
+    parts that keep their values, such as "patch_embed" or "blocks.0".
     """
 
     model: ViTConfig
@@ -38,6 +42,9 @@ class Recipe:
     clean_from: float = 0.75
     initialise: tuple[str, ...] = ()
     compile: bool = False
+    body_rate: float = 1.0
+    layer_decay: float = 1.0
+    frozen: tuple[str, ...] = ()
 
     def config(self, dataset):
         """The recipe's model for a dataset's image size, channels and classes."""
@@ -62,11 +69,24 @@ CIFAR10 = Recipe(
     patch_dropout=0.5,
     initialise=("patches", "positions"),
 )
+COURSE_MODEL = replace(CIFAR10.model, embed_dim=128, num_heads=4, pool="cls")  # the checkpoint that the course ships
+FINE_TUNE = Recipe(
+    model=COURSE_MODEL,
+    epochs=20,
+    batch_size=32,
+    learning_rate=2e-3,
+    ema=0.0,
+    crop=2,
+    label_smoothing=0.0,
+    layer_decay=0.8,
+)
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
+    "fine-tune": FINE_TUNE,
+    "probe": replace(FINE_TUNE, learning_rate=1e-2, layer_decay=1.0, body_rate=0.0),
     "cifar10-laptop": CIFAR10,
     "cifar10-course": replace(  # for looking inside: a class token, and positions that nobody arranged
-        CIFAR10, model=replace(CIFAR10.model, embed_dim=128, num_heads=4, pool="cls"), crop=4, initialise=("patches",)
+        CIFAR10, model=COURSE_MODEL, crop=4, initialise=("patches",)
     ),
     "cifar10-gpu": replace(
         CIFAR10,

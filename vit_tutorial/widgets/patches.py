@@ -4,15 +4,14 @@ import io
 import warnings
 from numbers import Integral
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from ipywidgets import FileUpload, widget_serialization
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image, ImageOps
 from traitlets import Bool, Bytes, Instance, Int, List, Unicode, observe, validate
 
+from ..datasets.decode import decode, short
 from ..datasets.photographs import centre_square
 from ..layers import patchify, unpatchify
 from ..plots import COLOURS, draw_grid
@@ -20,8 +19,6 @@ from .explorer import Explorer, module
 
 SIDE = 224  # pixels, as ViT-B/16 was trained
 MOST_BYTES = 9_000_000  # of an upload: Jupyter's servers drop the connection at messages over 10 MiB
-MOST_PIXELS = 40_000_000
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # no others are tried: some start programs
 
 
 class PatchExplorer(Explorer):
@@ -210,45 +207,11 @@ def read_upload(name, data):
 
     Of an animation the first frame; transparent parts become white. Raises `ValueError` for anything else.
     """
-    name = name if len(name) <= 60 else f"{name[:40]} ... {name[-15:]}"
     if len(data) > MOST_BYTES:
         raise ValueError(
-            f"expected a file of at most {MOST_BYTES / 1e6:.0f} MB, found {name!r} with {len(data) / 1e6:.1f} MB; "
-            "save a smaller copy"
+            f"expected a file of at most {MOST_BYTES / 1e6:.0f} MB, found {short(name)!r} with {len(data) / 1e6:.1f} "
+            "MB; save a smaller copy"
         )
-    wrong = f"expected a complete {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture, found {name!r} "
     with warnings.catch_warnings(action="ignore"):  # what a strange file deserves is the sentence, not stderr
-        try:
-            opened = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError:
-            raise ValueError(too_many_pixels(name)) from None
-        except Exception:  # Pillow lets through whatever a hostile file provokes
-            raise ValueError(f"{wrong}to be none; open it in a picture viewer and save it as PNG or JPEG") from None
-        if opened.width * opened.height > MOST_PIXELS:
-            raise ValueError(too_many_pixels(name, opened.size))
-        try:
-            picture = to_rgb(ImageOps.exif_transpose(opened))
-        except Exception:
-            raise ValueError(f"{wrong}broken or of a rare kind; save it anew as PNG or JPEG") from None
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
+        image = decode(name, io.BytesIO(data))
     return image, tuple(image.shape[1:])
-
-
-def too_many_pixels(name, size=None):
-    found = "far more" if size is None else f"{size[0]} x {size[1]}"
-    return f"expected at most {MOST_PIXELS // 10**6} million pixels, found {found} in {name!r}; save a smaller copy"
-
-
-def to_rgb(picture):
-    """A Pillow image of any mode as RGB: 16 bits scaled down, transparency on white."""
-    if picture.mode.startswith("I"):  # grey, 16 bits in 16 or 32
-        values = np.asarray(picture).astype(np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("more than 16 bits")
-        picture = Image.fromarray((values / 257).round().astype(np.uint8))
-    elif picture.mode == "F":
-        raise ValueError("floats have no fixed white")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")

@@ -1,0 +1,95 @@
+"""From the bytes of a picture file to pixels: upright, RGB, and a sentence for what is no picture."""
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+MOST_PIXELS = 40_000_000
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # no others are tried: some start programs
+KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")  # what recent phones save
+
+
+class Unreadable(ValueError):
+    """A file that is no picture for us: the sentence, and in a few words the `reason`, for lists."""
+
+    def __init__(self, reason, sentence):
+        super().__init__(sentence)
+        self.reason = reason
+
+
+def decode(name, file, image_size=None):
+    """The picture in `file` (a path or a binary file) as uint8 `(3, Y, X)`, RGB and upright as its EXIF data say.
+
+    Of an animation the first frame; 16 bits are scaled to 8; transparent parts become white. With `image_size` a JPEG
+    may come out smaller, but with at least twice as many pixels a side: that is much faster. Raises `Unreadable` for
+    anything else. Pillow's warnings are the caller's to ignore: filters belong to all threads.
+    """
+    name = short(name)
+    try:
+        opened = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise too_large(name) from None
+    except Exception:  # Pillow lets through whatever a hostile file provokes
+        raise no_picture(name, file) from None
+    if image_size is not None:
+        opened.draft(opened.mode, (2 * image_size, 2 * image_size))
+    if opened.width * opened.height > MOST_PIXELS:
+        raise too_large(name, opened.size)
+    try:
+        picture = to_rgb(ImageOps.exif_transpose(opened))
+    except Exception:
+        sentence = f"expected a complete {KINDS} picture, found {name!r} broken or of a rare kind"
+        raise Unreadable("broken or of a rare kind", f"{sentence}; save it anew as PNG or JPEG") from None
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
+
+
+def to_rgb(picture):
+    """A Pillow image of any mode as RGB: 16 bits scaled down, transparency on white."""
+    if picture.mode.startswith("I"):  # grey, 16 bits in 16 or 32
+        values = np.asarray(picture).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("more than 16 bits")
+        picture = Image.fromarray((values / 257).round().astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("floats have no fixed white")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def short(name):
+    return name if len(name) <= 60 else f"{name[:40]} ... {name[-15:]}"
+
+
+def too_large(name, size=None):
+    found = "far more" if size is None else f"{size[0]} x {size[1]}"
+    most = f"at most {MOST_PIXELS // 10**6} million pixels"
+    return Unreadable(
+        f"{found} pixels, {most}: a decompression bomb?",
+        f"expected {most}, found {found} in {name!r}; save a smaller copy",
+    )
+
+
+def no_picture(name, file):
+    if hasattr(file, "read"):
+        file.seek(0)
+        start = file.read(12)
+    else:
+        try:
+            with open(file, "rb") as opened:
+                start = opened.read(12)
+        except OSError as error:
+            reason = f"cannot be opened: {error.strerror}"
+            return Unreadable(reason, f"expected a picture, found that {name!r} {reason}; give it back its permissions")
+    if start[4:] in HEIC:
+        return Unreadable(
+            "a HEIC picture, not read here: save it as JPEG",
+            f"expected a {KINDS} picture, found {name!r} to be HEIC; save it as JPEG, and set the phone to JPEG",
+        )
+    return Unreadable(
+        f"no {KINDS} picture",
+        f"expected a complete {KINDS} picture, found {name!r} to be none; open it in a picture viewer and save it as "
+        "PNG or JPEG",
+    )

@@ -1,0 +1,57 @@
+"""Fine-tuning: a trained model goes on with new classes, each of its parts at a learning rate of its own."""
+
+from dataclasses import replace
+
+from torch import nn
+
+
+def new_head(model, classes):
+    """Give `model` a head for `classes`, a sequence of names, in place; all other weights stay.
+
+    The new head is zero, so that it begins with equal logits and the first step leaves the body as it is
+    (Dosovitskiy et al. 2021, 3.2). Returns the model. Raises `ValueError` where there is no class.
+    """
+    config = replace(model.config, num_classes=len(classes), classes=tuple(classes))
+    model.head = nn.Linear(config.embed_dim, config.num_classes).to(model.norm.weight)
+    nn.init.zeros_(model.head.weight)
+    nn.init.zeros_(model.head.bias)
+    model.config = config
+    return model
+
+
+def layer_number(name, depth):
+    """Which layer a parameter belongs to: the embedding is 0, the blocks 1 to L (the norm with L), the head L + 1."""
+    part, *rest = name.split(".")
+    return int(rest[0]) + 1 if part == "blocks" else {"norm": depth, "head": depth + 1}.get(part, 0)
+
+
+def rate_factors(model, recipe):
+    """`{name: factor}` of the learning rate for each parameter of `model`; 0 where it is frozen.
+
+    The head has 1. All else, the body, has `recipe.body_rate`, times `recipe.layer_decay` once for each layer from the
+    head down: BEiT's rule (Bao et al. 2022), with the layers of timm's `param_groups_layer_decay`. Raises `ValueError`
+    where `recipe.frozen` names nothing in the model.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    depth = len(getattr(model, "blocks", ()))  # notebook 08 trains a network without blocks
+    for part in recipe.frozen:
+        if not any(f"{name}.".startswith(f"{part}.") for name in names):
+            raise ValueError(f"expected frozen parts such as 'patch_embed' or 'blocks.0', found {part!r}")
+    factors = {}
+    for name in names:
+        below = depth + 1 - layer_number(name, depth)  # layers between this one and the head's output
+        frozen = any(f"{name}.".startswith(f"{part}.") for part in recipe.frozen)
+        factors[name] = 0.0 if frozen else (recipe.body_rate if below else 1.0) * recipe.layer_decay**below
+    return factors
+
+
+def freeze(model, recipe):
+    """Let the parameters with factor 0 keep their values, and spare their gradients; returns all factors.
+
+    They stay frozen after the run: `model.requires_grad_(True)` thaws them.
+    """
+    factors = rate_factors(model, recipe)
+    for name, parameter in model.named_parameters():
+        if not factors[name]:
+            parameter.requires_grad_(False)
+    return factors

@@ -1,0 +1,35 @@
+"""Weights in and out: checkpoints of our own, models of torchvision, timm and transformers, and downloads.
+
+Nothing here unpickles. State-dict names are timm's, so a timm model's weights load as they are.
+"""
+
+from .checkpoint import FORMAT, load, load_state, save
+from .formats import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TORCHVISION_NAMES,
+    from_timm,
+    from_torchvision,
+    from_transformers,
+    to_timm,
+    to_torchvision,
+    to_transformers,
+)
+from .hub import pretrained
+
+__all__ = [
+    "FORMAT",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "TORCHVISION_NAMES",
+    "from_timm",
+    "from_torchvision",
+    "from_transformers",
+    "load",
+    "load_state",
+    "pretrained",
+    "save",
+    "to_timm",
+    "to_torchvision",
+    "to_transformers",
+]

@@ -1,0 +1,308 @@
+"""Models of torchvision, timm and transformers as ours, and ours as theirs: the same numbers under other names.
+
+The architecture is one (Dosovitskiy et al. 2021): ViT Ti/S/B/L at any patch size, DeiT without distillation (Touvron et
+al. 2021), AugReg (Steiner et al. 2022), SWAG (Singh et al. 2022), the encoders of DINO (Caron et al. 2021) and MAE
+(He et al. 2022). A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
+The eps of LayerNorm is carried both ways: transformers' default is 1e-12, everybody else's 1e-6, and the logits tell.
+Dropout rates are not carried: they belong to a training run, not to the weights.
+"""
+
+import re
+from functools import partial
+from importlib import import_module
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..layers import image_sides
+from .checkpoint import ViTConfig, build, load_state
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+TORCHVISION_NAMES = (  # (torchvision's name, ours); each applies to the name that the one before it left
+    (r"^conv_proj\.", "patch_embed.proj."),
+    (r"^class_token$", "cls_token"),
+    (r"^encoder\.pos_embedding$", "pos_embed"),
+    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.self_attention\.in_proj_", ".attn.qkv."),
+    (r"\.self_attention\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
+    (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
+    (r"^encoder\.ln\.", "norm."),
+    (r"^heads\.(head\.)?(?=weight|bias)", "head."),
+)
+TRANSFORMERS_NAMES = (  # version 5's modules, and version 4's, which are also the names in the hub's files
+    (r"^vit\.", ""),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^(encoder\.layer|layers)\.(\d+)\.", r"blocks.\2."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.(attention\.)?([qkv])(_proj|uery|ey|alue)\.", r".attn.\2."),  # one matrix each; ours is the stack
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+    (r"^classifier\.", "head."),
+)
+TRANSFORMERS_DEFAULTS = {"image_size": 224, "num_attention_heads": 12, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+
+
+def library(name):
+    """An optional library. Raises `ImportError` that says how to install it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        package = name.partition(".")[0]
+        raise ImportError(f"expected the package {package}, found none; run: pip install {package}") from None
+
+
+def renamed(name, names):
+    """Our name for a weight of another library."""
+    for pattern, ours in names:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def one_kind(model, expected):
+    """Raise `ValueError` unless the class of `model` is exactly `expected`: a subclass may compute anything."""
+    if type(model) is not expected:
+        raise ValueError(
+            f"expected {expected.__module__.partition('.')[0]}'s {expected.__name__}, found {type(model).__name__}; "
+            "distilled, hybrid and windowed models have other layers than ours"
+        )
+
+
+def norm_eps(model):
+    """The one `eps` of all LayerNorms in `model`. Raises `ValueError` where they have none or several."""
+    found = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    if len(found) != 1:
+        raise ValueError(f"expected LayerNorms with one eps, found {sorted(found) or 'no LayerNorm'}")
+    return found.pop()
+
+
+def converted(state, image_size, num_heads, eps, mean, std, classes=()):
+    """Our model from weights under our names; all that they show by their shapes is read off them.
+
+    Where there are not three channels, pixels are normalised with 0.5: the libraries have no convention for those.
+    """
+    try:
+        D, C, P, _ = state["patch_embed.proj.weight"].shape
+        hidden = len(state["blocks.0.mlp.fc1.weight"])
+    except (KeyError, ValueError):
+        found = ", ".join(list(state)[:6]) or "none"
+        raise ValueError(f"expected the weights of a Vision Transformer, found these first: {found}") from None
+    rows, columns = image_sides(image_size)
+    config = ViTConfig(
+        image_size=rows if rows == columns else (rows, columns),
+        patch_size=P,
+        in_channels=C,
+        num_classes=len(state["head.weight"]) if "head.weight" in state else D,
+        embed_dim=D,
+        depth=1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")),
+        num_heads=num_heads,
+        mlp_ratio=hidden / D,
+        pool="cls" if "cls_token" in state else "mean",
+        mean=tuple(mean) if len(mean) == C else (0.5,) * C,
+        std=tuple(std) if len(std) == C else (0.5,) * C,
+        classes=classes,
+    )
+    weight = state["patch_embed.proj.weight"]
+    return build(config, state, eps).to(device=weight.device, dtype=weight.dtype)
+
+
+def from_torchvision(model):
+    """Our `VisionTransformer` with the weights of a torchvision `VisionTransformer`; the logits are the same.
+
+    Normalisation is ImageNet's, as all of torchvision's ViT weights expect. Raises `ValueError` where layers differ.
+    """
+    one_kind(model, library("torchvision.models.vision_transformer").VisionTransformer)
+    state = {renamed(name, TORCHVISION_NAMES): value for name, value in model.state_dict().items()}
+    heads = model.encoder.layers[0].num_heads
+    ours = converted(state, model.image_size, heads, norm_eps(model), IMAGENET_MEAN, IMAGENET_STD)
+    return ours.train(model.training)
+
+
+def from_timm(model):
+    """Our `VisionTransformer` with the weights of a timm `VisionTransformer`; the logits are the same.
+
+    Takes models that read the class token, or the mean of normalised tokens without a class token (`class_token=False,
+    global_pool="avg", fc_norm=False`). Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has
+    none. Raises `ValueError` where the layers differ: distilled DeiT, CLIP, DeiT III and DINOv2, for example.
+    """
+    timm = library("timm.models.vision_transformer")
+    one_kind(model, timm.VisionTransformer)
+    one_kind(model.patch_embed, timm.PatchEmbed)
+    one_kind(model.blocks[0], timm.Block)
+    block, cls = model.blocks[0], model.cls_token is not None
+    if model.global_pool != ("token" if cls else "avg"):
+        raise ValueError(
+            f"expected global_pool='token' with a class token or 'avg' without one, found {model.global_pool!r} "
+            f"{'with' if cls else 'without'} a class token"
+        )
+    x = torch.linspace(-4, 4, 33)
+    if not torch.allclose(block.mlp.act(x), F.gelu(x), atol=1e-6):
+        raise ValueError(f"expected exact GELU between the layers of the MLP, found {block.mlp.act}")
+    record = getattr(model, "pretrained_cfg", None) or {}  # absent where the class was called directly
+    mean, std = record.get("mean", IMAGENET_MEAN), record.get("std", IMAGENET_STD)
+    image_size, heads = model.patch_embed.img_size, block.attn.num_heads
+    return converted(model.state_dict(), image_size, heads, norm_eps(model), mean, std).train(model.training)
+
+
+def transformers_settings(config):
+    """The config dict of a transformers model with its defaults. Raises `ValueError` where it is no plain ViT."""
+    kind = config.get("model_type")
+    config = TRANSFORMERS_DEFAULTS | config
+    if kind not in ("vit", "vit_mae"):
+        hint = ": a DeiT with a distillation token" if kind == "deit" else ""
+        raise ValueError(f"expected a transformers model of type 'vit' or 'vit_mae', found {kind!r}{hint}")
+    if config["hidden_act"] != "gelu":
+        raise ValueError(f"expected exact GELU (hidden_act 'gelu'), found {config['hidden_act']!r}")
+    return config
+
+
+def stacked(state):
+    """`state` with each block's `attn.q`, `attn.k` and `attn.v` as the one `attn.qkv` (rows of q, then k, then v)."""
+    state = dict(state)
+    for name in list(state):
+        parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+        if ".attn.q." in name and all(part in state for part in parts):
+            state[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat([state.pop(part) for part in parts])
+    return state
+
+
+def from_transformers(model, config=None, processor=None):
+    """Our `VisionTransformer` with the weights of a transformers model; the logits, or features, are the same.
+
+    Takes `ViTForImageClassification`, `ViTModel`, `ViTMAEModel` and `ViTMAEForPreTraining`, of version 4 or 5: the
+    model, or the state dict of a hub file with `config`, the dict of its `config.json`. Our `forward` equals `.logits`,
+    or `last_hidden_state[:, 0]` where there is no classifier. `processor`, an image processor or the dict of
+    `preprocessor_config.json`, says how pixels are normalised. Without it mean and std are ImageNet's for MAE and 0.5
+    for ViT, transformers' own default; DINO and DeiT expect ImageNet's, so pass their processor.
+    Two parts read these features and are left out: the pooler of `ViTModel`, and the decoder of MAE.
+    Raises `ValueError` where the layers differ.
+    """
+    module = isinstance(model, nn.Module)
+    if not module and config is None:
+        raise ValueError("expected the dict of config.json beside a state dict, found None")
+    if module and not hasattr(getattr(model, "config", None), "to_dict"):
+        raise ValueError(f"expected a transformers model, found {type(model).__name__}")
+    c = transformers_settings(model.config.to_dict() if module else config)
+    state = {
+        renamed(name, TRANSFORMERS_NAMES): value
+        for name, value in (model.state_dict() if module else model).items()
+        if not name.startswith(("pooler.", "vit.pooler.", "decoder."))
+    }
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if c["model_type"] == "vit_mae" else ((0.5,) * 3, (0.5,) * 3)
+    if processor is not None:
+        processor = processor if isinstance(processor, dict) else processor.to_dict()
+        mean, std = processor["image_mean"], processor["image_std"]
+    labels = {int(i): label for i, label in (c.get("id2label") or {}).items()}
+    classes = tuple(labels[i] for i in sorted(labels))
+    if "head.weight" not in state or classes == tuple(f"LABEL_{i}" for i in range(len(classes))):
+        classes = ()  # no head, or names that only count
+    heads, eps = c["num_attention_heads"], c["layer_norm_eps"]
+    ours = converted(stacked(state), c["image_size"], heads, eps, mean, std, classes)
+    return ours.train(module and model.training)
+
+
+def filled(theirs, model, state, names=()):
+    """`theirs` with the weights of our `model`, given as `state`; in its mode, of its dtype and on its device."""
+    weight, theirs_of = model.pos_embed, {renamed(name, names): name for name in theirs.state_dict()}
+    theirs = theirs.to(device=weight.device, dtype=weight.dtype).train(model.training)
+    return load_state(theirs, {theirs_of.get(name, name): value for name, value in state.items()})
+
+
+def outputs(model):
+    """How many classes the head of `model` has: 0 where there is no head."""
+    return 0 if isinstance(model.head, nn.Identity) else model.config.num_classes
+
+
+def to_timm(model):
+    """A timm `VisionTransformer` with the weights of our `model`; the logits are the same.
+
+    The normalisation stands in its `pretrained_cfg`, where timm's `resolve_data_config` finds it. Raises `ValueError`
+    for a model with more or other layers than `VisionTransformer`.
+    """
+    c, cls = model.config, model.cls_token is not None
+    theirs = library("timm.models.vision_transformer").VisionTransformer(
+        img_size=c.image_size,
+        patch_size=c.patch_size,
+        in_chans=c.in_channels,
+        num_classes=outputs(model),
+        global_pool="token" if cls else "avg",
+        class_token=cls,
+        fc_norm=False,
+        embed_dim=c.embed_dim,
+        depth=c.depth,
+        num_heads=c.num_heads,
+        mlp_ratio=c.mlp_ratio,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps(model)),
+        weight_init="skip",  # all are filled in
+    )
+    size = (c.in_channels, *image_sides(c.image_size))
+    theirs.pretrained_cfg = {"input_size": size, "mean": c.mean, "std": c.std, "num_classes": outputs(model)}
+    return filled(theirs, model, model.state_dict())
+
+
+def to_torchvision(model):
+    """A torchvision `VisionTransformer` with the weights of our `model`: the same logits for the same pixels.
+
+    It has no place for the normalisation: keep `model.config.mean` and `.std`. Raises `ValueError` for what that class
+    cannot be: images that are not square or not of three channels, a model without a class token.
+    """
+    c = model.config
+    rows, columns = image_sides(c.image_size)
+    if rows != columns or c.in_channels != 3 or model.cls_token is None:
+        raise ValueError(
+            f"expected square images of 3 channels and a class token, as torchvision's class needs, found "
+            f"{rows} x {columns}, {c.in_channels} channels and pool={c.pool!r}; use weights.to_timm"
+        )
+    theirs = library("torchvision.models.vision_transformer").VisionTransformer(
+        image_size=rows,
+        patch_size=c.patch_size,
+        num_layers=c.depth,
+        num_heads=c.num_heads,
+        hidden_dim=c.embed_dim,
+        mlp_dim=model.blocks[0].mlp.fc1.out_features,
+        num_classes=c.num_classes,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps(model)),
+    )
+    if not outputs(model):
+        theirs.heads = nn.Identity()
+    return filled(theirs, model, model.state_dict(), TORCHVISION_NAMES)
+
+
+def to_transformers(model):
+    """A transformers `ViTForImageClassification` (without a head a `ViTModel`) with the weights of our `model`.
+
+    The same logits; class names become `id2label`. The normalisation belongs to transformers' image processor: give
+    it `image_mean=model.config.mean, image_std=model.config.std`. Raises `ValueError` without a class token.
+    """
+    c = model.config
+    if model.cls_token is None:
+        raise ValueError(f"expected a model with a class token, found pool={c.pool!r}; use weights.to_timm")
+    transformers = library("transformers")
+    config = transformers.ViTConfig(
+        image_size=c.image_size if isinstance(c.image_size, int) else list(c.image_size),
+        patch_size=c.patch_size,
+        num_channels=c.in_channels,
+        hidden_size=c.embed_dim,
+        num_hidden_layers=c.depth,
+        num_attention_heads=c.num_heads,
+        intermediate_size=model.blocks[0].mlp.fc1.out_features,
+        layer_norm_eps=norm_eps(model),
+        id2label=dict(enumerate(c.classes or [f"LABEL_{i}" for i in range(outputs(model))])),
+    )
+    if outputs(model):
+        theirs = transformers.ViTForImageClassification(config)
+    else:
+        theirs = transformers.ViTModel(config, add_pooling_layer=False)
+    state = {}
+    for name, value in model.state_dict().items():
+        parts = value.chunk(3) if ".attn.qkv." in name else [value]
+        state |= {name.replace(".qkv.", f".{letter}."): part for letter, part in zip("qkv", parts, strict=False)}
+    return filled(theirs, model, state, TRANSFORMERS_NAMES)
