@@ -36,7 +36,7 @@ COUNTS = {"surfaces": (10, 20, 50, 100, 300), "shapes": (100,), "same_or_differe
 LONGER, TESTS = 4, 1000  # times the usual steps; test pictures that are drawn
 HELD_OUT = {"animals": ("bird", "cat", "dog"), "vehicles": ("ship", "truck")}
 EACH = (10, 50, 200)  # photographs a class
-RATES, DECAYS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.5, 5.0)
+RATES, DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.5, 5.0)
 
 
 @cache

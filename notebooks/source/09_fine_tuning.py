@@ -79,7 +79,7 @@ def surfaces(split, count, seed=0, size=32):
 
 
 # %%
-few, test = surfaces("train", 30), surfaces("test", 1000)
+few, test = surfaces("train", 30), surfaces("test", 500)
 fig = plots.image_grid(few.images, [few.classes[i] for i in few.labels], columns=10, size=0.9)
 plots.show(
     fig,
@@ -446,11 +446,11 @@ assert min(lead) > 0 and lead[0] > lead[-1] and longer.mean() < 100 * recorded(w
 # %% [markdown]
 # - **Pre-training is worth pictures**, and most where there are fewest. Four times the steps do not help the ViT that
 #   starts from scratch: it knows its pictures by heart long before.
-# - **With one or two a class the head alone is as good** as moving everything, in a third of the time: 1,290 numbers
+# - **With one window a class, the head alone** is about as good as anything, in a third of the time: 1,290 numbers
 #   cannot learn much by heart.
 # - **With more, the body should move:** the head alone falls behind, for it can make no new features.
-# - **Layer by layer against all alike:** a few per cent at most, and the seeds overlap. It costs nothing, so it is the
-#   recipe's default.
+# - **Layer by layer is ahead of all alike** while pictures are few. Is it the layers, or only that the body is slower?
+#   The rates below will tell.
 
 # %% [markdown]
 # ## How far may the body move?
@@ -461,7 +461,7 @@ assert min(lead) > 0 and lead[0] > lead[-1] and longer.mean() < 100 * recorded(w
 
 # %%
 def still_agrees(model):
-    images = training.normalise(test.images[:500], config)
+    images = training.normalise(test.images, config)
     with torch.no_grad():
         before, after = pretrained(images), pretrained.head(model.forward_features(images)[:, 0])
     return (before.argmax(dim=1) == after.argmax(dim=1)).float().mean().item()
@@ -489,7 +489,7 @@ def still_agrees(model):
 hundred, table = surfaces("train", 100), {}
 print("body rate   training   test   old answers kept")
 for body_rate in (0.0, 0.1, 1.0, 5.0):
-    bodied = adapt("all alike", hundred, steps=60, learning_rate=5e-3, body_rate=body_rate)
+    bodied = adapt("all alike", hundred, steps=45, learning_rate=5e-3, body_rate=body_rate)
     scores = [training.evaluate(bodied, data).accuracy for data in (hundred, test)] + [still_agrees(bodied)]
     table[body_rate] = scores
     print(f"{body_rate:9}{scores[0]:11.0%}{scores[1]:7.0%}{scores[2]:19.0%}")
@@ -513,7 +513,7 @@ check.moved_body(answer)
 # numbers matters most?
 
 # %%
-RATES, DECAYS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.05, 0.5, 5.0)  # 0.05 is the usual one
+RATES, DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.05, 0.5, 5.0)  # 0.05 is the usual one
 fig, (left, right) = plots.figure(9, 2.9, 1, 2, sharey=True, width_ratios=[1.6, 1])
 for warmup, marker, colour in ((0.0, "s", plots.COLOURS[1]), (0.1, "o", plots.COLOURS[0])):
     changes = [{"learning_rate": rate, "warmup": warmup} for rate in RATES]
@@ -533,22 +533,30 @@ right.set_xticks(range(len(DECAYS)), DECAYS)
 right.set(xlabel="weight decay")
 plots.show(
     fig,
-    "Left: accuracy over the learning rate, with and without warmup: best between 0.001 and 0.003, and far below "
-    "training from scratch at 0.03. Right: accuracy over the weight decay: flat from 0 to 0.5.",
+    "Left: accuracy over the learning rate, with and without warmup: best around 0.001, and far below training from "
+    "scratch, a grey line, at 0.01 and more. Right: accuracy over the weight decay: flat from 0 to 0.5, lower at 5.",
 )
 
 # %% tags=["nbval-ignore-output"]
 by_rate = {r: recorded(way="all alike", count=100, change={"learning_rate": r, "warmup": 0.1}).mean() for r in RATES}
 best_rate = max(by_rate, key=by_rate.get)
-print(f"best learning rate {best_rate}: {by_rate[best_rate]:.0%}; the highest, {RATES[-1]}: {by_rate[RATES[-1]]:.0%}")
-assert 3e-4 <= best_rate <= 1e-2 and by_rate[RATES[-1]] < by_rate[best_rate] - 0.2
+print(f"all alike, best rate {best_rate}: {by_rate[best_rate]:.0%}; highest rate {RATES[-1]}: {by_rate[RATES[-1]]:.0%}")
+print(
+    f"layer by layer, the recipe's rate {recipe.learning_rate}: {recorded(way='layer by layer', count=100).mean():.0%}"
+)
+assert 1e-4 < best_rate <= 3e-3 and by_rate[RATES[-1]] < by_rate[best_rate] - 0.2
 
 # %% [markdown]
-# The grey line is training from scratch. **The learning rate decides.** Ten times the best one throws away what
-# pre-training gave, and thirty times ends below a fresh start.
+# The grey line is training from scratch. **The learning rate decides.** Ten times a good one throws away what
+# pre-training gave, and ends below a fresh start. And here is the answer from above: at a rate of its own choice, all
+# alike does about as well as layer by layer. The gain was the slower body. What the layers buy is room: a rate that
+# suits the new head does no harm below.
 #
-# **Warmup** is an insurance: it makes hardly a difference at good rates, and some at high ones. **Weight decay** does
-# nothing up to 0.5, and no wonder. In each step a weight keeps the share $1 - \text{lr} \cdot \lambda$ of itself:
+# **Warmup** is an insurance: no difference at good rates, some at high ones.
+
+# %% [markdown]
+# **Weight decay** does next to nothing up to 0.5, and no wonder. In each step a weight keeps the share
+# $1 - \text{lr} \cdot \lambda$ of itself. Over the whole run:
 
 # %%
 rate = 2e-3
@@ -591,13 +599,27 @@ gain = {
 assert gain["surfaces"] > 0.02 and abs(gain["same_or_different"]) < 0.08
 
 # %% [markdown]
-# - **Shapes**: a little better than from scratch, and poor all the same. The textures on the shapes, which the model
-#   notices, say nothing here; the outline, which decides, it hardly looks at.
+# - **Shapes**: a little better than from scratch at most, and poor all the same.
 # - **Same or different**: at the level of guessing, pre-trained or not. CIFAR-10 never asked whether two corners
 #   agree, so no feature says it, and 100 pictures are too few to build one.
 #
-# Before you fine-tune, look at the nearest neighbours in feature space, as above. If they are no better than in pixels,
-# do not expect much.
+# Could you have known beforehand? Ask the nearest neighbours, as above, of 100 training pictures each:
+
+# %% tags=["nbval-ignore-output"]
+hints = {}
+for draw in (surfaces, datasets.shapes, datasets.same_or_different):
+    known, asked = draw("train", 100), draw("test", 500)
+    for kind in ("pixels", "features"):
+        look = features if kind == "features" else lambda _, data: training.normalise(data.images, config).flatten(1)
+        index = nearest(look(pretrained, asked), look(pretrained, known))
+        hints[draw.__name__, kind] = (known.labels[index] == asked.labels).float().mean().item()
+        print(f"{draw.__name__:18} {kind:9} {hints[draw.__name__, kind]:.0%}")
+assert hints["surfaces", "features"] > hints["surfaces", "pixels"] + 0.1
+assert abs(hints["same_or_different", "features"] - 0.5) < 0.1
+
+# %% [markdown]
+# You could. It takes seconds and no training: where the neighbours in feature space are hardly better than guessing, do
+# not expect much of fine-tuning on few pictures.
 
 # %% [markdown]
 # ## A new image size
@@ -606,7 +628,7 @@ assert gain["surfaces"] > 0.02 and abs(gain["same_or_different"]) < 0.08
 # before you run:** what does a model made for 32 do with them?
 
 # %%
-large_test = surfaces("test", 500, size=48)
+large_test = surfaces("test", 250, size=48)
 model = adapted["layer by layer"]
 try:
     training.evaluate(model, large_test)
@@ -636,7 +658,7 @@ plots.show(
 # %% tags=["nbval-ignore-output"]
 at_once = training.evaluate(model, large_test).accuracy
 large = surfaces("train", 30, size=48)  # the same windows, in more detail
-training.train(model, large, ways["layer by layer"], epochs=20)  # an epoch is one step of 30
+training.train(model, large, replace(recipe, learning_rate=5e-4), epochs=20)  # an epoch is one step of 30
 tuned = training.evaluate(model, large_test).accuracy
 at_32 = live["layer by layer"]
 print(f"32 pixels {at_32:.0%}; 48 pixels, positions interpolated: {at_once:.0%}, 20 steps later {tuned:.0%}")
@@ -644,8 +666,11 @@ assert at_once > 0.2 and tuned > at_once
 
 # %% [markdown]
 # Interpolated positions are a start, not the end: everything in a window is now half as large again, measured in
-# patches, and the model has to get used to that. A few steps at the new size are enough. That is how large ViTs are
-# made, too: trained at 224 pixels, where it is cheap, and fine-tuned for a while at 384 (Dosovitskiy et al. 2021).
+# patches, and the model has to get used to that. Twenty steps at a quarter of the rate do. (At the full rate they did
+# harm when we tried: head and body are no longer strangers.)
+#
+# More pixels are no gain in themselves: here they cost more than twice the time, and tell hardly more. Large ViTs do
+# gain: trained at 224 pixels, where it is cheap, they are fine-tuned for a while at 384 (Dosovitskiy et al. 2021).
 
 # %% [markdown]
 # ## With a network: the world's models
@@ -680,14 +705,15 @@ wrongs = {
 scores = {}
 for name, normalisation in wrongs.items():
     with torch.no_grad():
-        logits = right(training.normalise(test.images[:500], normalisation))
-    scores[name] = (logits.argmax(dim=1) == test.labels[:500]).float().mean().item()
+        logits = right(training.normalise(test.images, normalisation))
+    scores[name] = (logits.argmax(dim=1) == test.labels).float().mean().item()
     print(f"{name:15} {scores[name]:.0%}")
 assert scores["none, 0 to 255"] < scores["its own"] - 0.2
 
 # %% [markdown]
-# No error in either case. The first mistake costs little enough to go unnoticed, and that makes it the worse one. Keep
-# mean and spread *with* the weights, as `model.config` does.
+# No error in either case. After the second mistake the model guesses, and you will look for the reason. After the first
+# it is merely poor, and you may believe it: that makes it the worse one. Keep mean and spread *with* the weights, as
+# `model.config` does.
 
 # %% [markdown]
 # ## Exercises
@@ -766,8 +792,8 @@ check.lora(LoRA)
 # ## Summary
 #
 # - A trained body carries features over; a new head, started at zero, reads them for new classes.
-# - Few pictures: train the head alone. More: let the body move, at a low rate. From scratch: only if nothing related
-#   was ever trained.
+# - One or two pictures a class: the head alone will do. More: let the body move, at a lower rate than the head. From
+#   scratch: only if nothing related was ever trained.
 # - The learning rate decides; too high, and what was learned before is gone. Warmup insures, weight decay needs long
 #   runs to matter.
 # - A new image size needs new positions, interpolated, and a few steps to get used to them.
@@ -776,24 +802,23 @@ check.lora(LoRA)
 # %% [markdown]
 # ## What comes next
 #
-# [10 Looking inside](10_looking_inside.ipynb) asks what the features are that you have carried over. [12 Your own
-# images](12_your_own_images.ipynb) takes a folder of your pictures through all this, to a saved classifier.
+# **10 Looking inside** asks what the features are that you have carried over. **12 Your own images** takes a folder of
+# your pictures through all this, to a saved classifier.
 
 # %% [markdown]
 # ## References
 #
-# - Dosovitskiy, A. et al. (2021). *An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale.* ICLR
-#   (3.2: a new head of zeros, higher resolution).
-# - Bao, H. et al. (2022). *BEiT: BERT Pre-Training of Image Transformers.* ICLR (layer-wise learning rates for ViTs).
-# - Howard, J. & Ruder, S. (2018). *Universal Language Model Fine-tuning for Text Classification.* ACL (rates that fall
-#   from layer to layer).
-# - Chen, X., Xie, S. & He, K. (2021). *An Empirical Study of Training Self-Supervised Vision Transformers.* ICCV (a
-#   frozen patch projection).
-# - Kumar, A. et al. (2022). *Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution.* ICLR
-#   (why a probe can win, and to train the head first).
-# - Hu, E. et al. (2022). *LoRA: Low-Rank Adaptation of Large Language Models.* ICLR.
-# - Steiner, A. et al. (2022). *How to train your ViT?* TMLR (the AugReg weights).
-# - Krizhevsky, A. (2009). *Learning Multiple Layers of Features from Tiny Images* (CIFAR-10).
+# - A. Dosovitskiy et al.: *An Image is Worth 16x16 Words*. ICLR 2021. Section 3.2: new head, new size.
+# - H. Bao et al.: *BEiT: BERT Pre-Training of Image Transformers*. ICLR 2022. Layer-wise rates in ViTs.
+# - J. Howard, S. Ruder: *Universal Language Model Fine-tuning for Text Classification*. ACL 2018. Rates that fall from
+#   layer to layer.
+# - X. Chen, S. Xie, K. He: *An Empirical Study of Training Self-Supervised Vision Transformers*. ICCV 2021. A frozen
+#   patch projection.
+# - A. Kumar et al.: *Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution*. ICLR 2022. Why
+#   the head alone can win.
+# - E. Hu et al.: *LoRA: Low-Rank Adaptation of Large Language Models*. ICLR 2022.
+# - A. Steiner et al.: *How to train your ViT?* TMLR 2022. The weights named augreg.
+# - A. Krizhevsky: *Learning Multiple Layers of Features from Tiny Images*. 2009. CIFAR-10.
 
 # %% [markdown]
 # ## Solutions
@@ -879,7 +904,7 @@ thin.requires_grad_(False).head.requires_grad_(True)
 for block in thin.blocks:
     block.attn.qkv = LoRASolution(block.attn.qkv, rank=4)
 learned = sum(p.numel() for p in thin.parameters() if p.requires_grad)
-training.train(thin, hundred, replace(ways["all alike"], learning_rate=5e-3), epochs=80 / 3)
+training.train(thin, hundred, replace(ways["all alike"], learning_rate=5e-3), epochs=60 / 3)
 thin_accuracy = training.evaluate(thin, test).accuracy
 print(f"{learned:,} of {sum(p.numel() for p in thin.parameters()):,} numbers learn: {thin_accuracy:.0%}")
 assert thin_accuracy > live["from scratch"] - 0.05 and check.lora(LoRASolution).passed
