@@ -455,46 +455,46 @@ assert min(lead) > 0 and lead[0] > lead[-1] and longer.mean() < 100 * recorded(w
 # %% [markdown]
 # ## How far may the body move?
 #
-# A body that moves also loses something. To see how much, keep the *old* head, put it back on a fine-tuned body, and
-# count how often it still gives the answer that it gave before.
+# A trained body is a place that somebody else found. How far away from it does fine-tuning end? The length of all
+# changes, as a share of the length of all weights:
 
 
 # %%
-def still_agrees(model):
-    images = training.normalise(test.images, config)
-    with torch.no_grad():
-        before, after = pretrained(images), pretrained.head(model.forward_features(images)[:, 0])
-    return (before.argmax(dim=1) == after.argmax(dim=1)).float().mean().item()
+def body(model):
+    return torch.cat([p.detach().flatten() for name, p in model.named_parameters() if not name.startswith("head")])
+
+
+def moved(model):
+    return ((body(model) - body(pretrained)).norm() / body(pretrained).norm()).item()
 
 
 # %% [markdown]
 # ### Exercise 9.4 · Four bodies
 # *experiment · medium · 8 minutes*
 #
-# The cell below trains with four factors for the body: frozen, slow, as fast as the head, and fifty times as fast as
-# the slow one. Run it, change what you like (`hundred`, the factors, `steps`), then choose what fits your table:
+# The cell below trains with four factors for the body: frozen, slow, as fast as the head, and five times as fast. Run
+# it, change what you like (`hundred`, the factors, `steps`), then choose what fits your table:
 #
 # - **a** the head learns all there is to learn; how fast the body moves makes no difference
-# - **b** a body that moves a little beats one that is frozen and one that races; what it knew fades as it moves
+# - **b** a body that moves a little beats one that is frozen and one that races
 # - **c** a frozen body is best, because it forgets nothing
 # - **d** the faster the better: forgetting the old classes makes room for new ones
 #
 # <details><summary>Hint</summary>
 #
-# Go down the test column: where does it turn? Then go down the column of old answers.
+# Go down the test column: where does it turn?
 #
 # </details>
 
 # %% tags=["nbval-ignore-output"]
-hundred, table = surfaces("train", 100), {}
-print("body rate   training   test   old answers kept")
-for body_rate in (0.0, 0.1, 1.0, 5.0):
-    bodied = adapt("all alike", hundred, steps=45, learning_rate=5e-3, body_rate=body_rate)
-    scores = [training.evaluate(bodied, data).accuracy for data in (hundred, test)] + [still_agrees(bodied)]
-    table[body_rate] = scores
-    print(f"{body_rate:9}{scores[0]:11.0%}{scores[1]:7.0%}{scores[2]:19.0%}")
-assert table[0.0][2] == 1 and table[5.0][2] < table[0.1][2] < 1
-assert table[0.1][1] > max(table[0.0][1], table[5.0][1])
+hundred, bodies, scores = surfaces("train", 100), {}, {}
+print("body rate   training   test   moved")
+for rate in (0.0, 0.1, 1.0, 5.0):
+    bodies[rate] = adapt("all alike", hundred, steps=45, learning_rate=5e-3, body_rate=rate)
+    seen, scores[rate] = (training.evaluate(bodies[rate], data).accuracy for data in (hundred, test))
+    print(f"{rate:9}{seen:11.0%}{scores[rate]:7.0%}{moved(bodies[rate]):8.0%}")
+assert scores[0.1] > max(scores[0.0], scores[5.0])
+assert moved(bodies[0.0]) == 0 < moved(bodies[0.1]) < moved(bodies[5.0])
 
 # %% tags=["exercise"]
 answer = ...  # "a", "b", "c" or "d"
@@ -503,8 +503,22 @@ answer = ...  # "a", "b", "c" or "d"
 check.moved_body(answer)
 
 # %% [markdown]
-# Losing the old classes is called **catastrophic forgetting**. It matters if you still need them. If not, it is a sign
-# that the steps are too long: what the body knew was why you started from it.
+# Does even the slow body lose something? Put the *old* head back on it, and count how often it still gives the old
+# answer:
+
+# %% tags=["nbval-ignore-output"]
+images = training.normalise(test.images[:250], config)
+with torch.no_grad():
+    old_answers = pretrained(images).argmax(dim=1)
+    now = pretrained.head(bodies[0.1].forward_features(images)[:, 0]).argmax(dim=1)
+kept = (now == old_answers).float().mean()
+print(f"the old answer: {kept:.0%}")
+assert kept < 0.9
+
+# %% [markdown]
+# This is **catastrophic forgetting**: a small move of the body, and the old head no longer understands it. If you still
+# need the old classes, keep the old file, freeze the body, or use LoRA, below, whose update can be taken off again. If
+# you do not, no harm is done.
 
 # %% [markdown]
 # ## Learning rate, warmup, weight decay: measured
@@ -705,8 +719,8 @@ wrongs = {
 scores = {}
 for name, normalisation in wrongs.items():
     with torch.no_grad():
-        logits = right(training.normalise(test.images, normalisation))
-    scores[name] = (logits.argmax(dim=1) == test.labels).float().mean().item()
+        logits = right(training.normalise(test.images[:250], normalisation))
+    scores[name] = (logits.argmax(dim=1) == test.labels[:250]).float().mean().item()
     print(f"{name:15} {scores[name]:.0%}")
 assert scores["none, 0 to 255"] < scores["its own"] - 0.2
 
@@ -857,8 +871,7 @@ assert check.layer_factors(layer_factors_solution).passed
 
 # %% [markdown]
 # ### Solution 9.4
-# The test column rises from the frozen body to one that moves a little, and has fallen again in the last row; the old
-# answers fade from row to row.
+# The test column rises from the frozen body to one that moves a little, and has fallen far below in the last row.
 
 # %% tags=["solution"]
 solution = "b"

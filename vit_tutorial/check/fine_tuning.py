@@ -111,11 +111,11 @@ def moved_body(answer):
             ),
             "c": (
                 "frozen taken for best",
-                "The frozen body keeps everything, and yet does not score best on the new pictures.",
+                "The frozen body keeps everything, and yet another row scores better on the new pictures.",
             ),
             "d": (
                 "faster taken for better",
-                "Look at the last row: the fastest body has forgotten most, and scores less than the one before.",
+                "Look at the last row: the fastest body has moved furthest, and scores less than the others.",
             ),
         },
     )
