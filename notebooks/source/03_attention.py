@@ -852,7 +852,8 @@ assert to_border[-1, 0] < 0.3
 # So much for the impression; these are the numbers. The first layer asks many patches, those in the middle choose
 # (equal shares would be 1/65 = 0.015). To the border, equal shares would give 44 %. In the last layer the class token
 # gives it much less: it looks at the cat's face.
-#
+
+# %% [markdown]
 # The patches of the last layer are a special case. The answer is read from the class token alone, so nobody uses what
 # they ask there, and no training ever shaped it. In the last layer, look at the class token's row.
 #
