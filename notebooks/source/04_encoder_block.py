@@ -562,7 +562,7 @@ with torch.no_grad():
 
 # %% [markdown]
 # Block 1 rewrites the tokens: its MLP adds more than was there. From then on each branch adds a part, a fifth to a
-# half, and what was written before stays in the stream. The last MLP, just before the answer is read, adds more again.
+# half, and what was written before stays in the stream. The last MLP, before the answer is read, adds more again.
 
 # %% [markdown]
 # ## Why leave things out on purpose?
