@@ -546,8 +546,8 @@ widgets.EncoderStepper(trained, cat, stage=9)  # block 1: what attention found h
 # Step back and forth with ← and →: a copy leaves, is normed, changed, and added. At the two sums, *moved* says how long
 # the update is, in lengths of the token that it is added to.
 #
-# **Predict:** the stream grows from block to block. Do the branches keep up? Choose the other blocks under *Part*, and
-# compare with this table, the mean of all tokens:
+# **Predict:** which block changes the tokens most? Choose the other blocks under *Part*, and compare with this table,
+# the mean of all tokens:
 
 # %%
 with torch.no_grad():
@@ -561,9 +561,8 @@ with torch.no_grad():
         print(f"block {number}: attention {moved[0]:.2f}, MLP {moved[1]:.2f}, length {x.norm(dim=-1).mean():.0f}")
 
 # %% [markdown]
-# Block 1 rewrites the tokens; its MLP makes them many times longer. After that each branch adds a part of what is
-# there. That is the price of pre-norm in a trained model: a branch reads size 1, whatever the stream has grown to, and
-# must shout to be heard.
+# Block 1 rewrites the tokens: its MLP adds more than was there. From then on each branch adds a part, a fifth to a
+# half, and what was written before stays in the stream. The last MLP, before the answer is read, adds more again.
 
 # %% [markdown]
 # ## Why leave things out on purpose?

@@ -8,7 +8,7 @@ def normalise(images, config):
     """uint8 images `(B, C, Y, X)` to floats: divided by 255, minus `config.mean`, over `config.std`."""
     mean = torch.tensor(config.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(config.std, device=images.device).view(1, -1, 1, 1)
-    return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)  # in place: memory traffic is its cost
+    return (images.float() / 255 - mean) / std
 
 
 def random_crop_flip(images, crop=4, flip=True):

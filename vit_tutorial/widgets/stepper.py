@@ -41,12 +41,13 @@ BLOCK = {
     "+ MLP": ("sum", "(B, N, D)", "x = x + self.drop_path(self.mlp(self.norm2(x)))"),
 }
 ANSWER = {
-    "final norm": ("tokens", "(B, N, D)", "self.norm(x)"),
-    "pooled": ("tokens", "(B, D)", "pooled = {pool}"),
-    "logits": ("bars", "(B, num_classes)", "self.head(pooled)"),
+    "final norm": ("tokens", "(B, N, D)", "self.norm(last(x, queries=read))"),
+    "pooled": ("tokens", "(B, D)", "{pool}"),
+    "logits": ("bars", "(B, num_classes)", "self.head({pool})"),
     "probabilities": ("bars", "(B, num_classes)", "logits.softmax(dim=-1)"),
 }
 PARTS = EMBEDDING | BLOCK | ANSWER
+POOLS = {"cls": "self.forward_features(images, read=1)[:, 0]", "mean": "self.forward_features(images).mean(dim=1)"}
 TEXTS = {
     "image": "{Y} × {X} pixels in three colours. Minus the mean of the training images, over their spread: small "
     "numbers around 0.",
@@ -174,7 +175,7 @@ class EncoderStepper(Explorer):
             "patches": c.grid[0] * c.grid[1],
             "pixels": 3 * c.patch_size**2,
             "hidden": model.blocks[0].mlp.fc1.out_features,
-            "pool": "x[:, 0]" if c.pool == "cls" else "x.mean(dim=1)",
+            "pool": POOLS[c.pool],
             "best": classes[best],
             "share": 100 * self._values[-1][best].item(),
         }
