@@ -6,7 +6,7 @@
 
 The pictures, recipes and steps are the notebook's own, read from its source. Every run is written when it ends; started
 again, the tool goes on with the runs that are missing, and stops when its seconds are over. The second command trains
-its checkpoint first (`--minutes 10`), into runs/fine-tuning-start, and goes on with that, too. Runs from another
+its checkpoint first (`--minutes 15`), into runs/fine-tuning-start, and goes on with that, too. Runs from another
 shipped checkpoint than today's are thrown away.
 """
 
@@ -146,7 +146,7 @@ def save(record, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", action="store_true", help="the runs on CIFAR-10's classes")
-    parser.add_argument("--minutes", type=float, default=10, help="time to train the checkpoint for these")
+    parser.add_argument("--minutes", type=float, default=15, help="time to train the checkpoint for these")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
     parser.add_argument("--out", type=Path, default=RECORD)
     args = parser.parse_args()
