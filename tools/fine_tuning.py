@@ -64,6 +64,9 @@ def plan(photographs=False):
             ways = ("from scratch", "head alone", "all alike", "layer by layer")
             for count, way in itertools.product(counts, ways):
                 yield {"task": task, "count": count, "way": way, "steps": STEPS[task], "change": {}, "seed": seed}
+            if photographs:  # an opponent with more time, where there are pictures enough to learn from
+                rest = {"steps": LONGER * STEPS[task], "change": {}, "seed": seed}
+                yield {"task": task, "count": counts[-1], "way": "from scratch", **rest}
         if not photographs:
             usual = {"task": "surfaces", "count": 100, "seed": seed}
             yield {**usual, "way": "from scratch", "steps": LONGER * STEPS["surfaces"], "change": {}}
