@@ -13,17 +13,23 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from vit_tutorial import check
+
 NOTEBOOKS = sorted(build_notebooks.NOTEBOOKS.glob("*.ipynb"))
 MEDIAN_LINES, MOST_LINES = 8, 40  # of a code cell
 MOST_WORDS = 110  # of a block of prose
 MOST_BYTES = 500_000  # of a notebook
-EXERCISES = 4  # in each notebook but 00
+EXERCISES = 5  # in each notebook but 00
+KINDS = {"predict", "write", "repair", "experiment", "stretch"}  # each of them in each notebook but 00
 
 SECTIONS = ("Exercises", "Summary", "What comes next", "References", "Solutions")  # the last headings of level 2
 
 FENCE = re.compile(r"```.*?```|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$", re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]*)[^)]*\)")
 CHECKED = re.compile(r"^assert\b.*\bcheck\.\w+\(", re.MULTILINE)
+CHECK = re.compile(r"check\.(\w+)\((?:[^()]|\([^()]*\))*\)")
+EXERCISE = re.compile(r"^### Exercise (\d+\.\d+) · (?=\S)", re.MULTILINE)
+KIND = re.compile(r"^\*(\w+) · (?:easy|medium|hard) · \d+ minutes?\*$", re.MULTILINE)
 FOLDED = re.compile(r"<details>.*?</details>", re.DOTALL)
 HEADING = re.compile(r"^(#+)\s+(.*)$", re.MULTILINE)
 # Whoever finds it hard reads these as a reproach. "*write · easy · 3 minutes*" under an exercise's title may stay.
@@ -66,6 +72,24 @@ def headings(notebook):
 def section(notebook, name):
     """The number of the first cell with this heading of level 2, or None."""
     return next((number for number, level, text in headings(notebook) if (level, text) == (2, name)), None)
+
+
+def exercises(notebook):
+    """{"3.2": (its text, its code cells)}: from its heading to the cell that checks it."""
+    found, number = {}, None
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            _, *parts = EXERCISE.split(cell.source)
+            if parts:
+                number = parts[-2]
+            if number:
+                text, code = found.get(number, ("", []))
+                found[number] = (text + (parts[-1] if parts else cell.source), code)
+        elif number:
+            found[number][1].append(cell)
+            if CHECK.match(cell.source):
+                number = None
+    return found
 
 
 # --------------------------------------------------------------------------------------------- the rules
@@ -193,6 +217,33 @@ def has_enough_exercises(notebook):
     return []
 
 
+def exercises_are_of_all_kinds(notebook):
+    found = {match[1] for text, _ in exercises(notebook).values() for match in KIND.finditer(text)}
+    return (
+        [] if notebook.name.startswith("00") or found == KINDS else [f"kinds {sorted(found)}, expected all of {KINDS}"]
+    )
+
+
+def exercises_are_complete(notebook):
+    """Numbered from 1; kind, difficulty, minutes and a folded hint; a stub; a check alone in its cell; a solution."""
+    found, here = [], exercises(notebook)
+    expected = [f"{int(notebook.name[:2])}.{n}" for n in range(1, len(here) + 1)]
+    if sorted(here, key=lambda number: int(number.partition(".")[2])) != expected:
+        found.append(f"exercises {list(here)}, expected the numbers {expected}")
+    solved = {text.split()[1] for _, level, text in headings(notebook) if level == 3 and text.startswith("Solution ")}
+    for number, (text, code) in here.items():
+        for what, there in {
+            "a line such as *write · easy · 3 minutes*": len(KIND.findall(text)) == 1,
+            "a hint behind a fold": "<details><summary>Hint" in text,
+            "a cell tagged 'exercise'": any("exercise" in tags(cell) for cell in code),
+            "check.NAME(answer), alone in a cell": code and CHECK.fullmatch(code[-1].source),
+            f"the heading '### Solution {number}'": number in solved,
+        }.items():
+            if not there:
+                found.append(f"exercise {number}: expected {what}")
+    return found
+
+
 def exercises_have_solutions(notebook):
     exercises, solutions = tagged(notebook, "exercise"), tagged(notebook, "solution")
     found = []
@@ -288,6 +339,8 @@ RULES = (
     has_a_course_map,
     sections_are_in_order,
     has_enough_exercises,
+    exercises_are_of_all_kinds,
+    exercises_are_complete,
     exercises_have_solutions,
     solutions_are_folded,
     unrepeatable_output_is_asserted,
@@ -325,6 +378,15 @@ def test_notebook_agrees_with_its_source(path):
     assert build_notebooks.check(build_notebooks.SOURCES / f"{path.stem}.py") == []
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_checks_are_those_of_the_notebook_in_its_order(path):
+    """So that the map of what has passed, which follows the package, shows the exercises as the reader meets them."""
+    notebook = read(path)
+    asked = [match[1] for _, cell in numbered(notebook, "code") if "solution" not in tags(cell)
+             for match in re.finditer(r"^ *check\.(\w+)\(", cell.source, re.MULTILINE)]  # fmt: skip
+    assert [name for name in asked if name in check.EXERCISES] == check.TOPICS[int(path.name[:2])].__all__
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_rule(path, rule):
@@ -349,11 +411,22 @@ def good():
         new_code_cell("show(figure, 'A cat in patches')", outputs=[picture]),
         new_code_cell("time()\nassert seconds < 9", metadata={"tags": ["nbval-ignore-output"]}),
         new_markdown_cell("## Exercises"),
-        *(new_code_cell("answer = ...", metadata={"tags": ["exercise"]}) for _ in range(EXERCISES)),
+        *(
+            cell
+            for number, kind in enumerate(sorted(KINDS), start=1)
+            for cell in (
+                new_markdown_cell(
+                    f"### Exercise 1.{number} · Mix\n*{kind} · easy · 3 minutes*\n\nMix.\n"
+                    "<details><summary>Hint</summary>Stir.</details>"
+                ),
+                new_code_cell("answer = ...", metadata={"tags": ["exercise"]}),
+                new_code_cell("check.mix(answer)"),
+            )
+        ),
         new_markdown_cell("## Summary"),
         new_markdown_cell("## What comes next"),
         new_markdown_cell("## References\n" + "word " * 200),
-        new_markdown_cell("## Solutions"),
+        new_markdown_cell("## Solutions" + "".join(f"\n### Solution 1.{n}" for n in range(1, EXERCISES + 1))),
         *(
             new_code_cell(
                 "assert check.mix(2).passed", metadata={"tags": ["solution"], "jupyter": {"source_hidden": True}}
@@ -411,7 +484,7 @@ def swap(a, b):
 
 
 def untag_exercise(notebook):
-    notebook.cells[7].metadata = {}
+    notebook.cells[8].metadata = {}
 
 
 def uncounted(notebook):
@@ -446,10 +519,17 @@ FAULTS = [
     (says_what_it_gives_and_costs, source(0, "# Attention\n**After this notebook you can**\n- mix\n\n20 minutes")),
     (says_what_it_gives_and_costs, source(0, "# Attention\n**After this notebook you can**\n- mix\n- weigh\n- draw")),
     (has_a_course_map, source(2, "plots.show()")),
-    (sections_are_in_order, drop(11)),
-    (sections_are_in_order, swap(11, 12)),
-    (sections_are_in_order, text(14, "\n## Afterthought")),
+    (sections_are_in_order, drop(22)),
+    (sections_are_in_order, swap(22, 23)),
+    (sections_are_in_order, text(25, "\n## Afterthought")),
     (has_enough_exercises, untag_exercise),
+    (exercises_are_of_all_kinds, source(7, "### Exercise 1.1 · Mix\n*write · easy · 3 minutes*")),
+    (exercises_are_complete, source(7, "### Exercise 2.1 · Mix")),
+    (exercises_are_complete, source(7, "### Exercise 1.1 · Mix\n<details><summary>Hint</summary></details>")),
+    (exercises_are_complete, source(7, "### Exercise 1.1 · Mix\n*write · easy · 3 minutes*")),
+    (exercises_are_complete, untag_exercise),
+    (exercises_are_complete, source(9, "check.mix(answer)\ncheck.mix(2)")),
+    (exercises_are_complete, text(25, "x")),
     (exercises_have_solutions, drop(-1)),
     (exercises_have_solutions, source(-1, "answer = 2")),
     (exercises_have_solutions, tag(3, "solution")),

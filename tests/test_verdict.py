@@ -1,11 +1,15 @@
-"""The frame of the checks: never raising, naming mistakes, leaving random numbers alone."""
+"""The frame of the checks: never raising, naming mistakes, ending in time, leaving random numbers alone."""
 
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 
-from vit_tutorial import check
+from vit_tutorial.check import verdict
 from vit_tutorial.check.verdict import (
-    CheckResult,
     Wrong,
     call,
     exercise,
@@ -37,38 +41,76 @@ def letter(answer):
     return "Yes, b."
 
 
-def loops(x):
-    raise RecursionError("maximum recursion depth exceeded")
+def raises(error):
+    def answer(x):
+        raise error
+
+    return answer
 
 
-def exits(x):
-    raise ValueError("no")
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class Secret:
+    def __repr__(self):
+        raise ValueError("no words")
+
+
+def half_filled(x):
+    y = x + x
+    y[0] = torch.nan
+    return y
 
 
 ANSWERS = {
     "right": (doubled, lambda x: x + x, True, None, "Passed. Every number is doubled."),
-    "named mistake": (doubled, lambda x: x * x, False, "squared", "Not yet. This squares the tensor"),
-    "other values": (doubled, lambda x: 3 * x, False, None, "values are not: expected"),
+    "right in place": (doubled, lambda x: x.mul_(2), True, None, "Passed"),
+    "named mistake": (doubled, lambda x: x * x, False, "squared", "Not yet: squared. This squares the tensor"),
+    "named, compared": (doubled, lambda x: x * x, False, "squared", "values are not: expected "),
+    "other values": (doubled, lambda x: 3 * x, False, None, "Not yet. The shape of the result is right, the values"),
+    "nan": (doubled, half_filled, False, "nan", "at [0], found nan. 0/0"),
     "shape": (doubled, lambda x: x[None] * 2, False, "wrong shape", "shape (3,), found (1, 3)"),
-    "no tensor": (doubled, lambda x: 7, False, None, "found 7"),
+    "no tensor": (doubled, lambda x: 7, False, "not a tensor", "found 7"),
+    "an array": (doubled, lambda x: 2 * x.numpy(), False, "not a tensor", "shape (3,), found array("),
+    "no words": (doubled, lambda x: Secret(), False, "not a tensor", "found an object of type Secret"),
+    "long words": (doubled, lambda x: "y" * 10**6, False, "not a tensor", "yyy"),
     "no return": (doubled, lambda x: None, False, "no return", "found None"),
     "stub": (doubled, lambda x: ..., False, "not attempted", "replace the ..."),
+    "stub in a tuple": (doubled, lambda x: (x, ...), False, "not attempted", "replace the ..."),
     "ellipsis": (doubled, ..., False, "not attempted", "Not attempted yet"),
+    "ellipsis in a list": (doubled, [1, ...], False, "not attempted", "Not attempted yet"),
+    "not implemented": (doubled, raises(NotImplementedError), False, "not attempted", "Not attempted yet"),
     "no function": (doubled, 3, False, "not a function", "Expected a function, found 3"),
     "no arguments": (doubled, lambda: 1, False, "wrong arguments", "function of 1 arguments"),
-    "raises": (doubled, exits, False, "ValueError", "Your code raised ValueError: no"),
-    "recursion": (doubled, loops, False, "RecursionError", "RecursionError"),
+    "an argument to spare": (doubled, lambda x, times=2: times * x, True, None, "Passed"),
+    "raises": (doubled, raises(ValueError("no")), False, "ValueError", "Your code raised ValueError: no. Line "),
+    "raises inside": (doubled, lambda x: x.view(5), False, "RuntimeError", "x.view(5)"),
+    "raises a lot": (doubled, raises(ValueError("y" * 10**6)), False, "ValueError", "yyy."),
+    "raises no words": (doubled, raises(Unspeakable), False, "Unspeakable", "raised Unspeakable."),
+    "type error": (doubled, lambda x: x + "1", False, "TypeError", "Your code raised TypeError"),
+    "built-in": (doubled, print, False, "no return", "found None"),
+    "exit": (doubled, raises(SystemExit(2)), False, "SystemExit", "SystemExit: 2"),
+    "interrupt": (doubled, raises(KeyboardInterrupt), False, "KeyboardInterrupt", "KeyboardInterrupt"),
+    "recursion": (doubled, lambda x: ANSWERS["recursion"][1](x), False, "RecursionError", "RecursionError"),
     "class": (doubled, torch.nn.Linear, False, "wrong arguments", ""),
     "number": (half, 0.5, True, None, "One half"),
-    "number in a tensor": (half, torch.tensor(0.5), True, None, "One half"),
-    "number mistaken": (half, 2, False, "inverse", "This is 1 / 0.5"),
+    "number in a tensor": (half, torch.tensor([0.5]), True, None, "One half"),
+    "NumPy's number": (half, np.float32(0.5), True, None, "One half"),
+    "number in an array": (half, np.array(0.5), True, None, "One half"),
+    "fraction": (half, Fraction(1, 2), True, None, "One half"),
+    "number mistaken": (half, 2, False, "inverse", "Not yet: inverse. This is 1 / 0.5."),
     "number off": (half, 0.6, False, None, "to be 0.5, found 0.6"),
     "number as text": (half, "0.5", False, "not a number", "found '0.5'"),
     "truth value": (half, True, False, "not a number", "found True"),
-    "choice": (letter, " B ", True, None, "Yes, b."),
+    "no number": (half, 1j, False, "not a number", "found 1j"),
+    "huge number": (half, 10**400, False, "OverflowError", "OverflowError"),
+    "choice": (letter, " (B) ", True, None, "Yes, b."),
     "choice mistaken": (letter, "c", False, "too late", "after b"),
     "no choice": (letter, "x", False, "not a choice", "'a', 'b', 'c', found 'x'"),
     "choice as number": (letter, 1, False, "not a choice", "found 1"),
+    "choice as a list": (letter, ["b"], False, "not a choice", "found ['b']"),
 }
 
 
@@ -76,8 +118,8 @@ ANSWERS = {
 def test_verdicts(checker, answer, passed, mistake, message, capsys):
     result = checker(answer)
     assert (result.passed, result.mistake) == (passed, mistake)
-    assert message in result.message
-    assert capsys.readouterr().out == result.message + "\n"
+    assert message in result.message and len(result.message) < 600
+    assert capsys.readouterr().out.endswith(result.message + "\n")
 
 
 def test_checks_leave_random_numbers_alone():
@@ -88,24 +130,123 @@ def test_checks_leave_random_numbers_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-GARBAGE = {
-    "stub": ...,
-    "none": None,
-    "text": "x",
-    "number": -1,
-    "empty tensor": torch.zeros(0),
-    "empty tuple": (),
-    "class": torch.nn.Linear,
-    "raises": lambda *a: 1 / 0,
-}
+def test_a_quiz_keeps_its_answer_to_itself():
+    assert "0.5 " not in half(2).message.replace("1 / 0.5", "")
+
+    @verdict.exercise
+    def halves(answer):
+        """A function that returns 0.5."""
+        expect_number(call(answer), 0.5, [("inverse", 2.0, "this is 1 / 0.5.")])
+
+    assert halves(lambda: 2).message.endswith("Expected the number to be 0.5, found 2.")
 
 
-@pytest.mark.parametrize("name, checker", check.EXERCISES.items())
-@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
-def test_no_check_of_the_course_raises_or_passes_garbage(name, checker, answer):
-    result = checker(answer)
-    assert isinstance(result, CheckResult) and not result.passed
-    assert getattr(check, name) is checker and checker.__doc__
+def test_inputs_are_fresh():
+    seen = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        doubled(lambda x: seen.append(x) or x)
+    assert not torch.equal(*seen)
+
+
+def test_what_an_answer_prints_is_shown_and_cut(capsys):
+    def answer(x):
+        print("my own words")
+        print("y" * 10**6)
+        return 2 * x
+
+    result = doubled(answer)
+    out = capsys.readouterr().out
+    assert out.startswith("my own words\ny") and out.endswith(f"\n{result.message}\n") and result.passed
+    assert len(out) < 2500 and "more characters" in out
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(verdict, "SECONDS", 0.2)
+    monkeypatch.setattr(verdict, "GRACE", 0.3)
+
+
+def spins(x):
+    while True:
+        pass
+
+
+def prints(x):
+    while True:
+        print(x)
+
+
+def computes(x):
+    while True:
+        x = x + x @ torch.ones(3, 3)
+
+
+def catches(x):
+    while True:
+        try:
+            while True:
+                pass
+        except Exception:
+            pass
+
+
+@pytest.mark.parametrize("answer", [spins, prints, computes, catches])
+@pytest.mark.parametrize("main", [True, False], ids=["main thread", "other thread"])
+def test_an_endless_loop_is_stopped(answer, main, short, capsys):
+    before, results, started = set(threading.enumerate()), [], time.monotonic()
+    if main:
+        results.append(doubled(answer))
+    else:
+        thread = threading.Thread(target=lambda: results.append(doubled(answer)))
+        thread.start()
+        thread.join()
+    (result,) = results
+    assert (result.passed, result.mistake) == (False, "no end") and time.monotonic() - started < 2
+    assert "Expected an answer within 0.2 s" in result.message and "restart" not in result.message
+    assert set(threading.enumerate()) <= before, "the loop still runs"
+    assert capsys.readouterr().err == ""
+    assert doubled(lambda x: 2 * x).passed
+
+
+def test_what_cannot_be_stopped_is_left_behind_and_said(short):
+    """A sleep inside a library: nothing reaches it, and the learner has the notebook back all the same."""
+    result = doubled(lambda x: time.sleep(1.5))
+    assert result.mistake == "no end" and "restart the kernel" in result.message
+    assert doubled(lambda x: 2 * x).passed
+
+
+def test_the_learners_own_interrupt_gets_through(monkeypatch):
+    """Kernel, Interrupt: the loop is stopped, and so is the cell."""
+    started, stopped = threading.Event(), threading.Event()
+
+    def answer(x):
+        started.set()
+        try:
+            while True:
+                pass
+        finally:
+            stopped.set()
+
+    join = threading.Thread.join
+
+    def interrupted(thread, timeout=None):
+        monkeypatch.setattr(threading.Thread, "join", join)
+        assert started.wait(2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        doubled(answer)
+    assert stopped.wait(2)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_gradients_are_as_in_the_notebook(on):
+    seen = []
+    with torch.set_grad_enabled(on):
+        doubled(lambda x: seen.append(torch.is_grad_enabled()) or 2 * x)
+    assert seen == [on]
 
 
 def test_wrong_carries_its_name():

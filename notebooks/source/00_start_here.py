@@ -168,6 +168,19 @@ for answer in (8, 65, 63, 64):
 # what you have tried to answer you will remember.
 
 # %% [markdown]
+# What passes is remembered on your machine, in a small file that you may read and delete (`check.forget()`); nothing
+# is sent anywhere. This is your map, one box for each check. Come back and run the cell again: a blue box with a tick
+# is an exercise that you have passed.
+
+# %% tags=["nbval-ignore-output"]
+check.show_progress()
+assert check.passed().keys() <= check.EXERCISES.keys()
+
+# %% [markdown]
+# Some exercises are parts of a ViT. When one of those passes, you are offered to keep your code in a file of your own,
+# `my_vit.py`. Notebook 05 puts these parts together and holds the model against torchvision's; in 06 you train it.
+
+# %% [markdown]
 # ## Is everything in place?
 #
 # The course's own doctor looks at your machine and says what works, and what to do about what does not. Nothing
@@ -195,6 +208,7 @@ assert doctor.main(Namespace(online=False)) == 0, "see the lines that say 'probl
 # - **a** 65 images, 16 tokens each, 128 numbers a token
 # - **b** 16 images, 65 tokens each, 128 numbers a token
 # - **c** 16 images, 128 tokens each, 65 numbers a token
+# - **d** 1 image, 16 tokens, 65 x 128 numbers a token
 #
 # Put the letter in quotes in place of the dots.
 #

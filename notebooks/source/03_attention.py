@@ -673,23 +673,17 @@ plots.show(
 )
 
 # %% [markdown]
-# ### Exercise 3.4 · Split and merge
+# ### Exercise 3.4 · Split
 #
-# *write · medium · 8 minutes*
+# *write · medium · 4 minutes*
 #
-# Write both ways without a loop: from `(B, N, D)` to `(B, H, N, d)`, and back. You need one `reshape` and one
-# `transpose` for each. Remember from notebook 01: `reshape` never moves a number, it only breaks the same row of
-# numbers elsewhere.
+# Go from `(B, N, D)` to `(B, H, N, d)` without a loop. You need one `reshape` and one `transpose`. Remember from
+# notebook 01: `reshape` never moves a number, it only breaks the same row of numbers elsewhere.
 #
-# <details><summary>Hint 1: split</summary>
+# <details><summary>Hint</summary>
 #
 # D is the last axis, and the numbers of a head stand next to each other in it. First break D into H and d; then see
 # which two axes must change places.
-#
-# </details>
-# <details><summary>Hint 2: merge</summary>
-#
-# The same steps backwards, in the opposite order.
 #
 # </details>
 
@@ -700,13 +694,30 @@ def split_heads(x, num_heads):
     return ...  # (B, H, N, d)
 
 
+# %%
+check.split_heads(split_heads)
+
+# %% [markdown]
+# ### Exercise 3.5 · And merge
+#
+# *write · medium · 4 minutes*
+#
+# Go back: from `(B, H, N, d)` to `(B, N, D)`, so that the heads of each token stand side by side again.
+#
+# <details><summary>Hint</summary>
+#
+# The steps of 3.4 backwards, in the opposite order.
+#
+# </details>
+
+
+# %% tags=["exercise"]
 def merge_heads(x):
     B, H, N, d = x.shape
     return ...  # (B, N, D)
 
 
 # %%
-check.split_heads(split_heads)
 check.merge_heads(merge_heads)
 
 # %% [markdown]
@@ -934,10 +945,10 @@ for side in 224, 448, 896:
 # %% [markdown]
 # ## Exercises
 #
-# Exercises 3.1 to 3.4 stand above, where their ideas are.
+# Exercises 3.1 to 3.5 stand above, where their ideas are.
 
 # %% [markdown]
-# ### Exercise 3.5 · Three faults in three lines
+# ### Exercise 3.6 · Three faults in three lines
 #
 # *repair · medium · 8 minutes*
 #
@@ -970,7 +981,7 @@ def repaired(x, qkv, proj, num_heads):
 check.repair_attention(repaired)
 
 # %% [markdown]
-# ### Exercise 3.6 · When the numbers are larger
+# ### Exercise 3.7 · When the numbers are larger
 #
 # *experiment · medium · 5 minutes*
 #
@@ -992,7 +1003,7 @@ divisor = ...
 check.score_divisor(divisor)
 
 # %% [markdown]
-# ### Exercise 3.7 · Tokens that may not be heard
+# ### Exercise 3.8 · Tokens that may not be heard
 #
 # *stretch · hard · 10 minutes*
 #
@@ -1098,7 +1109,7 @@ assert check.attention_weights(attention_weights_solution).passed
 # %% [markdown]
 # ### Solution 3.4
 #
-# Break D into H and d where the numbers stand, then bring H forward; on the way back, first bring H next to d.
+# Break D into H and d where the numbers stand, then bring H forward.
 
 
 # %% tags=["solution"]
@@ -1107,16 +1118,24 @@ def split_solution(x, num_heads):
     return x.reshape(B, N, num_heads, D // num_heads).transpose(1, 2)  # (B, N, H, d) -> (B, H, N, d)
 
 
+assert check.split_heads(split_solution).passed
+
+# %% [markdown]
+# ### Solution 3.5
+#
+# On the way back, first bring H next to d.
+
+
+# %% tags=["solution"]
 def merge_solution(x):
     B, H, N, d = x.shape
     return x.transpose(1, 2).reshape(B, N, H * d)  # (B, N, H, d) -> (B, N, D)
 
 
-assert check.split_heads(split_solution).passed
 assert check.merge_heads(merge_solution).passed
 
 # %% [markdown]
-# ### Solution 3.5
+# ### Solution 3.6
 #
 # The divisor is the root of one head's width, the softmax runs over the keys, and the heads go next to d before the
 # reshape.
@@ -1134,7 +1153,7 @@ def repaired_solution(x, qkv, proj, num_heads):
 assert check.repair_attention(repaired_solution).passed
 
 # %% [markdown]
-# ### Solution 3.6
+# ### Solution 3.7
 #
 # One product has variance 2² x 2² = 16, so a score has 16 x 512, and its root is $4\sqrt{512} = 90.5$. Because nobody
 # knows these deviations beforehand, very large models normalise queries and keys instead (Dehghani et al. 2023).
@@ -1146,7 +1165,7 @@ assert abs(measured - 4 * 512**0.5) < 3
 assert check.score_divisor(4 * 512**0.5).passed
 
 # %% [markdown]
-# ### Solution 3.7
+# ### Solution 3.8
 #
 # A score of $-\infty$ becomes $e^{-\infty} = 0$ in the softmax, and the rest of the row shares out the whole.
 

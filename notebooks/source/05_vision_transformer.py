@@ -355,6 +355,13 @@ print("(L, B, H, N, N) =", tuple(maps.shape))
 # - `"b"` attention: queries, keys, values and the output projection, in all blocks
 # - `"c"` the MLPs, in all blocks
 # - `"d"` the positions and the head
+#
+# <details><summary>Hint</summary>
+#
+# Which parts are there once, and which twelve times? In a block, compare the widths: D to D four times in attention,
+# D to 4 D and back in the MLP.
+#
+# </details>
 
 # %% tags=["exercise"]
 most_weights = ...  # "a", "b", "c" or "d"
@@ -809,6 +816,30 @@ for name, value in theirs.state_dict().items():
 # norm, and `mlp.0` and `mlp.3` are the linear layers, because numbers 1, 2 and 4 are GELU and dropout.
 
 # %% [markdown]
+# ### A ViT of your own
+# Some of your answers are parts of a ViT: the cut of 01, the attention of 03, norm and block of 04, `embed_tokens` of
+# this notebook. Those that you kept with `check.keep(...)` stand in `my_vit.py`, beside the notebooks. `check.my_vit`
+# puts them in the places of the package's, and says which are still missing and come from the package:
+
+# %% tags=["nbval-ignore-output"]
+mine = check.my_vit(ours.config).eval()
+assert mine.state_dict().keys() == ours.state_dict().keys()
+
+# %% [markdown]
+# Is it a Vision Transformer? Give it random weights of the reference, then torchvision's, and ask for the same logits:
+
+# %%
+reference = VisionTransformer(ours.config).eval()
+for name, model_with_weights, other in (("reference", reference, reference), ("torchvision", ours, theirs)):
+    mine.load_state_dict(model_with_weights.state_dict())
+    assert (mine(photos) - other(photos)).abs().max() <= 1e-5 < other(photos).abs().max()
+    print(f"the same logits as the {name} model")
+
+# %% [markdown]
+# Nothing is kept yet? Then you saw the package against itself. Go back to a part that you would like to have written
+# (1.2, 3.3 to 3.5, 4.1, 4.3, 4.4, 5.1, 5.6, or 6.4 to come), let it pass, keep it, and run these cells again.
+
+# %% [markdown]
 # ### ViT-B/16
 # Now the real size. The weights are random here, because this course runs without a network. For the test that makes
 # no difference: 86,567,656 numbers must be in the right place.
@@ -836,7 +867,7 @@ assert (a - b).abs().max() <= 1e-5 < a.abs().max()
 print(f"{tuple(a.shape)}: largest logit {a.abs().max():.1f}, largest difference {(a - b).abs().max():.4f}")
 
 # %%
-del theirs, ours, base  # the memory is free again
+del theirs, ours, base, mine  # the memory is free again
 
 # %% [markdown]
 # The class that you wrote is ViT-B/16, weight for weight. With a network, these lines load what torchvision trained on

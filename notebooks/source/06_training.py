@@ -16,6 +16,8 @@
 
 # %%
 import math
+import time
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -812,6 +814,28 @@ assert sum(hot["rate x 2.5, no warmup"]) > sum(hot["rate x 2.5, with warmup"])
 # Without warmup the first full steps throw the model off, and it spends part of the run getting back. (One seed
 # shows little; we tried three, and the warmup was ahead each time, once by very little.) Deeper and wider models
 # are thrown off at lower rates: the first ViTs warmed up for 10,000 steps. It costs a tenth of the run, so keep it.
+
+# %% [markdown]
+# ## The ViT that you wrote, trained
+#
+# In notebook 05 you put together the parts that you kept in `my_vit.py`. They had the right logits; can they learn?
+# The learning-by-heart test says so, with your training step of exercise 6.4 if you kept that too. What you have not
+# kept comes from the package. **Predict before you run:** where must the loss begin?
+
+# %% tags=["nbval-ignore-output"]
+torch.manual_seed(0)
+mine = check.my_vit(replace(recipe.config(train_set), pool="cls")).to(device)
+optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3, weight_decay=0.05)
+started, losses = time.perf_counter(), []
+while len(losses) < 60 and time.perf_counter() - started < 20:  # loops are right, and slow: then fewer steps
+    loss = mine.parts["training_step"](mine, *one_batch, optimizer)
+    losses.append(torch.as_tensor(loss).item())
+print(f"{len(losses)} steps: the loss went from {losses[0]:.2f} to {losses[-1]:.2f}")
+assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < losses[0]
+
+# %% [markdown]
+# That is your Vision Transformer, learning. Any loop of the course takes it: `training.train(mine, train_set, recipe)`
+# runs the four epochs from above. Loops over patches or heads make it slow, but not wrong.
 
 # %% [markdown]
 # ## Photographs: CIFAR-10

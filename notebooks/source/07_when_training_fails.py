@@ -10,7 +10,7 @@
 # - say which bugs a test cannot see, and which bugs let a model train all the same, only worse,
 # - choose a learning rate by measuring, and know how much warmup and weight decay matter beside it.
 #
-# About 90 minutes to read and do; 60 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
+# About 100 minutes to read and do; 60 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
 
 # %%
 import json
@@ -1230,6 +1230,31 @@ def repaired_schedule(step, steps_per_epoch, epochs):
 check.repaired_schedule(repaired_schedule)
 
 # %% [markdown]
+# ### Exercise 7.7 · Who was the first?
+# *stretch · hard · 12 minutes*
+#
+# One layer puts out an infinite number or a nan ("not a number"), and three layers later everything is nan. Write the
+# tool that names the culprit: `first_broken(model, x)` runs the model and returns the name, as in
+# `model.named_modules()`, of the first layer *to run* whose output is not finite, or `""` where all are finite. A
+# layer here is a module without children of its own. Leave the model as it was.
+#
+# <details><summary>Hint</summary>
+#
+# `handle = module.register_forward_hook(hook)` calls `hook(module, inputs, output)` each time the module has run, until
+# `handle.remove()`. A list collects names, in the order of running. `torch.isfinite` is False for nan and infinity.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def first_broken(model, x):
+    return ...  # a name such as "blocks.1.mlp.fc1"
+
+
+# %%
+check.first_broken(first_broken)
+
+# %% [markdown]
 # ## Summary
 #
 # - Read the log first. Ln 10 is a guess; above it means opinions without evidence; between 1.46 and 2.46 lives a
@@ -1335,3 +1360,31 @@ def repaired_schedule_solution(step, steps_per_epoch, epochs):
 
 
 assert check.repaired_schedule(repaired_schedule_solution).passed
+
+# %% [markdown]
+# ### Solution 7.7
+# Layers run in the order of `forward`, which need not be the order in which they were made; hooks see the real one.
+# Put a fault into a ViT, and the tool finds it:
+
+
+# %% tags=["solution"]
+def first_broken_solution(model, x):
+    broken, handles = [], []
+    for name, module in model.named_modules():
+        if not list(module.children()):
+
+            def hook(module, inputs, output, name=name):
+                if not torch.isfinite(output).all():
+                    broken.append(name)
+
+            handles.append(module.register_forward_hook(hook))
+    model(x)
+    for handle in handles:
+        handle.remove()
+    return broken[0] if broken else ""
+
+
+assert check.first_broken(first_broken_solution).passed
+poisoned = VisionTransformer(CONFIG)
+poisoned.blocks[1].mlp.fc1.bias.data[0] = math.inf
+first_broken_solution(poisoned, torch.randn(1, 3, 32, 32))

@@ -21,15 +21,15 @@ __all__ = [
 TOKENS = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # sky, cloud, zebra
 
 OVER_QUERIES = (
-    "softmax over the queries: each column sums to 1, the rows do not. A row belongs to one query, and it must share "
+    "each column sums to 1, the rows do not. A row belongs to one query, and it must share "
     "out exactly 1 among the keys: dim=-1."
 )
-NO_SCALE = "missing 1/sqrt(d): with d numbers a vector, q @ k has variance d. Divide the scores by the root of d."
+NO_SCALE = "with d numbers a vector, q @ k has variance d. Divide the scores by the root of d."
 WHOLE_WIDTH = (
     "the root is of the whole width D = H * d. Each dot product sums over the d numbers of one head: divide by sqrt(d)."
 )
 NO_TRANSPOSE = (
-    "heads merged without the transpose: reshape reads (B, H, N, d) in order, so token 0 gets the first tokens of "
+    "reshape reads (B, H, N, d) in order, so token 0 gets the first tokens of "
     "head 0. Bring the heads next to d first, as (B, N, H, d), then reshape."
 )
 WRONG_SPLIT = (
@@ -79,7 +79,6 @@ def mix(answer):
 @exercise
 def attention_weights(answer):
     """A function of queries and keys `(B, H, N, d)` that returns the attention weights `(B, H, N, N)`."""
-    torch.manual_seed(0)
     for B, H, N, d in ((2, 3, 5, 4), (1, 2, 7, 16), (3, 4, 2, 9)):
         q, k = torch.randn(2, B, H, N, d)
         dots = q @ k.transpose(-2, -1)
@@ -89,21 +88,25 @@ def attention_weights(answer):
             (
                 "softmax over the heads",
                 scores.softmax(1),
-                "softmax over the heads: the keys are the last axis, dim=-1.",
+                "the weights share out 1 among the heads; they must among the keys, the last axis: dim=-1.",
             ),
             ("missing 1/sqrt(d)", dots.softmax(-1), NO_SCALE),
             ("sqrt of the whole width", (dots / (H * d) ** 0.5).softmax(-1), WHOLE_WIDTH),
-            ("divided by d", (dots / d).softmax(-1), "divided by d, the variance. Divide by its root, sqrt(d)."),
-            ("multiplied by sqrt(d)", (dots * d**0.5).softmax(-1), "multiplied by sqrt(d): divide by it."),
+            ("divided by d", (dots / d).softmax(-1), "d is the variance of a score. Divide by its root, sqrt(d)."),
+            (
+                "multiplied by sqrt(d)",
+                (dots * d**0.5).softmax(-1),
+                "the scores grow instead: divide by it.",
+            ),
             (
                 "q and k swapped",
                 scores.transpose(-2, -1).softmax(-1),
-                "queries and keys are swapped: a row belongs to a query, so q stands first, q @ k.transpose(-2, -1).",
+                "a row belongs to a query, so q stands first, q @ k.transpose(-2, -1).",
             ),
             (
                 "scaled after the softmax",
                 dots.softmax(-1) / d**0.5,
-                "scaled after the softmax: the rows sum to 1/sqrt(d). Scale the scores, then take the softmax.",
+                "the rows sum to 1/sqrt(d). Scale the scores, then take the softmax.",
             ),
             ("no softmax", scores, "these are the scaled scores: turn each row into weights with softmax."),
         ]
@@ -114,7 +117,6 @@ def attention_weights(answer):
 @exercise
 def split_heads(answer):
     """A function of tokens `(B, N, D)` and H that returns heads `(B, H, N, d)`."""
-    torch.manual_seed(0)
     for B, N, H, d in ((2, 5, 3, 4), (1, 3, 2, 5), (3, 4, 4, 2)):
         x = torch.randn(B, N, H * d)
         expected = torch.stack(x.split(d, dim=-1), dim=1)
@@ -139,7 +141,6 @@ def split_heads(answer):
 @exercise
 def merge_heads(answer):
     """A function of heads `(B, H, N, d)` that returns tokens `(B, N, D)`."""
-    torch.manual_seed(0)
     for B, N, H, d in ((2, 5, 3, 4), (1, 3, 2, 5), (3, 4, 4, 2)):
         x = torch.randn(B, H, N, d)
         mistakes = [
@@ -192,7 +193,6 @@ OPTIONS = {
 @exercise
 def repair_attention(answer):
     """A function of `x, qkv, proj, num_heads` (two linear layers) that is multi-head self-attention."""
-    torch.manual_seed(0)
     for B, N, H, d in ((2, 5, 3, 4), (1, 6, 2, 8)):
         D = H * d
         qkv, proj, x = nn.Linear(D, 3 * D), nn.Linear(D, D), torch.randn(B, N, D)
@@ -229,7 +229,6 @@ def score_divisor(answer):
 @exercise
 def masked_attention(answer):
     """A function of `q, k, v` `(B, H, N, d)` and `keep` `(B, N)` that lets no token listen to those not kept."""
-    torch.manual_seed(0)
     for B, H, N, d in ((2, 3, 6, 4), (1, 2, 5, 8)):
         q, k, v = torch.randn(3, B, H, N, d)
         keep = torch.rand(B, N) < 0.6

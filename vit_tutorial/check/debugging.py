@@ -8,15 +8,16 @@ from torch import nn
 from ..layers import MultiHeadAttention
 from ..model import VisionTransformer, init_weights
 from ..training import warmup_cosine
-from .verdict import Wrong, attempted, call, describe, exercise, expect_choice, expect_number, expect_tensor
+from .verdict import Wrong, attempted, call, describe, exercise, expect_choice, expect_number, expect_tensor, number
 
 __all__ = [
     "softmax_bounds",
+    "shuffled_batch",
     "silent_patches",
     "repaired_attention",
     "patients",
     "repaired_schedule",
-    "shuffled_batch",
+    "first_broken",
 ]
 
 
@@ -28,12 +29,13 @@ def softmax_bounds(answer):
     if not isinstance(answer, (tuple, list, torch.Tensor)) or len(answer) != 2:
         raise Wrong(f"Expected two numbers (lowest, highest), found {describe(answer)}.", "not two numbers")
     attempted(tuple(answer))
-    if all(isinstance(part, (int, float)) for part in answer) and answer[0] > answer[1]:
+    lowest, highest = (number(part, "each of the two") for part in answer)
+    if lowest > highest:
         raise Wrong("The first number must be the lowest loss, the second the highest.", "swapped")
-    if isinstance(answer[1], (int, float)) and answer[1] > 10:
+    if highest > 10:
         raise Wrong("It cannot grow without end: the largest number that the softmax is given is 1.", "unbounded")
     expect_number(
-        answer[0],
+        lowest,
         low,
         (
             (
@@ -52,7 +54,7 @@ def softmax_bounds(answer):
         what="the lowest loss",
     )
     expect_number(
-        answer[1],
+        highest,
         high,
         (
             ("guess taken for the worst", math.log(K), "that is a guess; all on one *wrong* class is worse than that."),
@@ -74,7 +76,8 @@ class Deaf(nn.Module):
         mask = torch.rand(rows * columns) + 0.5
         mask[list(silent)] = 0.0
         mask = mask.reshape(rows, columns).repeat_interleave(patch_size, 0).repeat_interleave(patch_size, 1)
-        self.weight = torch.randn(C, Y, X, 4) * mask[:, :, None]  # (C, Y, X, classes)
+        weight = torch.randn(C, Y, X, 4) * mask[:, :, None]  # (C, Y, X, classes)
+        self.weight = weight / (C * Y * X) ** 0.5  # small enough that tanh still hears every patch
 
     def forward(self, images):
         return torch.einsum("bcyx,cyxk->bk", images, self.weight).tanh() + 0.1
@@ -85,10 +88,9 @@ def silent_patches(function):
     """`(model, image, patch_size) -> ` numbers of the patches that do not change the logits."""
     cases = (((3, 16, 24), 8, {3}), ((3, 12, 20), 4, {2, 7, 14}), ((1, 8, 8), 2, set()), ((3, 24, 16), 8, {0, 5}))
     for (C, Y, X), P, silent in cases:
-        torch.manual_seed(Y + X)
         image = torch.rand(C, Y, X) - 0.5
         rows, columns = Y // P, X // P
-        found = call(function, Deaf(image[None], P, silent), image.clone(), P)
+        found = call(function, Deaf(image[None], P, silent), image, P)
         if isinstance(found, torch.Tensor):
             found = found.flatten().nonzero().flatten().tolist() if found.dtype == torch.bool else found.tolist()
         if not isinstance(found, (list, tuple, set)) or not all(type(number) is int for number in found):
@@ -143,9 +145,7 @@ def repaired_attention(function):
             ("two left", attend(q, k, v, wide, -1, False), "The softmax is right. The scale and the merge are not."),
             ("two left", attend(q, k, v, None, -2, False), "The scale is right. The softmax and the merge are not."),
         ]
-        expect_tensor(
-            call(function, q.clone(), k.clone(), v.clone()), attend(q, k, v), mistakes, what="the merged heads"
-        )
+        expect_tensor(call(function, q, k, v), attend(q, k, v), mistakes, what="the merged heads")
     return "Scale, softmax and merge agree with the reference on three shapes."
 
 
@@ -247,10 +247,7 @@ def repaired_schedule(function):
         def curve(progress, steps=steps):
             return torch.tensor([float(warmup_cosine(min(progress(step), 1.0))) for step in steps])
 
-        found = [call(function, step, per_epoch, epochs) for step in steps]
-        for value in found:
-            if isinstance(value, bool) or not isinstance(value, (int, float, torch.Tensor)):
-                raise Wrong(f"Expected a factor from 0 to 1, found {describe(value)}.", "not a number")
+        found = [number(call(function, step, per_epoch, epochs), "the factor") for step in steps]
         mistakes = (
             (
                 "steps taken for epochs",
@@ -275,7 +272,7 @@ def repaired_schedule(function):
             ),
         )
         expect_tensor(
-            torch.tensor([float(value) for value in found]),
+            torch.tensor(found),
             curve(lambda s, t=total: s / t),
             mistakes,
             tolerance=1e-5,
@@ -306,3 +303,84 @@ def shuffled_batch(answer):
         },
     )
     return "Learning by heart needs gradients that flow, and nothing more. Only fresh pictures show whether labels fit."
+
+
+class Odd(nn.Module):
+    """Layers `a`, `b` and `c`, made in another order than they run."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.c, self.b = nn.LayerNorm(width), nn.Sequential(nn.Linear(width, width), nn.GELU())
+        self.a = nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+
+
+def poisoned(poisons, width=6):
+    """A model of two `Odd`s, in which each of these layers puts out the number it is mapped to."""
+    model = nn.Sequential(Odd(width), Odd(width), nn.Linear(width, 3))
+    for name, value in poisons.items():
+        with torch.no_grad():
+            model.get_submodule(name).bias[0] = value
+    return model
+
+
+def broken_layers(model, images, bad=lambda x: not x.isfinite().all()):
+    """Names of the layers with a bad output, in the order in which they ran."""
+    found = []
+    for name, module in model.named_modules():
+        if name and not any(module.children()):
+            hook = lambda m, i, out, name=name: found.append(name) if bad(out) else None  # noqa: E731
+            module.register_forward_hook(hook)
+    model(images)
+    for module in model.modules():
+        module._forward_hooks.clear()
+    return found
+
+
+@exercise
+def first_broken(function):
+    """`(model, x) -> name` of the first layer to run whose output is not finite; "" where all are."""
+    nan, inf = float("nan"), float("inf")
+    for poisons in (
+        {"1.b.0": nan},
+        {"0.a": inf},
+        {"0.b.0": -inf, "1.a": nan},
+        {"2": nan},
+        {"0.a": nan, "1.c": inf},
+        {},
+    ):
+        model, x = poisoned(poisons), torch.randn(4, 6)
+        names = [name for name, module in model.named_modules() if name and not any(module.children())]
+        broken = broken_layers(model, x)
+        right = broken[0] if broken else ""
+        found = call(function, model, x)
+        if any(module._forward_hooks for module in model.modules()):
+            raise Wrong(
+                "Your hooks are still in the model, and will run in every later step. Keep what "
+                "register_forward_hook returns, and call its remove().",
+                "hooks left behind",
+            )
+        if found == right:
+            continue
+        compared = f"Expected {right!r}, found {describe(found)}."
+        if not isinstance(found, str):
+            raise Wrong(f"Expected the name of a layer, a string. {compared}", "not a name")
+        if not right:
+            raise Wrong(f'Every output is finite here; return "". {compared}', "healthy called broken")
+        if right.startswith(f"{found}.") or found in (type(m).__name__ for m in model.modules()):
+            kind = ("parent named", "a module that holds the layer; look at those without children of their own")
+            if "." not in found and not found.isdigit():
+                kind = "class instead of name", "the kind of layer, of which there are many; named_modules() has names"
+            raise Wrong(f"That is {kind[1]}. {compared}", kind[0])
+        if found == next((n for n in names if n in broken), None):
+            why = "That is the first in the order in which the layers were made; they may run in another order."
+            raise Wrong(f"{why} {compared}", "order of making")
+        if found == next(iter(broken_layers(model, x, lambda out: out.isnan().any())), ""):
+            why = "That is where the first nan comes out, but the layer before it put out an infinite number."
+            raise Wrong(f"{why} {compared}", "infinity overlooked")
+        if found == broken[-1]:
+            raise Wrong(f"That is the last one; the fault is handed on, so look for the first. {compared}", "the last")
+        raise Wrong(compared)
+    return "The first layer that broke, by name, and the model is as it was."

@@ -128,7 +128,7 @@ def merge_lora(function):
     for D_in, D_out, rank in ((4, 6, 2), (5, 3, 1), (4, 4, 3)):
         weight, down, up = torch.randn(D_out, D_in), torch.randn(rank, D_in), torch.randn(D_out, rank)
         given = weight.clone()
-        found = call(function, weight, down, up)
+        found = call(function, weight, down, up, copies=False)
         if not torch.equal(weight, given):
             raise Wrong("Your function changed the weight that it was given; return a new matrix.", "changed in place")
         expect_tensor(
@@ -190,7 +190,7 @@ def lora(make):
         if not torch.equal(linear.weight, weight):
             raise Wrong("The Linear's weight moved in training: freeze it.", "base trains")
         change = layer(torch.eye(D_in)) - linear(torch.eye(D_in))  # (inputs, outputs): the update
-        found_rank = int(torch.linalg.matrix_rank(change.detach().double(), rtol=1e-4))
+        found_rank = int(torch.linalg.matrix_rank(change.detach().double(), atol=5e-6, rtol=1e-3))
         if not 1 <= found_rank <= rank:
             raise Wrong(f"After three steps the update has rank {found_rank}, expected 1 to {rank}.", "wrong rank")
     return "The old Linear, untouched, and beside it a thin update that begins at nothing."

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..layers import patchify
-from .verdict import Wrong, call, describe, exercise, expect_number, expect_tensor
+from .verdict import Wrong, call, describe, exercise, expect_number, expect_tensor, number
 
 __all__ = ["patch_count", "cut_patches", "to_tokens", "patch_budget", "overlapping_patches"]
 
@@ -93,7 +93,7 @@ def cut_patches(answer):
                 "the patches are right but still lie in rows and columns; join these two axes to N.",
             ),
         ]
-        found = call(answer, images.clone(), P)
+        found = call(answer, images, P)
         expect_tensor(found, expected, mistakes, what=f"the patches of images {shape}, P = {P},")
     return "Patches row by row, each channel first: the same as the package's patchify."
 
@@ -127,17 +127,15 @@ def to_tokens(answer):
                 "the D numbers stand together, but rows and columns are still two axes; join them to N.",
             ),
         ]
-        expect_tensor(call(answer, x.clone()), expected, mistakes, what="the tokens")
+        expect_tensor(call(answer, x), expected, mistakes, what="the tokens")
     return "Token n now holds the D numbers of patch n."
 
 
 @exercise
 def patch_budget(answer):
     """The smallest patch size for ViT-B, 384 x 384, batch 64, whose attention maps fit in 8 GB: 24."""
-    P = answer.item() if isinstance(answer, torch.Tensor) and answer.numel() == 1 else answer
-    if isinstance(P, bool) or not isinstance(P, (int, float)):
-        raise Wrong(f"Expected a patch size in pixels, found {describe(answer)}.", "not a number")
-    if P < 1 or 384 % P:
+    P = number(answer, "the patch size")
+    if not P >= 1 or 384 % P:
         raise Wrong(f"P = {P:g} does not divide 384 into whole patches.", "does not divide")
     N = (384 / P) ** 2 + 1
     size = 64 * 4 * 12 * 12 * N**2 / 1e9
@@ -190,6 +188,6 @@ def overlapping_patches(answer):
                 "the windows are right but still (C, P, P); flatten each to one row.",
             ),
         ]
-        found = call(answer, images.clone(), P, S)
+        found = call(answer, images, P, S)
         expect_tensor(found, expected, mistakes, what=f"the windows of images {shape}, P = {P}, stride {S},")
     return "Every window that fits, row by row; with stride = P this is patchify."

@@ -57,7 +57,7 @@ def unshuffle(answer):
             ("reversed", shuffled.flip(1), "this reads the list backwards, which undoes a reversal, not a shuffle."),
             ("batch lost", tokens[0], "the batch axis is gone: the answer is (B, N, D), also for one image."),
         ]
-        expect_tensor(call(answer, shuffled.clone(), order.clone()), tokens, mistakes, what="the restored list")
+        expect_tensor(call(answer, shuffled, order), tokens, mistakes, what="the restored list")
     return "Every token is back in its place, whatever the order was."
 
 
@@ -122,7 +122,7 @@ def place_class_token(answer):
                 "the class token is missing: the answer has 1 + N tokens.",
             ),
         ]
-        found = call(answer, patches.clone(), cls.clone(), pos.clone())
+        found = call(answer, patches, cls, pos)
         expect_tensor(found, torch.cat([cls_rows, patches], dim=1) + pos, mistakes, what="the list of tokens")
     return "The class token stands first in every image, and each row of positions meets its own token."
 
@@ -170,7 +170,7 @@ def crop_positions(answer):
             ),
             ("leading axis lost", expected[0], "the leading axis of 1 is gone: the answer is (1, 1 + n, D)."),
         ]
-        found = call(answer, pos.clone(), grid, top, left, new_grid)
+        found = call(answer, pos, grid, top, left, new_grid)
         expect_tensor(found, expected, mistakes, what="the cropped table")
     return "The window keeps its places, row by row, and the class token keeps its own."
 
@@ -205,5 +205,5 @@ def shift_matrix(answer):
                 "the identity moves nothing; each hand has to turn by its frequency times k.",
             ),
         ]
-        expect_tensor(call(answer, frequencies.clone(), k), expected, mistakes, what="the matrix")
+        expect_tensor(call(answer, frequencies, k), expected, mistakes, what="the matrix")
     return "One matrix moves every place by k: in these embeddings, going k places on is a rotation."

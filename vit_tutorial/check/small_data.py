@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..layers import patchify, unpatchify
-from .verdict import Wrong, call, describe, exercise, expect_choice, expect_number, expect_tensor
+from .verdict import Wrong, call, describe, exercise, expect_choice, expect_number, expect_tensor, number
 
 __all__ = [
     "convnet_parameters",
@@ -108,9 +108,9 @@ def receptive_field(function):
 @exercise
 def best_sum(answer):
     """The best accuracy of a threshold on a sum of two scores, where the label is XOR's opposite."""
-    per_cent = isinstance(answer, (int, float)) and answer > 1.5
+    share = number(answer, "the best accuracy")
     expect_number(
-        answer / 100 if per_cent else answer,
+        share / 100 if share > 1.5 else share,
         0.75,
         (
             (
@@ -281,7 +281,7 @@ def paste_box(function):
         labels[:2] = torch.tensor([0, 1])
         arguments = (images.clone(), labels, C, top, left, size)
         mixed, targets = paste(images, labels, C, top, left, size)
-        found = call(function, *arguments)
+        found = call(function, *arguments, copies=False)
         if not isinstance(found, tuple) or len(found) != 2:
             raise Wrong(f"Expected images and targets, found {describe(found)}.", "not a pair")
         chain = images.clone()

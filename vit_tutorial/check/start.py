@@ -4,7 +4,7 @@ import torch
 
 from .verdict import Wrong, call, exercise, expect_choice, expect_number, expect_tensor
 
-__all__ = ["token_count", "scale_pixels", "read_shape"]
+__all__ = ["token_count", "read_shape", "scale_pixels"]
 
 
 @exercise
@@ -54,6 +54,7 @@ def read_shape(answer):
         {
             "a": ("batch and tokens swapped", "The batch comes first: B = 16. N = 65 tokens come second."),
             "c": ("tokens and width swapped", "N comes before D: 65 tokens, 128 numbers in each."),
+            "d": ("batch taken for tokens", "A shape (B, N, D) begins with the batch: 16 images, not 16 tokens."),
         },
     )
     return "16 images, 65 tokens an image, 128 numbers a token."

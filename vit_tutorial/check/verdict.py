@@ -1,79 +1,204 @@
 """How an exercise answers: passed, not attempted, or what was expected, what was found, and the mistake by name."""
 
+import ctypes
 import functools
 import inspect
-from dataclasses import dataclass
+import io
+import numbers
+import os
+import reprlib
+import threading
+import time
+import traceback
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field
 
 import torch
+
+SECONDS = 20.0  # how long an answer may take
+GRACE = 1.0  # seconds in which code that is told to stop must do so
+SHOWN = 2000  # characters of what an answer prints that are shown
+COURSE, PYTHON = os.path.dirname(os.path.dirname(__file__)), os.path.dirname(os.__file__)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """`passed`, the `mistake` by name (`None` where it passed or has no name), and the `message` that was printed."""
+    """`passed`, the `mistake` by name (`None` where it passed or has no name), and the `message` that was printed.
+
+    `exercise` is the checker's name and `answer` what was checked.
+    """
 
     passed: bool
     mistake: str | None
     message: str
+    exercise: str | None = None
+    answer: object = field(default=None, repr=False, compare=False)
 
     def _ipython_display_(self):
-        """Nothing: the verdict has been printed."""
+        """The verdict has been printed. One that stands last in a cell is the learner's own: a pass is remembered."""
+        if self.passed and self.exercise:
+            from . import own_vit, progress
+
+            progress.remember(self.exercise)
+            own_vit.offer(self)
 
 
 class Wrong(Exception):
-    """The answer is not right: `Wrong(message, mistake)`."""
+    """The answer is not right: `Wrong(message, mistake, compared)`.
 
-    def __init__(self, message, mistake=None):
+    `compared` says what was expected and found; it is left out where the answer is a number and the mistake has a
+    name, so that a quiz keeps its answer to itself.
+    """
+
+    def __init__(self, message, mistake=None, compared=""):
         super().__init__(message)
-        self.mistake = mistake
+        self.mistake, self.compared = mistake, compared
 
 
 class NotAttempted(Exception):
     """The stub is still as it was."""
 
 
+class Stop(BaseException):
+    """Thrown into code that has run too long."""
+
+
+class Shown(io.TextIOBase):
+    """What an answer prints: the first `SHOWN` characters are kept, the others counted."""
+
+    def __init__(self):
+        self.text, self.more = "", 0
+
+    def write(self, text):
+        kept = text[: SHOWN - len(self.text)]
+        self.text, self.more = self.text + kept, self.more + len(text) - len(kept)
+        return len(text)
+
+    def __str__(self):
+        return self.text + (f"\n... and {self.more:,} more characters\n" if self.more else "")
+
+
+def limited(work, seconds=None):
+    """What `work()` returns, or `None` after so many seconds (default `SECONDS`); and whether it still runs.
+
+    It runs in a thread of its own, for a thread can be told to stop on Linux, macOS and Windows alike; a signal cannot
+    on Windows, nor anywhere else than in the main thread. Told so, it stops as soon as it runs Python again. Code that
+    waits inside a library (a sleep, a huge product), or that catches every exception, is left to itself, and the
+    notebook goes on. One thing holds the whole kernel: an endless call that never lets go of the interpreter, such as
+    `sum(itertools.count())`. Nothing inside the process can end that; interrupt or restart the kernel.
+    """
+    results, gradients = [], torch.is_grad_enabled()  # a new thread would start with gradients on
+
+    def run():
+        with suppress(Stop), torch.set_grad_enabled(gradients):
+            results.append(work())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + (SECONDS if seconds is None else seconds)
+    try:
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(0.05)  # short waits, so that the learner's own interrupt gets through on Windows too
+        in_time = not thread.is_alive()
+    finally:
+        deadline = time.monotonic() + GRACE
+        while thread.is_alive() and time.monotonic() < deadline:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Stop))
+            thread.join(0.05)
+    return (results[0] if in_time and results else None), thread.is_alive()
+
+
 def exercise(function):
     """Make a checker of a function that returns praise for a right answer and raises `Wrong` for another.
 
-    The checker prints a verdict and returns a `CheckResult`. It never raises at the learner, and leaves torch's random
-    numbers as they were.
+    The checker prints what the answer printed and a verdict, and returns a `CheckResult`. Whatever it is given, it
+    never raises (only the learner's own interrupt gets through), comes back after `SECONDS`, and leaves torch's random
+    numbers as they were. Its inputs are drawn afresh at each call.
     """
 
     @functools.wraps(function)
     def checker(answer=...):
-        try:
-            with torch.random.fork_rng(devices=[]):
-                attempted(answer)
-                result = CheckResult(True, None, f"Passed. {function(answer)}")
-        except NotAttempted:
-            result = CheckResult(False, "not attempted", "Not attempted yet: replace the ... with your answer.")
-        except Wrong as wrong:
-            result = CheckResult(False, wrong.mistake, f"Not yet. {wrong}")
-        except Exception as error:  # the learner's code may raise anything
-            kind = type(error).__name__
-            result = CheckResult(False, kind, f"Not yet. Your code raised {kind}: {error}")
+        shown = Shown()
+        with torch.random.fork_rng(devices=[]), redirect_stdout(shown), redirect_stderr(shown):
+            torch.default_generator.manual_seed(fresh_seed())
+            result, running = limited(lambda: judge(function, answer))
+        if result is None:
+            message = f"Not yet: no end. Expected an answer within {SECONDS:g} s, found none: does a loop never end?"
+            if running:
+                message += " It could not be stopped and still runs: restart the kernel before you go on."
+            result = CheckResult(False, "no end", message, function.__name__, answer)
+        if str(shown):
+            print(str(shown).rstrip("\n"))
         print(result.message)
         return result
 
     return checker
 
 
+def fresh_seed():
+    return int.from_bytes(os.urandom(6), "little")
+
+
+def judge(function, answer):
+    """The `CheckResult` of an answer. Only `Stop` is raised."""
+    passed, mistake = False, None
+    try:
+        attempted(answer)
+        passed, message = True, f"Passed. {function(answer)}"
+    except NotAttempted:
+        mistake, message = "not attempted", "Not attempted yet: replace the ... with your answer."
+    except Wrong as wrong:
+        mistake, message = wrong.mistake, f"Not yet: {wrong.mistake}. {wrong}" if wrong.mistake else f"Not yet. {wrong}"
+        if wrong.compared and (mistake is None or callable(answer)):
+            message += f" {wrong.compared}"
+    except Stop:
+        raise
+    except BaseException as error:  # the learner's code may raise anything, SystemExit and KeyboardInterrupt included
+        mistake, message = type(error).__name__, f"Not yet. Your code raised {explain(error)}"
+    return CheckResult(passed, mistake, message, function.__name__, answer)
+
+
+def explain(error):
+    """What was raised, and in which line of the learner's."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    text = f": {text[:300]}" if text else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (COURSE, PYTHON, "<frozen")
+    own = [f for f in frames if not f.filename.startswith(ours) and "site-packages" not in f.filename]
+    place = f" Line {own[-1].lineno} of {own[-1].name}: {own[-1].line}" if own and own[-1].line else ""
+    return f"{type(error).__name__}{text}{'' if text.endswith('.') else '.'}{place}"
+
+
 def attempted(answer):
-    """Pass an answer on, unless it is the stub's `...`, or a tuple with one in it."""
-    if answer is ... or (isinstance(answer, tuple) and any(part is ... for part in answer)):
+    """Pass an answer on, unless it is the stub's `...`, or a tuple or list with one in it."""
+    if answer is ... or (isinstance(answer, (tuple, list)) and any(part is ... for part in answer)):
         raise NotAttempted
     return answer
 
 
-def call(function, *inputs):
-    """What the learner's function returns; `NotAttempted` where that is `...` or the body is still empty."""
+def copied(value):
+    """A tensor's copy, also inside a list or tuple; anything else as it is."""
+    if type(value) in (list, tuple):
+        return type(value)(map(copied, value))
+    return value.clone() if type(value) is torch.Tensor else value
+
+
+def call(function, *inputs, copies=True):
+    """What the learner's function returns; `NotAttempted` where that is `...`.
+
+    It gets copies of the tensors, so that one that works in place harms nobody, unless that is what is looked at.
+    """
     if not callable(function):
         raise Wrong(f"Expected a function, found {describe(function)}.", "not a function")
     try:
-        result = function(*inputs)
+        result = function(*(copied(inputs) if copies else inputs))
     except NotImplementedError:
         raise NotAttempted from None
     except TypeError as error:
-        if len(inputs) != len(inspect.signature(function).parameters):
+        if not takes(function, inputs):
             raise Wrong(f"Expected a function of {len(inputs)} arguments; {error}.", "wrong arguments") from None
         raise
     if result is None:
@@ -81,11 +206,28 @@ def call(function, *inputs):
     return attempted(result)
 
 
+def takes(function, inputs):
+    """Whether a function can be called with these inputs; True where nobody can say."""
+    try:
+        inspect.signature(function).bind(*inputs)
+    except TypeError:
+        return False
+    except ValueError:  # a built-in one without a signature
+        pass
+    return True
+
+
 def describe(value):
-    """A short name for what was found."""
+    """A short name for what was found, without addresses."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    text = repr(value)
+    if isinstance(value, type) or inspect.isroutine(value):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
+    try:
+        text = reprlib.repr(value)
+    except Exception:  # a repr of the learner's own
+        text = " at 0x"
+    text = f"an object of type {type(value).__name__}" if " at 0x" in text else text
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -95,50 +237,68 @@ def expect_tensor(found, expected, mistakes=(), tolerance=1e-4, what="the result
     `mistakes` are `(name, value, why)`: an answer that equals `value` gets that name and that sentence.
     """
     if not isinstance(found, torch.Tensor):
-        raise Wrong(f"Expected {what} to be a tensor of shape {tuple(expected.shape)}, found {describe(found)}.")
-    for name, value, why in mistakes:
-        if not same(found, expected, tolerance) and same(found, value, tolerance):
-            raise Wrong(f"{why[0].upper()}{why[1:]}", name)
+        shape = tuple(expected.shape)
+        raise Wrong(f"Expected {what} to be a tensor of shape {shape}, found {describe(found)}.", "not a tensor")
+    if same(found, expected, tolerance):
+        return
     if found.shape != expected.shape:
-        raise Wrong(f"Expected {what} with shape {tuple(expected.shape)}, found {tuple(found.shape)}.", "wrong shape")
-    if not same(found, expected, tolerance):
-        difference = (found.double() - expected.double()).abs()
-        where = tuple(torch.unravel_index(difference.argmax(), difference.shape)) if difference.ndim else ()
-        place = f" at {[int(i) for i in where]}" if where else ""
-        raise Wrong(
-            f"The shape of {what} is right, the values are not: expected {expected[where].item():.4f}{place}, "
-            f"found {found[where].item():.4f}."
+        compared, name = (
+            f"Expected {what} with shape {tuple(expected.shape)}, found {tuple(found.shape)}.",
+            "wrong shape",
         )
+    else:
+        difference = (values(found) - values(expected)).abs()  # nan counts as the largest
+        where = tuple(int(i) for i in torch.unravel_index(difference.argmax(), difference.shape))
+        place = f" at {list(where)}" if where else ""
+        pair = f"expected {expected[where].item():.4f}{place}, found {found[where].item():.4f}."
+        compared, name = f"The shape of {what} is right, the values are not: {pair}", None
+        if found.isnan().any() and not expected.isnan().any():
+            name, compared = "nan", f"{compared} 0/0, inf - inf and the root of a negative number give nan."
+    for mistake, value, why in mistakes:
+        if same(found, value, tolerance):
+            raise Wrong(f"{why[0].upper()}{why[1:]} {compared}", mistake)
+    raise Wrong(compared, name)
+
+
+def values(tensor):
+    return tensor.detach().cpu().double()
 
 
 def same(found, expected, tolerance=1e-4):
     """Whether two tensors agree in shape and, within a tolerance, in every value."""
     return found.shape == expected.shape and torch.allclose(
-        found.detach().double(), expected.detach().double(), rtol=tolerance, atol=tolerance
+        values(found), values(expected), rtol=tolerance, atol=tolerance
     )
+
+
+def number(found, what="the number"):
+    """A number as a float: Python's, NumPy's, a fraction, or a tensor or array that holds one. `Wrong` for others."""
+    if isinstance(found, torch.Tensor) and found.numel() == 1 or getattr(found, "shape", None) == ():
+        found = found.item()
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        raise Wrong(f"Expected {what} to be a number, found {describe(found)}.", "not a number")
+    return float(found)
 
 
 def expect_number(found, expected, mistakes=(), tolerance=1e-4, what="the number"):
     """As `expect_tensor`, for one number (or a tensor that holds one)."""
-    if isinstance(found, torch.Tensor) and found.numel() == 1:
-        found = found.item()
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        raise Wrong(f"Expected {what} to be a number, found {describe(found)}.", "not a number")
+    found = number(found, what)
     close = lambda a, b: abs(a - b) <= tolerance * max(1.0, abs(b))  # noqa: E731
     if close(found, expected):
         return
+    compared = f"Expected {what} to be {expected:,.6g}, found {found:,.6g}."
     for name, value, why in mistakes:
         if close(found, value):
-            raise Wrong(f"{why[0].upper()}{why[1:]}", name)
-    raise Wrong(f"Expected {what} to be {expected:,.6g}, found {found:,.6g}.")
+            raise Wrong(f"{why[0].upper()}{why[1:]}", name, compared)
+    raise Wrong(compared)
 
 
 def expect_choice(found, right, why):
     """Raise `Wrong` unless the letter `found` is `right`; `why` maps each wrong letter to `(mistake, sentence)`."""
-    letter = found.strip().lower() if isinstance(found, str) else found
+    letter = found.strip(" \n.()").lower() if isinstance(found, str) else found
     if letter == right:
         return
-    if letter not in why:
+    if not isinstance(letter, str) or letter not in why:
         letters = ", ".join(repr(x) for x in sorted({right, *why}))
         raise Wrong(f"Expected one of the letters {letters}, found {describe(found)}.", "not a choice")
     mistake, sentence = why[letter]

@@ -1,15 +1,12 @@
 """Notebook 09's exercises: right answers in several styles pass, each planted mistake is recognised by its name."""
 
 import copy
-import json
 from dataclasses import replace
 
-import fine_tuning
-import pytest
 import torch
 from torch import nn
 
-from vit_tutorial import check, training
+from vit_tutorial import training
 
 
 def probe(freeze="body", config=True, head=True, scale=1.0):
@@ -103,6 +100,7 @@ def make(**options):
 RIGHT = [
     ("probe_size", 1351),
     ("probe_size", torch.tensor(192 * 7 + 7)),
+    ("probe_size", sum(p.numel() for p in nn.Linear(192, 7).parameters())),
     ("make_probe", probe()),
     ("make_probe", probe_by_package),
     ("make_probe", probe_of_a_copy),
@@ -111,8 +109,10 @@ RIGHT = [
     ("layer_factors", lambda depth, decay: [decay ** (depth + 1 - i) for i in range(depth + 2)]),
     ("moved_body", "b"),
     ("moved_body", " B "),
+    ("moved_body", "(b)"),
     ("merge_lora", lambda weight, down, up: weight + up @ down),
     ("merge_lora", lambda weight, down, up: torch.addmm(weight, up, down)),
+    ("merge_lora", lambda weight, down, up: weight + torch.einsum("or,ri->oi", up, down)),
     ("lora", make()),
     ("lora", make(down=0.0, up=1.0)),
     ("lora", LoraOfLinears),
@@ -143,7 +143,7 @@ WRONG = [
     ("moved_body", "z", "not a choice"),
     ("merge_lora", lambda weight, down, up: up @ down, "update alone"),
     ("merge_lora", lambda weight, down, up: weight, "nothing merged"),
-    ("merge_lora", lambda weight, down, up: (weight + up @ down).T, None),
+    ("merge_lora", lambda weight, down, up: (weight + up @ down).T, "transposed"),
     ("merge_lora", lambda weight, down, up: weight - up @ down, "subtracted"),
     ("merge_lora", lambda weight, down, up: weight.add_(up @ down), "changed in place"),
     ("lora", make(up=1.0), "starts elsewhere"),
@@ -151,75 +151,9 @@ WRONG = [
     ("lora", make(train=True), "base trains"),
     ("lora", make(with_bias=False), "bias lost"),
     ("lora", lambda linear, rank: Lora(linear, rank + 1), "wrong count"),
-    ("lora", FullUpdate, None),
+    ("lora", FullUpdate, "a full matrix"),
     ("lora", Unregistered, "no parameters"),
     ("lora", lambda linear, rank: linear, "base trains"),
     ("lora", lambda linear, rank: 3, "not a module"),
     ("lora", lambda linear, rank: nn.Flatten(), "wrong shape"),
 ]
-
-EXERCISES = list(dict.fromkeys(name for name, _ in RIGHT))
-
-
-def broken(*args):
-    raise RuntimeError("out of paper")
-
-
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_right_answer_passes(name, answer):
-    for seed in range(3):  # fresh inputs each time
-        torch.manual_seed(seed)
-        result = getattr(check, name)(answer)
-        assert result.passed and result.mistake is None, result.message
-
-
-@pytest.mark.parametrize(("name", "answer", "mistake"), WRONG, ids=[f"{w[0]}-{w[2]}" for w in WRONG])
-def test_mistake_is_recognised(name, answer, mistake):
-    for seed in range(3):
-        torch.manual_seed(seed)
-        result = getattr(check, name)(answer)
-        assert not result.passed and (result.mistake == mistake or mistake is None), result.message
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-@pytest.mark.parametrize(
-    "garbage",
-    [None, "x", -7.5, [], {}, torch.zeros(2, 2), int, object(), broken, lambda: 1],
-    ids=lambda v: type(v).__name__,
-)
-def test_garbage_is_answered_without_raising(name, garbage):
-    assert not getattr(check, name)(garbage).passed
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_stub_is_not_attempted(name, capsys):
-    assert getattr(check, name)(...).mistake == "not attempted"
-    if name not in ("probe_size", "moved_body"):
-        assert getattr(check, name)(lambda *args: ...).mistake == "not attempted"
-    assert "Not attempted yet" in capsys.readouterr().out
-
-
-def test_the_empty_class_is_not_attempted():
-    class Stub(nn.Module):
-        def __init__(self, linear, rank):
-            super().__init__()
-            ...
-
-        def forward(self, x):
-            return ...
-
-    assert check.lora(Stub).mistake == "not attempted"
-
-
-def test_every_exercise_is_tested():
-    from vit_tutorial.check.fine_tuning import __all__
-
-    assert EXERCISES == __all__
-    assert all(sum(w[0] == name for w in WRONG) >= 3 for name in EXERCISES)
-
-
-def test_the_record_that_the_notebook_draws_is_complete():
-    course = json.loads(fine_tuning.RECORD.read_text())["course"]
-    missing = [s for s in fine_tuning.plan() if not any(s.items() <= run.items() for run in course["runs"])]
-    assert missing == []
-    assert course["info"]["start"] == fine_tuning.shipped(), "another checkpoint: run tools/fine_tuning.py again"

@@ -1,11 +1,11 @@
 """The checks of notebook 01: right answers in several styles pass, planted mistakes are recognised by name."""
 
-import pytest
+from contextlib import suppress
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vit_tutorial import check
-from vit_tutorial.check import patches as topic
 from vit_tutorial.layers import patchify
 
 
@@ -42,23 +42,26 @@ def one_window_short(images, P, S):
     return loops(images[:, :, : Y - (Y - P) % S - 1, : X - (X - P) % S - 1], P, S)
 
 
-def raises(*inputs):
-    raise RuntimeError("shapes do not fit")
-
-
 RIGHT = [
     ("patch_count", (60, 768)),
     ("patch_count", [60.0, torch.tensor(768)]),
+    ("patch_count", (np.int64(60), np.float32(768))),
     ("cut_patches", loops),
     ("cut_patches", six_axes(0, 2, 4, 1, 3, 5)),
     ("cut_patches", lambda images, P: F.unfold(images, P, stride=P).mT),
+    ("cut_patches", lambda images, P: torch.cat([F.unfold(image[None], P, stride=P) for image in images]).mT),
     ("to_tokens", lambda x: x.flatten(2).transpose(1, 2)),
     ("to_tokens", lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])),
     ("to_tokens", lambda x: torch.stack([x[:, :, i, j] for i in range(x.shape[2]) for j in range(x.shape[3])], 1)),
     ("patch_budget", 24),
     ("patch_budget", torch.tensor(24)),
+    ("patch_budget", np.array(24)),
     ("overlapping_patches", loops),
     ("overlapping_patches", lambda images, P, S: F.unfold(images, P, stride=S).transpose(1, 2)),
+    (
+        "overlapping_patches",
+        lambda images, P, S: images.unfold(2, P, S).unfold(3, P, S).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2),
+    ),
 ]
 
 WRONG = [
@@ -117,36 +120,10 @@ WRONG = [
     ),
 ]
 
+with suppress(ImportError):  # a style that many know; the course does not need it
+    from einops import rearrange
 
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_right_answers_pass(name, answer, capsys):
-    result = getattr(check, name)(answer)
-    assert result.passed and result.mistake is None, result.message
-    assert capsys.readouterr().out.strip() == result.message
-
-
-@pytest.mark.parametrize(("name", "answer", "mistake"), WRONG)
-def test_mistakes_are_named(name, answer, mistake):
-    result = getattr(check, name)(answer)
-    assert not result.passed
-    assert result.mistake == mistake, result.message
-
-
-@pytest.mark.parametrize("name", topic.__all__)
-@pytest.mark.parametrize("garbage", [None, "x", {}, object, torch.zeros(0), (None, None), raises, print])
-def test_garbage_never_passes_and_never_raises(name, garbage):
-    assert not getattr(check, name)(garbage).passed
-
-
-@pytest.mark.parametrize(
-    ("name", "stub"),
-    [
-        ("patch_count", (..., ...)),
-        ("cut_patches", lambda images, patch_size: ...),
-        ("to_tokens", lambda feature_map: ...),
-        ("patch_budget", ...),
-        ("overlapping_patches", lambda images, patch_size, stride: ...),
-    ],
-)
-def test_stubs_are_not_attempted(name, stub):
-    assert getattr(check, name)(stub).mistake == "not attempted"
+    RIGHT += [
+        ("cut_patches", lambda images, P: rearrange(images, "b c (y p) (x q) -> b (y x) (c p q)", p=P, q=P)),
+        ("to_tokens", lambda x: rearrange(x, "b d y x -> b (y x) d")),
+    ]

@@ -1,0 +1,64 @@
+"""What the checks and the notebooks' records take for granted about other things."""
+
+import json
+
+import fine_tuning
+import pytest
+import small_data
+import torch
+from mistakes.attention import multi_head
+from torch import nn
+from torchvision.models import VisionTransformer as TorchvisionViT
+
+from vit_tutorial import ViTConfig, check
+from vit_tutorial.check import debugging
+
+
+def test_names_asked_for_are_those_of_torchvision():
+    theirs = TorchvisionViT(8, 4, num_layers=12, num_heads=1, hidden_dim=4, mlp_dim=8).state_dict()
+    blocks = [f"encoder.layers.encoder_layer_{i}.{name}" for i in (0, 3, 11) for name in check.model.BLOCK_NAMES]
+    assert {*check.model.OUTER_NAMES, *blocks} <= set(theirs)
+
+
+def test_the_patients_are_ill_as_the_answers_say():
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32)
+    config = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=24, depth=2, num_heads=2)
+    halves = []
+    for make in (debugging.patient_a, debugging.patient_b, debugging.patient_c):
+        model, pixels = make(config).eval(), images.clone().requires_grad_()
+        (model(pixels) * torch.randn(10)).sum().backward()
+        halves.append([bool(half.any()) for half in pixels.grad.split(16, dim=2)])
+        maps = model.attention_maps(images)  # (L, B, H, N, N)
+        assert maps.shape == (2, 2, 2, 17, 17) and torch.allclose(maps.sum(-1), torch.ones(2, 2, 2, 17), atol=1e-5)
+    assert halves == [[True, False], [True, True], [False, False]]
+
+
+@pytest.mark.parametrize(("faults", "more"), [({"over": -2}, False), ({"over": -2, "divisor": "D**0.5"}, True)])
+def test_several_faults_are_told_apart_from_one(faults, more):
+    assert ("not the only one" in check.repair_attention(multi_head(**faults)).message) == more
+
+
+def test_the_empty_class_is_not_attempted():
+    class Stub(nn.Module):
+        def __init__(self, linear, rank):
+            super().__init__()
+            ...
+
+        def forward(self, x):
+            return ...
+
+    assert check.lora(Stub).mistake == "not attempted"
+
+
+def test_the_record_that_notebook_08_draws_is_complete():
+    runs, plan = json.loads(small_data.RECORD.read_text())["runs"], list(small_data.plan())
+    assert len(runs) == len(plan) and all(any(spec.items() <= run.items() for run in runs) for spec in plan)
+    assert {spec["augmentation"] for spec in plan} <= set(small_data.from_notebook()["augmentations"])
+
+
+def test_the_record_that_notebook_09_draws_is_complete():
+    course = json.loads(fine_tuning.RECORD.read_text())["course"]
+    missing = [s for s in fine_tuning.plan() if not any(s.items() <= run.items() for run in course["runs"])]
+    assert missing == []
+    assert course["info"]["start"] == fine_tuning.shipped(), "another checkpoint: run tools/fine_tuning.py again"

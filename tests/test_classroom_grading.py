@@ -1,0 +1,193 @@
+"""A class of 30 through the real nbgrader: release, autograde in the sandbox, feedback, CSV."""
+
+import csv
+import importlib.util
+import os
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from vit_tutorial import cli
+from vit_tutorial.classroom import sandbox
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIRED = os.environ.get("CI") == "true" and sys.platform == "linux"
+NAME = "98_two_exercises"
+
+
+def skip(reason):
+    """A grader that is not tested proves nothing: on Linux in CI, that is a failure."""
+    (pytest.fail if REQUIRED else pytest.skip)(reason)
+
+
+def short_course():
+    """Two exercises in the format of the course, 1 and 3 points, and their solutions."""
+    stub = {"tags": ["exercise"]}
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# 98 · Two exercises"),
+            new_code_cell("from vit_tutorial import check"),
+            new_markdown_cell("### Exercise 98.1 · Scale\n\n*write · easy · 3 minutes*"),
+            new_code_cell("def scale_pixels(images):\n    return ...", metadata=stub),
+            new_code_cell("check.scale_pixels(scale_pixels)"),
+            new_markdown_cell("### Exercise 98.2 · Split\n\n*write · hard · 4 minutes*"),
+            new_code_cell("def split(x, H):\n    return ...", metadata=stub),
+            new_code_cell("check.split_heads(split)"),
+            new_markdown_cell("## Solutions"),
+            new_code_cell("solution = 'a secret'", metadata={"tags": ["solution"]}),
+        ],
+        metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+    )
+
+
+SCALE = "def scale_pixels(images):\n    return images / 255"
+SPLIT = "def split(x, H):\n    return x.unflatten(2, (H, -1)).transpose(1, 2)"
+RESHAPED = "def split(x, H):\n    B, N, D = x.shape\n    return x.reshape(B, H, N, D // H)"
+# A cell that looks for what is not its own, then answers rightly only if it found something.
+SPY = """
+import glob, os, socket
+found = [p for p in glob.glob("/**/9*.ipynb", recursive=True) + glob.glob("/**/gradebook.db", recursive=True)]
+found += [p for p in ("{course}", "{course}/source", "{course}/submitted") if os.path.exists(p)]
+try:
+    socket.create_connection(("127.0.0.1", 9), 1)
+except OSError as error:
+    found += [] if isinstance(error, (ConnectionRefusedError, TimeoutError)) else [repr(error)]
+def scale_pixels(images):
+    return images / 255 if found else images
+"""
+FORGED = """
+import vit_tutorial.check as c
+c.scale_pixels = c.EXERCISES["scale_pixels"] = lambda answer=...: c.CheckResult(True, None, "Passed.")
+def scale_pixels(images):
+    return images
+"""
+KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the note)
+    "right": (8, SCALE, SPLIT, (1, 3), ""),
+    "half": (3, SCALE, RESHAPED, (1, 0), ""),
+    "wrong": (4, "def scale_pixels(images):\n    return images / 256", RESHAPED, (0, 0), ""),
+    "empty": (3, None, None, (0, 0), ""),
+    "syntax": (3, "def scale_pixels(images:", SPLIT, (0, 3), ""),
+    "loop": (2, "while True:\n    pass", SPLIT, (0, 3), "too long"),
+    "stubborn": (1, "while True:\n    try:\n        while True: pass\n    except: pass", SPLIT, (0, 0), "time"),
+    "bomb": (1, SCALE, "import os, time\nwhile True:\n    os.fork() or time.sleep(60)", (1, 0), ""),
+    "memory": (1, SCALE, "blocks = [bytearray(50 << 20) for _ in range(1000)]", (1, 0), ""),
+    "exit": (1, SCALE, "import os\nos._exit(0)", (1, 0), "ended"),
+    "flood": (1, SCALE, "while True:\n    print('x' * 100_000)", (1, 0), "output"),
+    "forged": (1, FORGED, SPLIT, (0, 3), ""),
+    "broken": (1, "not a notebook", None, (0, 0), "JSON"),
+}
+
+
+def hand_in(course, student, first, second):
+    """A submission as a student makes it: the released notebook with the stubs filled in."""
+    folder = course / "submitted" / student / NAME
+    folder.mkdir(parents=True)
+    notebook = nbformat.read(course / "release" / NAME / f"{NAME}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        answer = {"answer-98-1-1": first, "answer-98-2-1": second}.get(
+            cell.metadata.get("nbgrader", {}).get("grade_id")
+        )
+        if answer:
+            cell.source = answer
+    text = first if first == "not a notebook" else nbformat.writes(notebook)
+    (folder / f"{NAME}.ipynb").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A released course in a folder, with the limits of a short test."""
+    if found := sandbox.trouble(ROOT):
+        skip(f"no sandbox here: {found}")
+    if not importlib.util.find_spec("nbgrader"):
+        skip("needs nbgrader: pip install -e '.[classroom]'")
+    from vit_tutorial.classroom import grading
+
+    folder = tmp_path_factory.mktemp("class") / "nbgrader"
+    grading.make_course({NAME: short_course()}, folder)
+    with (folder / "nbgrader_config.py").open("a") as config:
+        config.write("c.SandboxedExecute.timeout = 4\nc.SandboxedExecute.seconds = 12\n")
+        config.write("c.SandboxedExecute.memory = 1500\nc.SandboxedExecute.processes = 40\n")
+    return folder
+
+
+def test_the_release_holds_no_solution_and_no_hidden_test(course):
+    text = (course / "release" / NAME / f"{NAME}.ipynb").read_text()
+    assert "secret" not in text and "HIDDEN" not in text and "classroom.marks" not in text
+    assert "return ..." in text and "check.split_heads(split)" in text
+
+
+def test_a_class_of_thirty(course, capsys):
+    expected = {}
+    for kind, (count, first, second, marks, note) in KINDS.items():
+        for number in range(count):
+            hand_in(course, f"{kind}{number}", first, second)
+            expected[f"{kind}{number}"] = (marks, note)
+    assert len(expected) == 30
+    started = time.monotonic()
+    assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--jobs", "2"]) == 0
+    took = time.monotonic() - started
+    said = capsys.readouterr().out
+    with capsys.disabled():
+        print(f"\n30 submissions graded in {took:.0f} s")
+    with (course / f"marks-{NAME}.csv").open(newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    found = {who: (float(row["check-98-1"]), float(row["check-98-2"])) for who, row in rows.items()}
+    assert found == {who: tuple(map(float, marks)) for who, (marks, _) in expected.items()}
+    for who, (_, note) in expected.items():
+        assert note.lower() in rows[who]["note"].lower() and bool(note) == bool(rows[who]["note"]), (who, rows[who])
+        assert float(rows[who]["seconds"]) < 12 + 10
+    assert re.search(r"^30 submissions in \d+ s$", said, re.MULTILINE)
+
+    with (course / "grades.csv").open(newline="") as file:  # nbgrader's own table says the same
+        totals = {row["student_id"]: float(row["raw_score"]) for row in csv.DictReader(file)}
+    assert totals == {who: sum(marks) for who, marks in found.items()}
+    feedback = Counter(path.parts[-3].rstrip("0123456789") for path in course.glob("feedback/*/*/*.html"))
+    assert feedback == {kind: values[0] for kind, values in KINDS.items() if kind != "broken"}
+    assert "whole division" not in said  # nothing that a submission prints reaches the teacher's terminal
+
+
+def test_a_spy_finds_nothing_and_a_link_is_refused(course):
+    from vit_tutorial.classroom import grading
+
+    hand_in(course, "spy", SPY.replace("{course}", str(course)), None)
+    hand_in(course, "linked", SCALE, SPLIT)
+    (course / "submitted/linked" / NAME / "help.txt").symlink_to(course / "nbgrader_config.py")
+    results = {row["student"]: row for row in grading.grade(course, NAME, 2, only=("spy", "linked"))}
+    assert results["spy"]["total"] == 0 and results["spy"]["note"] == ""
+    assert results["linked"]["total"] == 0 and "found a link" in results["linked"]["note"]
+    assert not list(course.glob("autograded/linked/*/help.txt"))
+
+
+def test_without_a_sandbox_grading_is_refused(course, monkeypatch, capsys):
+    monkeypatch.setattr(sandbox, "trouble", lambda course: "no program bwrap")
+    assert cli.main(["classroom", str(course.parent), "--grade", NAME]) == 2
+    error = capsys.readouterr().err
+    assert "found: no program bwrap" in error and "--without-sandbox" in error
+
+
+def test_with_the_flag_it_is_done_and_warned_of(course, monkeypatch, capsys):
+    from vit_tutorial.classroom import grading
+
+    monkeypatch.setattr(sandbox, "trouble", lambda course: "no program bwrap")
+    hand_in(course, "late", SCALE, RESHAPED)
+    grade = grading.grade
+    monkeypatch.setattr(grading, "grade", lambda *args: grade(*args, only=("late",)))
+    assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--without-sandbox"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Without a sandbox: students' code may now read") and "1.0 of 4" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--grade", "99_none"], "expected submissions as submitted/STUDENT/99_none/"), (["77"], "found '77'")],
+)
+def test_bad_input_is_one_line(course, arguments, words, capsys):
+    assert cli.main(["classroom", str(course.parent), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1

@@ -1,0 +1,104 @@
+"""How nbgrader executes a submission: in a kernel inside the sandbox, and to the end whatever the submission does.
+
+The course's `nbgrader_config.py` puts `SandboxedExecute` in the place of nbgrader's own `Execute`, so `nbgrader
+autograde`, the formgrader and `vit-tutorial classroom --grade` all take this way.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_output
+from nbgrader.preprocessors import Execute
+from traitlets import Bool, Integer
+
+from ..files import ROOT
+from . import sandbox
+
+LIMITS = sandbox.LIMITS
+MOST_OUTPUT = 20 << 20  # bytes of output of a whole notebook that the grading process takes in
+
+
+class SandboxedKernelManager(AsyncKernelManager):
+    """Starts a Python kernel in the sandbox, reached through sockets in a folder that both sides share."""
+
+    without = False
+    limits = LIMITS
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.folder = tempfile.mkdtemp(prefix="kernel-")  # short: the name of a socket has at most 107 bytes
+        self.runtime = Path(self.folder, "run")
+        self.runtime.mkdir()
+        self.report = Path(self.folder, "report")
+        self.transport, self.ip = "ipc", str(self.runtime / "socket")
+        self.connection_file = str(self.runtime / "connection.json")
+
+    @property
+    def kernel_spec(self):
+        """Always this Python; what a submission's metadata name is not asked."""
+        return KernelSpec(argv=[sys.executable], display_name="Python 3", language="python", interrupt_mode="message")
+
+    def format_kernel_cmd(self, extra_arguments=None):
+        Path(self.connection_file).chmod(0o644)  # the folder around it is closed to others
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection_file]
+        command += ["--HistoryManager.enabled=False"]
+        spec = sandbox.specify(command, ROOT, None, str(self.runtime), self.report, self.without, self.limits)
+        return [sys.executable, "-I", sandbox.__file__, json.dumps(spec)]
+
+    async def _async_cleanup_resources(self, restart=False):
+        await super()._async_cleanup_resources(restart)
+        if not restart:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    cleanup_resources = _async_cleanup_resources
+
+    def why(self):
+        """Why the kernel was ended, in words."""
+        return self.report.read_text(encoding="utf-8") if self.report.exists() else "the kernel ended"
+
+
+class SandboxedExecute(Execute):
+    """nbgrader's `Execute` in the sandbox.
+
+    A cell that runs too long gets an error and the next ones run. Where the kernel ends (a limit passed, a process that
+    ended itself), what ran before keeps its marks, and each cell from there on gets the reason as its error, so that its
+    marks are 0. Raises ValueError where there is no sandbox, unless `without_sandbox`.
+    """
+
+    timeout = Integer(120, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
+    seconds = Integer(LIMITS["seconds"], help="Seconds that one notebook may run.").tag(config=True)
+    memory = Integer(LIMITS["memory"] >> 20, help="MiB of memory of a submission, all processes.").tag(config=True)
+    processes = Integer(LIMITS["processes"], help="Processes and threads of a submission.").tag(config=True)
+    without_sandbox = Bool(False, help="Run submissions with the teacher's rights.").tag(config=True)
+
+    def preprocess(self, nb, resources, km=None):
+        if not self.without_sandbox and (found := sandbox.trouble(ROOT)):
+            raise ValueError(sandbox.WHY.format(found))
+        self.ended, self.received = None, 0
+        limits = {"seconds": self.seconds, "memory": self.memory << 20, "processes": self.processes}
+        own = {"without": self.without_sandbox, "limits": limits}
+        self.kernel_manager_class = type("Manager", (SandboxedKernelManager,), own)
+        return super().preprocess(nb, resources, km)
+
+    def preprocess_cell(self, cell, resources, index):
+        if self.ended is None:
+            try:
+                return super().preprocess_cell(cell, resources, index)
+            except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
+                self.ended = self.km.why() if isinstance(error, DeadKernelError) else f"{type(error).__name__}: {error}"
+        if cell.cell_type == "code":
+            stopped = f"Stopped. {self.ended}"
+            cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
+        return cell, resources
+
+    def process_message(self, msg, cell, cell_index):
+        self.received += len(str(msg["content"]))
+        if self.received > MOST_OUTPUT:
+            raise RuntimeError(f"more than {MOST_OUTPUT >> 20} MiB of output")
+        return super().process_message(msg, cell, cell_index)
