@@ -5,6 +5,7 @@ from . import (
     debugging,
     encoder,
     fine_tuning,
+    interpretation,
     model,
     own_images,
     patches,
@@ -29,6 +30,7 @@ EXERCISES = {  # name -> checker, in the order of the course
         debugging,
         small_data,
         fine_tuning,
+        interpretation,
         speed,
         own_images,
     )
