@@ -142,7 +142,11 @@ WRONG = [
     ("mass_mask", lambda row, mass: ~keep(shares(row), mass), "mask inverted"),
     ("mass_mask", lambda row, mass: shares(row).cumsum(1) - shares(row) < mass, "not sorted"),
     ("mass_mask", unsorted_mask, "order not undone"),
-    ("mass_mask", lambda row, mass: keep(shares(row).mean(0, keepdim=True), mass).expand(len(row), -1), "one mask for all heads"),
+    (
+        "mass_mask",
+        lambda row, mass: keep(shares(row).mean(0, keepdim=True), mass).expand(len(row), -1),
+        "one mask for all heads",
+    ),
     ("mass_mask", lambda row, mass: shares(row), "no mask"),
     ("uniform_distance", 1.25, "distance in patches"),
     ("uniform_distance", 26.67, "own patch left out"),

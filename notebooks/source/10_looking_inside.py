@@ -142,7 +142,8 @@ widgets.AttentionExplorer(attention, small[None], sharp[None], head=0)
 # ## A second model, and pictures whose truth is known
 #
 # One cat proves nothing. For numbers we need many pictures, and we need to know where the object *is*. The shapes of
-# notebook 06 come with masks. We train a small ViT on them, briefly: it has to be good enough to be worth a look.
+# notebook 06 come with masks. We train a small ViT on them, briefly, and call it `own`: it has to be good
+# enough to be worth a look.
 
 # %% tags=["nbval-ignore-output"]
 recipe = replace(training.RECIPES["shapes"], batch_size=48, ema=0.95, initialise=("patches", "positions"))
@@ -231,6 +232,7 @@ plots.show(
     "to it.",
 )
 assert (far["no training"] - equal).abs().max() < 0.3 and far["shipped, CIFAR-10"].min() < equal - 1
+assert all(found.mean(dim=1).argmax() == 0 for name, found in far.items() if name != "no training")
 
 # %% [markdown]
 # Our heads are hardly more local than no attention at all, and the first layer is the *least* local one. In the paper's
@@ -362,7 +364,9 @@ A1 @ A2
 
 # %% [markdown]
 # Patch 2 has disappeared from the first row. Shapes and sums are right, and no error comes: of the ways to get rollout
-# wrong this is the most common one. Now for any number of layers and heads. The heads must become one map: their mean,
+# wrong this is the quietest one.
+#
+# Now for any number of layers and heads. The heads must become one map: their mean,
 # largest or smallest weight. And many small weights add up to a haze, so the smallest may be discarded:
 
 # %%
@@ -423,6 +427,8 @@ plots.show(
 # %% [markdown]
 # Four settings, four pictures, one model. Which one is right? Nothing in the pictures can tell, and choosing the
 # prettiest is no argument. We need a truth to compare with. It comes below.
+#
+# And mind what rollout leaves out: the values, the MLPs, and that the two halves need not be equal.
 #
 # ### Exercise 10.3 · A rollout with three faults
 # *repair · hard · 10 minutes*
@@ -716,16 +722,19 @@ assert areas["relevance"] < areas["random"] and areas["occlusion"] < areas["rand
 
 # %% [markdown]
 # The faster the fall, the better the map has found what the answer hangs on. **Insertion** is the reverse: begin with
-# an empty picture, show the highest patches first; there a large area is good. Both have a flaw of their own: a picture
-# with holes is unlike anything in the training data, and the model's answer to it need not mean much.
+# an empty picture, show the highest patches first; there a large area is good. Both have a flaw: a picture with
+# holes is unlike anything in the training data, and the answer to it need not mean much.
 #
 # ### The table
 #
-# One model, trained briefly, and 64 pictures are little. `python tools/measure_interpretation.py` scored every
+# One model and 64 pictures are little. `python tools/measure_interpretation.py` scored every
 # method on the shipped model and on three well trained ones, on three sets of 200 pictures each.
+# The three name at least
+# 94 % of the shapes; the target is the predicted class.
 
 # %%
 record = json.loads((DATA / "runs" / "interpretation.json").read_text())
+assert min(run.get("accuracy", 1) for run in record["runs"]) > 0.935
 methods = list(record["runs"][0]["scores"])
 
 
@@ -1078,7 +1087,8 @@ plots.show(
     fig,
     "CKA of all layers with all layers. Shipped with itself: layers 3 to 6 form a bright block. Own with itself: "
     "bright along the diagonal, fading away from it. Own with shipped: dark, a little "
-    "brighter for the first layers. Own with an untrained model: rows of one colour, bright for the embedding, dark for the last layers.",
+    "brighter for the first layers. Own with an untrained model: rows of one colour, bright for the embedding, dark "
+    "for the last layers.",
 )
 assert tables["own, own"][0, -1] < 0.6 and tables["own, shipped"][-1, -1] < 0.3
 
@@ -1181,8 +1191,8 @@ recorded_there.shape, interpret.rollout(vit, batch).shape, interpret.token_norms
 # 2. the map of something **without a model** (edges, the middle of the picture),
 # 3. a **number over many pictures**, not the best four.
 #
-# So, the cat: eyes, nose and cheeks lit up. Eyes and nose are also where the contrast is. To know whether the answer
-# hangs on them, cover them.
+# So, the cat: eyes, nose and cheeks lit up. Eyes and nose are also where the contrast is. The picture alone did not
+# show that the model knows what a cat is: the wreck's looked no worse. To find out what the answer hangs on, cover it.
 
 # %% [markdown]
 # ## Exercises
@@ -1220,7 +1230,7 @@ check.linear_cka(linear_cka)
 #
 # - A head's map shows from where the class token took, in one layer; each map is drawn on its own scale.
 # - Rollout multiplies the layers, half attention and half identity, the later layer on the left. It knows no class, and
-#   survives random weights in all blocks but the first.
+#   here it survived random weights in all blocks but the first.
 # - A gradient asks *for which class*. Multiply head by head, keep what is positive, then take the mean.
 # - The logit lens reads the answer on its way, token norms find registers, CKA compares layers and models. Occlusion
 #   and shuffling ask the model itself.
