@@ -476,7 +476,8 @@ EACH, QUESTIONS = (10, 50, 200), {"animals": ("bird, cat or dog?", 3), "vehicles
 
 
 def photographs(task, way, each, steps=150):
-    return 100 * recorded(task, steps, part="photographs", way=way, count=each * QUESTIONS[task][1])
+    change = {"muon_learning_rate": 1e-2} if way == "from scratch" else {}  # what suits it best here
+    return 100 * recorded(task, steps, change, part="photographs", way=way, count=each * QUESTIONS[task][1])
 
 
 # %%
