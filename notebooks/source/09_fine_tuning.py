@@ -516,14 +516,14 @@ ahead = {
 assert min(ahead.values()) > 4 and ahead["vehicles", 10] > 12 > ahead["animals", 200] > ahead["animals", 10]
 
 # %% [markdown]
-# - **Ship or truck** gains most where photographs are few: ten of each and the checkpoint's features, read by a new
-#   head, do what fifty of each do from scratch. Airplanes and automobiles, which it knows, are close relatives. With
-#   more photographs the lead melts.
+# - **Ship or truck** gains most where photographs are few: with ten of each a new head does what fifty of each do from
+#   scratch. Airplanes and automobiles, which the checkpoint knows, are close relatives. With more photographs the lead
+#   melts.
 # - **Bird, cat or dog** stays hard, and here the lead grows. Our reading: the features are less ready, and it takes
 #   photographs to bend them.
 # - **Layer by layer** is ahead or level everywhere. *All alike*, at the same learning rate, loses up to 8 points to it
 #   where photographs are few.
-# - The ± is the spread over five draws of the photographs: up to 5 points with ten of each. One run says little.
+# - The ± is the spread over five draws of the photographs. With ten of each, one run says little.
 
 # %% [markdown]
 # ## How far may the body move?
@@ -889,8 +889,8 @@ check.lora(LoRA)
 # %% [markdown]
 # ## What comes next
 #
-# **10 Looking inside** asks what the features are that you have carried over. **12 Your own images** takes a folder of
-# your pictures through all this, to a saved classifier.
+# **10 Looking inside** asks what the features are that you have carried over.
+# [12 Your own images](12_your_own_images.ipynb) takes a folder of your pictures through all this, to a saved model.
 
 # %% [markdown]
 # ## References
