@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,11 +15,14 @@ from vit_tutorial.training import History
 
 
 def make_folder(tmp_path):
-    """`tmp_path/pictures`: two colours, 20 pictures each, of several sizes."""
+    """`tmp_path/pictures`: two colours, 20 pictures each, no two alike and of several sizes."""
+    spots = np.random.default_rng(0)
     for name, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(20):
-            Image.new("RGB", (32 + i, 40), colour).save(tmp_path / "pictures" / name / f"{i}.png")
+            pixels = np.full((8, 8, 3), colour, np.uint8)
+            pixels[4:] = spots.integers(0, 256, (4, 8, 3))
+            Image.fromarray(pixels).resize((32 + i, 40)).save(tmp_path / "pictures" / name / f"{i}.png")
     return tmp_path / "pictures"
 
 

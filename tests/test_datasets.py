@@ -11,7 +11,6 @@ from PIL import Image
 
 from vit_tutorial import datasets
 from vit_tutorial.datasets import ImageSet
-from vit_tutorial.datasets.images import split_indices
 
 
 def write_image(path, colour, size=(8, 8), mode="RGB"):
@@ -21,9 +20,14 @@ def write_image(path, colour, size=(8, 8), mode="RGB"):
 
 @pytest.fixture
 def folder(tmp_path):
+    """Ten pictures each of two classes, of one colour but for dots in the lower half that tell them apart."""
+    dots = np.random.default_rng(0)
     for name, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+        (tmp_path / "all" / name).mkdir(parents=True)
         for i in range(10):
-            write_image(tmp_path / "all" / name / f"{i}.png", colour)
+            pixels = np.full((8, 8, 3), colour, np.uint8)
+            pixels[4:] = dots.integers(0, 256, (4, 8, 3))
+            Image.fromarray(pixels).save(tmp_path / "all" / name / f"{i}.png")
     return tmp_path / "all"
 
 
@@ -33,10 +37,18 @@ def test_one_folder_is_split_without_overlap(folder):
     assert train.classes == ("blue", "red") and train.images.shape == (16, 3, 8, 8)
     for image, label in (test[0], test[3]):
         assert image[:, 0, 0].tolist() == ([0, 0, 255], [255, 0, 0])[label]
-    labels = torch.tensor([0] * 10 + [1] * 10)
-    first, second = split_indices(labels, 0.2, seed=0)
-    assert sorted([*first.tolist(), *second.tolist()]) == list(range(20))
-    assert not torch.equal(second, split_indices(labels, 0.2, seed=1)[1])
+    assert len(torch.cat([train.images, test.images]).unique(dim=0)) == 20
+    assert not torch.equal(test.images, datasets.image_folder(folder, "test", seed=1).images)
+
+
+def test_copies_of_a_picture_stay_on_one_side(folder):
+    for i in range(10):
+        Image.open(folder / "red" / f"{i}.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+            folder / "red" / f"copy {i}.png"
+        )
+    train, test = (datasets.image_folder(folder, split).images for split in ("train", "test"))
+    assert len(train) + len(test) == 30
+    assert not (test[:, None] == train.flip(3)[None]).flatten(2).all(2).any()
 
 
 def test_train_and_test_folders_are_kept_apart(tmp_path):
@@ -49,14 +61,14 @@ def test_train_and_test_folders_are_kept_apart(tmp_path):
 @pytest.mark.parametrize("mode, colour", [("L", 100), ("RGBA", (100, 0, 0, 9)), ("CMYK", (0, 0, 0, 155)), ("P", 3)])
 def test_every_colour_mode_becomes_rgb(tmp_path, mode, colour):
     suffix = "jpg" if mode == "CMYK" else "png"
-    for i in range(2):
-        write_image(tmp_path / "a" / f"{i}.{suffix}", colour, mode=mode)
+    for split in ("train", "test"):
+        write_image(tmp_path / split / "a" / f"1.{suffix}", colour, mode=mode)
     assert datasets.image_folder(tmp_path).images.shape == (1, 3, 8, 8)
 
 
 def test_images_of_several_sizes_are_cropped_and_resized(tmp_path):
     for i, size in enumerate([(30, 20), (9, 40), (16, 16)]):
-        write_image(tmp_path / "a" / f"{i}.png", (0, 200, 0), size)
+        write_image(tmp_path / ("test", "train", "train")[i] / "a" / f"{i}.png", (0, 200, 0), size)
     images = datasets.image_folder(tmp_path, image_size=16).images
     assert images.shape == (2, 3, 16, 16) and images[:, 1].unique().tolist() == [200]
 
@@ -100,7 +112,7 @@ def other_classes(folder):
 
 BAD_FOLDERS = {
     empty: r"expected images in .*/<class>/, found none",
-    one_left: "at least 2 images a class.*found 1 in: red",
+    one_left: "at least 2 different images a class.*found 1 in: red",
     truncated: r"found .*3\.png unreadable",
     text: r"found .*3\.png unreadable",
     bomb: r"found .*3\.png unreadable .*decompression bomb",

@@ -145,6 +145,7 @@ def test_the_record_says_what_ran(folder):
     history = History.load(folder / "two" / "history.json")
     assert history.info["hardware"].startswith("2 processes of 1 CPU threads")
     assert {path.name for path in (folder / "two").iterdir()} == {"checkpoint.pt", "model.safetensors", "history.json"}
+    assert weights.load(folder / "sharded" / "model.safetensors").norm.eps == 1e-5
 
 
 @UNTESTED

@@ -8,7 +8,6 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -39,14 +38,6 @@ class FromPixels(nn.Module):
         return self.model((pixels / 255 - self.mean) / self.std)
 
 
-def embed(model, images):
-    """`model.embed` for any number of images: the len() in there would write the example's number into the file."""
-    x = model.patch_embed(images)  # (B, N, D)
-    if model.cls_token is not None:
-        x = torch.cat([model.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # (B, 1 + N, D)
-    return x + model.pos_embed
-
-
 @contextmanager
 def quiet():
     """Silence for what the exporter says about its own parts."""
@@ -71,7 +62,6 @@ def to_onnx(model, path):
     import onnx
 
     model = copy.deepcopy(model).cpu().float().eval()
-    model.embed = partial(embed, model)
     config = model.config
     example = torch.zeros(2, config.in_channels, *image_sides(config.image_size), dtype=torch.uint8)
     with quiet(), torch.no_grad():

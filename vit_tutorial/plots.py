@@ -72,7 +72,7 @@ def draw_image(ax, image, title=None):
     ax.imshow(to_picture(image), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
     ax.set_axis_off()
     if title is not None:
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=9, parse_math=False)  # a class may be called $5
 
 
 def image_grid(images, titles=None, columns=8, size=1.0):
@@ -102,8 +102,8 @@ def draw_matrix(
     matrix = torch.as_tensor(matrix).detach().cpu().float()
     image = ax.imshow(matrix.numpy(), cmap=colour_map, **limits)
     ax.spines[:].set_visible(False)
-    ax.set_xticks(range(matrix.shape[1]) if columns else [], columns or [])
-    ax.set_yticks(range(matrix.shape[0]) if rows else [], rows or [])
+    ax.set_xticks(range(matrix.shape[1]) if columns else [], columns or [], parse_math=False)
+    ax.set_yticks(range(matrix.shape[0]) if rows else [], rows or [], parse_math=False)
     ax.tick_params(length=0)
     if title is not None:
         ax.set_title(title, fontsize=10)
@@ -309,7 +309,7 @@ def vit_pipeline(model, image):
     ax.set_axis_on()
     ax.spines[:].set_visible(False)
     ax.set_xticks([])
-    ax.set_yticks(range(len(best)), [names[i] for i in best], fontsize=9)
+    ax.set_yticks(range(len(best)), [names[i] for i in best], fontsize=9, parse_math=False)
     ax.tick_params(length=0)
     ax.invert_yaxis()
     for i, index in enumerate(best):

@@ -18,7 +18,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from ipywidgets import FileUpload
@@ -32,7 +31,6 @@ from vit_tutorial.widgets.patches import take_files
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-matplotlib.rcParams["text.parse_math"] = False  # a class may be called $5; titles are text, never formulas
 plots.show_course_map(12)
 
 # %% [markdown]
@@ -307,8 +305,8 @@ check.whole_groups(whole_groups)
 # ## Fine-tune
 #
 # The course's checkpoint knows ten classes of CIFAR-10. It gets a new head for yours; all else starts from what it has
-# learned on 50,000 pictures (09 says why, and which learning rates). Its pictures have 32 x 32 pixels, so yours become
-# as small:
+# learned on 50,000 pictures ([09](09_fine_tuning.ipynb) says why, and which learning rates). Its pictures have 32 x 32
+# pixels, so yours become as small:
 
 # %%
 data = mine.at(weights.load(CHECKPOINT).config.image_size)
@@ -629,8 +627,8 @@ check.answer_threshold(answer_threshold)
 #
 # You have come to the end of the course, and to the beginning of your own pictures. Put your folder into the line at
 # the top. If it grows beyond a few hundred pictures, train with the command line:
-# `vit-tutorial train --data FOLDER`. For pictures larger than 32 x 32, start from a ViT that was trained on ImageNet
-# (09), and look inside it (10).
+# `vit-tutorial train --data FOLDER`. For pictures larger than 32 x 32, start from a ViT that was trained on
+# ImageNet ([09](09_fine_tuning.ipynb)).
 
 # %% [markdown]
 # ## References

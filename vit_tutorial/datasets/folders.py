@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from .copies import find_copies, split_groups
 from .decode import Unreadable, decode
-from .images import ImageSet, split_indices
+from .images import ImageSet
 from .photographs import centre_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -17,9 +18,10 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
     """Read a folder of images into an `ImageSet`.
 
     Takes `root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*`, of which the fraction `holdout` of
-    every class becomes the test split. `split` is "train" or "test". With `image_size`, each image's centre square is
-    resized to that many pixels a side; without it all images must have one size. Colours are RGB.
-    Raises `ValueError` for an empty folder, a class with one picture, an unreadable image or images of several sizes.
+    every class becomes the test split, copies of a picture all on one side (`find_copies`). `split` is "train" or
+    "test". With `image_size`, each image's centre square is resized to that many pixels a side; without it all images
+    must have one size. Colours are RGB. Raises `ValueError` for an empty folder, a class of fewer than two different
+    pictures, an unreadable image or images of several sizes.
     """
     root = Path(root)
     if split not in ("train", "test"):
@@ -33,18 +35,21 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
         if both[0] != both[1]:
             raise ValueError(f"expected the same classes in train and test, found {both[0]} and {both[1]}")
     labels = torch.tensor([classes.index(file.parent.name) for file in files])
-    if not fixed_split:
-        few = [name for i, name in enumerate(classes) if (labels == i).sum() < 2]
-        if few:
-            raise ValueError(f"expected at least 2 images a class, one for each split, found 1 in: {', '.join(few)}")
-        keep = split_indices(labels, holdout, seed)[split == "test"]
-        files, labels = [files[i] for i in keep.tolist()], labels[keep]
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
         images = list(pool.map(lambda file: read_image(file, image_size), files))
     sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
         raise ValueError(f"expected images of one size, found {len(sizes)} sizes under {root}; pass image_size=...")
-    return ImageSet(torch.stack(images), labels, classes)
+    dataset = ImageSet(torch.stack(images), labels, classes)
+    if fixed_split:
+        return dataset
+    groups = find_copies(dataset.images)
+    few = [name for i, name in enumerate(classes) if len(groups[labels == i].unique()) < 2]
+    if few:
+        raise ValueError(
+            f"expected at least 2 different images a class, one for each split, found 1 in: {', '.join(few)}"
+        )
+    return dataset[split_groups(labels, groups, holdout, seed)[split == "test"]]
 
 
 def list_images(folder):

@@ -52,16 +52,3 @@ class ImageSet:
     def image_size(self):
         """`(rows, columns)` in pixels."""
         return tuple(self.images.shape[2:])
-
-
-def split_indices(labels, fraction, seed):
-    """Indices of two parts of a labelled set, `fraction` of every class (at least one image) in the second."""
-    generator = torch.Generator().manual_seed(seed)
-    first, second = [], []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        members = members[torch.randperm(len(members), generator=generator)]
-        held_out = max(1, round(fraction * len(members)))
-        second.append(members[:held_out])
-        first.append(members[held_out:])
-    return torch.cat(first).sort().values, torch.cat(second).sort().values

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from ..model import VisionTransformer
+from ..weights.checkpoint import build
 
 
 def world_size():
@@ -146,8 +146,5 @@ def whole_model(model):
     """`model` itself or, where it is sharded, a copy on the CPU that is not. All processes must call it."""
     if not is_sharded(next(model.parameters())):
         return model
-    state = whole(model.state_dict())
     with torch.random.fork_rng(devices=[]):  # the copy's first weights are drawn, and thrown away
-        copy = VisionTransformer(model.config)
-    copy.load_state_dict(state)
-    return copy
+        return build(model.config, whole(model.state_dict()), model.norm.eps)

@@ -25,7 +25,7 @@ EMBEDDING = {
     "class token": (
         "tokens",
         "(B, N, D)",
-        "x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)",
+        "x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)",
     ),
     "positions": ("tokens", "(1, N, D)", "self.pos_embed"),
     "+ positions": ("sum", "(B, N, D)", "self.pos_drop(x + self.pos_embed.to(x.dtype))"),
