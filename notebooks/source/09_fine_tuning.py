@@ -889,7 +889,7 @@ check.lora(LoRA)
 # %% [markdown]
 # ## What comes next
 #
-# **10 Looking inside** asks what the features are that you have carried over.
+# [10 Looking inside](10_looking_inside.ipynb) asks what the features are that you have carried over.
 # [12 Your own images](12_your_own_images.ipynb) takes a folder of your pictures through all this, to a saved model.
 
 # %% [markdown]
