@@ -63,10 +63,11 @@ lab: $(COURSE)
 
 # pytest last, so that its summary is the last line. Notebooks run in kernels of their own, outputs compared (nbval).
 # One torch thread a worker: two workers of two threads each on two cores wait for each other and take many times as long.
-# The front ends that the browser tests need beside JupyterLab come first (seconds; nothing where they are there).
+# tests/conftest.py orders the files, so xdist must not. The front ends that the browser tests need beside JupyterLab
+# come first (seconds; nothing where they are there).
 test: lint check
 	@$(BIN)/python tools/install_front_ends.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout 300 -n $(JOBS) --dist loadfile tests notebooks $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout 300 -n $(JOBS) --dist loadfile --no-loadscope-reorder tests notebooks $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

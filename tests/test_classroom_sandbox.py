@@ -58,12 +58,15 @@ words = (b"theirs", b"hidden tests", b"solved")
 found["others"] = []
 for folder, folders, names in os.walk("/"):
     if folder == "/":
-        folders[:] = [name for name in folders if name in ("answers", "submitted", "tmp", "root", "home", "work", "var")]
+        folders[:] = [name for name in folders if name not in ("proc", "dev", "usr", "lib", "lib64", "bin", "sbin")]
     folders[:] = [name for name in folders if name not in ("site-packages", "versions", "lib")]
     for name in names:
         path = os.path.join(folder, name)
-        if os.path.getsize(path) < 100 and open(path, "rb").read() in words:
-            found["others"].append(path)
+        try:
+            if os.path.getsize(path) < 100 and path != "/submitted/own.txt" and open(path, "rb").read() in words:
+                found["others"].append(path)
+        except OSError:  # a link that leads nowhere, a file that may not be read
+            pass
 print(json.dumps(found))
 """
     found = json.loads(run(code, me)[0])

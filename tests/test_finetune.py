@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
+from test_cli import make_folder
 from torch import nn
 
 from vit_tutorial import VisionTransformer, ViTConfig, cli, set_image_size, training, weights
@@ -214,10 +214,7 @@ def test_recipes_learn_new_classes_at_a_new_size(name):
 
 
 def test_train_starts_from_a_checkpoint_and_goes_on(tmp_path, capsys):
-    for name, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for i in range(10):
-            Image.new("RGB", (12 + i, 14), colour).save(tmp_path / "pictures" / name / f"{i}.png")
+    make_folder(tmp_path)
     start, run = tmp_path / "start.safetensors", tmp_path / "run"
     weights.save(trained(), start)
     line = ["train", "--data", str(tmp_path / "pictures"), "--start", str(start), "--recipe", "probe"]

@@ -215,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         return min(failed, 1)
 
     os.environ["PYTHONHASHSEED"] = "0"  # for the kernels: the order of a set is the same in each build
+    os.environ["VIT_TUTORIAL_HOME"] = os.devnull  # nobody's progress is in the picture
     # A fresh process for each notebook, so that peak_memory() belongs to it alone.
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = [(source, pool.submit(build, source)) for source in sources]

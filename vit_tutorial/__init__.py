@@ -35,7 +35,7 @@ __all__ = [
     "sinusoidal_positions",
     "unpatchify",
 ]
-MODULES = ("check", "datasets", "plots", "training", "weights", "widgets")
+MODULES = ("check", "datasets", "interpret", "plots", "training", "weights", "widgets")
 
 
 def __getattr__(name):

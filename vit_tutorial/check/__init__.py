@@ -8,6 +8,7 @@ from . import (
     debugging,
     encoder,
     fine_tuning,
+    interpretation,
     model,
     own_images,
     patches,
@@ -30,6 +31,7 @@ TOPICS = {  # number of the notebook -> its checks
     7: debugging,
     8: small_data,
     9: fine_tuning,
+    10: interpretation,
     11: speed,
     12: own_images,
 }

@@ -1,4 +1,4 @@
-"""The editions of a notebook: for students, solved, as slides, to print, and as the source of an nbgrader assignment."""
+"""The editions of a notebook: for students, solved, slides, hand-outs, and the source of an nbgrader assignment."""
 
 import copy
 import re
@@ -35,7 +35,7 @@ def solved(notebook):
 
 
 def assignment(notebook):
-    """The source of an nbgrader assignment: stubs to fill in, checks that are locked, give points and have hidden tests.
+    """The source of an nbgrader assignment: stubs to fill in, and locked checks that give points, with hidden tests.
 
     Each exercise's points are those of its difficulty (`exercises.POINTS`). The solutions stay out: nbgrader would copy
     a source's other cells to everybody.

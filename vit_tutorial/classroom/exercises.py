@@ -63,7 +63,7 @@ def find_exercises(notebook):
             if not (title and line and answers):
                 raise ValueError(
                     f"expected a title '### Exercise 1.1 · ...', a line '*write · easy · 3 minutes*', a stub and then "
-                    f"check.name(answer), found another order around cell {index}: {cell.source[:60]!r}"
+                    f"check.name(answer), found another order at cell {index}: {cell.source[:60]!r}"
                 )
             kind, difficulty, minutes = line.groups()
             exercise = Exercise(*title.groups(), kind, difficulty, int(minutes), tuple(stubs), index, answers)

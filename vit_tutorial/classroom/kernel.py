@@ -66,9 +66,9 @@ class SandboxedKernelManager(AsyncKernelManager):
 class SandboxedExecute(Execute):
     """nbgrader's `Execute` in the sandbox.
 
-    A cell that runs too long gets an error and the next ones run. Where the kernel ends (a limit passed, a process that
-    ended itself), what ran before keeps its marks, and each cell from there on gets the reason as its error, so that its
-    marks are 0. Raises ValueError where there is no sandbox, unless `without_sandbox`.
+    A cell that runs too long gets an error and the next ones run. Where the kernel ends (a limit passed, a process
+    that ended itself), what ran before keeps its marks, and each cell from there on gets the reason as its error, so
+    that its marks are 0. Raises ValueError where there is no sandbox, unless `without_sandbox`.
     """
 
     timeout = Integer(120, allow_none=True, help="Seconds that one cell may run.").tag(config=True)

@@ -1,9 +1,9 @@
 """Run a command that nobody vouches for, such as the kernel that executes a student's notebook.
 
-Run as a script, `python sandbox.py SPEC`, by `kernel.SandboxedKernelManager`; it needs the standard library alone. Three
-processes: this one keeps watch with the teacher's rights, bubblewrap takes the rights away, and inside it this file
-once more sets the limits and becomes the command. The command sees the system's and Python's own files, read-only, the
-course's package and data, read-only, an empty folder that holds its own submission, and nothing else: no network, no
+Run as a script, `python sandbox.py SPEC`, by `kernel.SandboxedKernelManager`; it needs the standard library alone.
+Three processes: this one keeps watch with the teacher's rights, bubblewrap takes the rights away, and inside it this
+file once more sets the limits and becomes the command. The command sees the files of the system, of Python and of the
+course's package and data, read-only, a folder of its own with the submission's files, and nothing else: no network, no
 other process, no home folder. It runs without any capability; where root starts it, it runs as a user of its own.
 """
 
@@ -39,11 +39,11 @@ USERS = 61184, 4336  # first and number of the user ids that are set aside for s
 LIMITS = {"seconds": 900, "memory": 3 << 30, "processes": 96}
 WHY = """expected bubblewrap to run submissions without rights and without a network, found: {}
 
-What to do: on Debian and Ubuntu `sudo apt-get install bubblewrap`, on Fedora `sudo dnf install bubblewrap`; on macOS \
-and Windows grade in a Linux virtual machine (WSL 2 is one). A container often forbids what bubblewrap needs (user \
-namespaces): grade on the machine itself, or start the container with `--security-opt seccomp=unconfined --security-opt \
-apparmor=unconfined --security-opt systempaths=unconfined`. --without-sandbox grades all the same: then a submission \
-may read, change and send whatever you may."""
+What to do: on Debian and Ubuntu `sudo apt-get install bubblewrap`, on Fedora `sudo dnf install bubblewrap`; on macOS
+and Windows grade in a Linux virtual machine (WSL 2 is one). A container often forbids what bubblewrap needs, namespaces:
+grade on the machine itself, or start the container with the options seccomp, apparmor and systempaths of
+`--security-opt` set to `unconfined`. --without-sandbox grades all the same: then a submission may read, change and send
+whatever you may."""
 
 
 def readable(course):
@@ -212,9 +212,10 @@ def run(spec, **options):
 
 
 def specify(command, course, folder=None, runtime=None, report=os.devnull, without=False, limits=None):
-    """What `run` needs, a dict: the `command`, the `course` that it may read, the submission's `folder`, ...
+    """What `run` needs, a dict: the `command`, the `course` that it may read, the `folder` of the submission, and more.
 
-    Without a `folder`, it is the current one of the process that runs. `runtime` is a folder that both sides write, for sockets; `limits` replace some of `LIMITS`.
+    Without a `folder`, it is the current one of the process that runs. `runtime` is a folder that both sides write,
+    for sockets; `limits` replace some of `LIMITS`.
     """
     environment = {"PATH": os.defpath, "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONPATH": str(course)}
     environment |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "PYTHONDONTWRITEBYTECODE": "1"}

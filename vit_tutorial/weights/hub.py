@@ -62,9 +62,9 @@ def pretrained(name):
     """A `VisionTransformer` with weights that others trained, in evaluation mode, downloaded by name.
 
     `name` is one of timm's, `architecture.tag`, such as "vit_tiny_patch16_224.augreg_in21k_ft_in1k"; or a repository
-    `owner/model` that holds a model of timm or of transformers, such as "facebook/dino-vits16". Normalisation and,
-    where they are known, class names come along in `model.config`. The first call downloads (23 MB for ViT-Ti/16, 346
-    MB for ViT-B/16); later ones read the cache and need no network.
+    `owner/model` that holds a model of timm or of transformers, such as "google/vit-base-patch16-224". Normalisation
+    and, where they are known, class names come along in `model.config`. The first call downloads (23 MB for ViT-Ti/16,
+    346 MB for ViT-B/16); later ones read the cache and need no network.
     Raises `ImportError` without timm, what `fetch` raises, and `ValueError` for a model that ours cannot be.
     """
     from safetensors.torch import load_file

@@ -1,0 +1,1352 @@
+# %% [markdown]
+# # 10 · Looking inside
+#
+# [![Open in Colab](images/open_in_colab.svg)]({colab})
+#
+# **After this notebook you can**
+#
+# - draw what each head looks at, and fold all layers into one map: attention rollout, and relevance for a class,
+# - read the stages of a model: where its answer comes up, which tokens stand out, which layers are alike,
+# - put a map to the test: against the truth, against a map without a model, against a model without training,
+# - say what an attention map allows you to conclude, and what not.
+#
+# About 90 minutes to read and do; 40 s of computing on two CPU cores. Read [03 Attention](03_attention.ipynb) and
+# [06 Training](06_training.ipynb) first.
+
+# %%
+import copy
+import json
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from ipywidgets import FileUpload
+
+from vit_tutorial import VisionTransformer, check, datasets, interpret, layers, plots, training, widgets
+from vit_tutorial.datasets.photographs import centre_square
+from vit_tutorial.files import CHECKPOINT, DATA
+from vit_tutorial.weights import load
+from vit_tutorial.widgets.patches import read_upload, take_files
+
+torch.manual_seed(0)
+torch.set_printoptions(precision=4, sci_mode=False)
+plots.show_course_map(10)
+
+# %% [markdown]
+# ## Four heads, one picture
+#
+# Run everything once as it is, with the cat. Then bring a picture of your own, with this button or by the path of a
+# file, and go on from the next cell.
+
+# %%
+upload = FileUpload(accept="image/*", multiple=True, description="Picture")
+upload
+
+# %%
+FILE = None  # or your line: a picture's path, such as "holiday/dog.jpg"
+if files := take_files(upload):
+    picture, _ = read_upload(*files[-1])  # (3, Y, X), uint8
+else:
+    picture = datasets.read_image(FILE) if FILE else datasets.sample_image("cat")
+sharp, small = (centre_square(picture, side) for side in (128, 32))  # for you, and for the model
+
+# %%
+model = load(CHECKPOINT)  # trained on CIFAR-10: 32 x 32 pixels in 8 x 8 patches, 6 layers of 4 heads
+grid = model.config.grid
+images = training.normalise(small[None], model.config)  # (1, 3, 32, 32)
+attention = interpret.record(model, images)  # (L, B, H, N, N) = (6, 1, 4, 65, 65)
+maps = interpret.head_maps(attention, grid)  # (L, B, H, rows, columns): the class token's row
+masks = interpret.head_maps(attention, grid, mass=0.5)  # the fewest patches that hold half of it
+
+# %%
+fig, axes = plots.figure(8, 3.4, 2, 5)
+plots.draw_image(axes[0, 0], sharp, "the picture")
+plots.draw_image(axes[1, 0], small, "what the model sees")
+for head in range(4):
+    plots.draw_matrix(axes[0, head + 1], maps[-1, 0, head], f"head {head + 1}", numbers=False, vmin=0)
+    held = masks[-1, 0, head].repeat_interleave(16, 0).repeat_interleave(16, 1)  # (128, 128)
+    plots.draw_image(axes[1, head + 1], torch.where(held, sharp, 235), "half of its attention")
+plots.show(
+    fig,
+    "The picture, and where the class token looks in the four heads of the last layer. Below, for each head, the few "
+    "patches that hold half of its attention are shown, the rest is grey.",
+)
+
+# %% [markdown]
+# The answer is read from the **class token** (notebook 02). So the first thing to look at is its row of the attention
+# in the last layer: from which patches did it take? The lower row keeps the fewest patches that together hold half of
+# the attention. Caron et al. 2021 drew such masks for the model DINO, which found whole objects without ever having
+# seen a label.
+#
+# On our cat the heads pick eyes, nose and cheeks. It looks as if the model knew what a cat is. **Does it? What would
+# these pictures look like if it did not?** By the end you can tell.
+
+# %% [markdown]
+# ### By hand
+#
+# A head of five tokens: class token first, then four patches. Its row sums to 1. The class token itself has 0.40: that
+# part says nothing about the picture, so it goes.
+
+# %%
+row = torch.tensor([0.40, 0.06, 0.30, 0.06, 0.18])  # (N,)
+patches = row[1:] / row[1:].sum()  # (4,): shares of what the patches get
+values, order = patches.sort(descending=True)
+patches, order, values.cumsum(dim=0)
+
+# %% [markdown]
+# The patches have 0.1, 0.5, 0.1 and 0.3. Sorted and added up: 0.5, 0.8, 0.9, 1. For a mass of 0.7 we need two of them,
+# patch 1 and patch 3: the second is the one that crosses 0.7, and it belongs to the mask.
+#
+# ### Exercise 10.1 · The fewest patches
+# *write · medium · 6 minutes*
+#
+# `row (H, N)` is the class token's row in H heads, its own entry first. Return a mask `(H, N - 1)`, True for the fewest
+# patches of each head that hold the share `mass` of what its patches get.
+#
+# <details><summary>Hint</summary>
+#
+# A patch is kept if those *before* it in the sorted order hold less than `mass`. To bring a sorted mask back to the
+# places where its patches stand: `torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, keep)`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def mass_mask(row, mass):
+    return ...
+
+
+# %%
+check.mass_mask(mass_mask)
+
+# %% [markdown]
+# ## Every layer, every head
+#
+# The last layer is one of six. Here are all of them, and not only the class token's row.
+
+# %%
+widgets.AttentionExplorer(attention, small[None], sharp[None], head=0)
+
+# %% [markdown]
+# **Predict before you click:** does a patch look at its neighbours, as a convolution would?
+#
+# - Point at an eye, then at a corner, in layers 1, 3 and 6. Do the two look at different places?
+# - Click the square above the picture, the class token, and go through the heads of layer 6.
+# - Compare *mean* with *rollout*, which we are about to build. Which of them looks smoother, and why?
+#
+# Beware of a thing that every such picture does: each map is drawn on its own scale. The brightest patch of a head may
+# have 3 % or 60 %. Point at it to read the number.
+
+# %% [markdown]
+# ## A second model, and pictures whose truth is known
+#
+# One cat proves nothing. For numbers we need many pictures, and we need to know where the object *is*. The shapes of
+# notebook 06 come with masks. We train a small ViT on them, briefly, and call it `own`: it has to be good
+# enough to be worth a look.
+
+# %% tags=["nbval-ignore-output"]
+recipe = replace(training.RECIPES["shapes"], batch_size=48, ema=0.95, initialise=("patches", "positions"))
+train, test = datasets.shapes("train", 4000), datasets.shapes("test", 1000)
+torch.manual_seed(0)
+own = VisionTransformer(recipe.config(train))  # 4 layers of 4 heads, 8 x 8 patches
+training.train(own, train, recipe, epochs=4)
+accuracy = training.evaluate(own, test).accuracy
+print(f"the new model names {accuracy:.0%} of the test shapes")
+assert accuracy > 0.55
+
+
+# %%
+few = test[:64]  # enough where something takes long
+shapes = training.normalise(few.images, own.config)  # (64, 3, 32, 32)
+with torch.no_grad():
+    guess = own(shapes).argmax(dim=1)  # (64,)
+
+# %% [markdown]
+# ## How far does a head look?
+#
+# Dosovitskiy et al. 2021 answered the question above with one number for each head (their figure 7): the mean
+# **attention distance**. For every patch, how many pixels away is what it looks at, weighted by attention? Then the
+# mean over all patches.
+#
+# By hand: one row of three patches of P = 4 pixels. The left one looks with 0.5 at itself, 0.3 at the middle, 0.2 at
+# the right one: $0.5 \cdot 0 + 0.3 \cdot 4 + 0.2 \cdot 8 = 2.8$ pixels.
+
+# %%
+toy = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.0, 0.0, 1.0]])  # (N, N), no class token
+by_hand = (2.8 + 0.4 * 4 + 0.0) / 3
+distance = interpret.attention_distance(toy[None, None, None], (1, 3), 4)  # (L, B, H) = (1, 1, 1)
+assert abs(distance.item() - by_hand) < 1e-5
+print(f"{by_hand:.2f} pixels")
+
+# %% [markdown]
+# ### Exercise 10.2 · No attention at all
+# *predict · easy · 3 minutes*
+#
+# One row of four patches of 16 pixels, and a head that gives every patch the same weight: 0.25. What is its attention
+# distance, in pixels?
+#
+# <details><summary>Hint</summary>
+#
+# The first patch sees distances of 0, 16, 32 and 48. And the second one?
+#
+# </details>
+
+# %% tags=["exercise"]
+answer = ...  # a number, in pixels
+
+# %%
+check.uniform_distance(answer)
+
+# %% [markdown]
+# Equal weights are what a head has before it has learned anything. They are the line to compare with. **Predict before
+# you run:** which layers look nearest?
+
+
+# %%
+def distances(model):
+    images = training.normalise(few.images, model.config)
+    found = interpret.attention_distance(interpret.record(model, images), grid, 4)  # (L, B, H)
+    return found.mean(dim=1)  # (L, H)
+
+
+torch.manual_seed(0)
+far = {"no training": distances(VisionTransformer(own.config)), "own, shapes": distances(own)}
+far["shipped, CIFAR-10"] = distances(model)
+equal = interpret.attention_distance(torch.full((1, 1, 1, 64, 64), 1 / 64), grid, 4).item()
+
+# %% tags=["nbval-ignore-output"]
+fig, axes = plots.figure(8, 2.7, 1, 3, sharey=True)
+for ax, (name, found), colour in zip(axes, far.items(), ("#888888", *plots.COLOURS), strict=False):
+    for layer, heads in enumerate(found, start=1):
+        ax.plot([layer] * len(heads), heads, "o", color=colour, alpha=0.8)
+    ax.axhline(equal, color="black", linewidth=0.8, linestyle=":")
+    ax.set_title(name, fontsize=10)
+    ax.set(xlabel="layer", xticks=range(1, len(found) + 1))
+axes[0].set(ylabel="attention distance (pixels)", ylim=(12.5, 17.5))
+axes[0].text(1, equal + 0.12, "equal weights", fontsize=8)
+plots.show(
+    fig,
+    "Attention distance of every head, layer by layer. Without training all heads lie on the line of equal weights, "
+    "16.5 pixels. In both trained models most lie a little below it, at 13 to 17 pixels; the first layer lies nearest "
+    "to it.",
+)
+assert (far["no training"] - equal).abs().max() < 0.3 and far["shipped, CIFAR-10"].min() < equal - 1
+assert all(found.mean(dim=1).argmax() == 0 for name, found in far.items() if name != "no training")
+
+# %% [markdown]
+# Our heads are hardly more local than no attention at all, and the first layer is the *least* local one. In the paper's
+# ViT-L/16 it is the other way round: some heads of the first layers look near, and all heads of the last layers look
+# far. That picture is often quoted as *what ViTs do*. It is what a large ViT does that saw many times
+# as many photographs. With 64 patches, 50,000 pictures and half an hour, this one found other ways.
+#
+# **A picture from a paper need not appear in your model.** Measure, and give the number of no attention beside it.
+
+# %% [markdown]
+# ## What it knows before it sees a picture
+#
+# Some of what a model has learned lies open in its weights. Two classics: which places it holds for alike, and what its
+# patch filters look for.
+
+# %%
+alike = interpret.position_similarity(model)  # (rows, columns, rows, columns)
+mosaic = F.pad(alike, (0, 1, 0, 1), value=torch.nan)  # a gap between the maps
+mosaic = mosaic.permute(0, 2, 1, 3).reshape(8 * 9, 8 * 9)  # (rows * 9, columns * 9)
+fig, (left, right) = plots.figure(6.6, 3.4, 1, 2, width_ratios=[1.35, 1])
+plots.draw_matrix(left, mosaic[:-1, :-1], "one map for each place", numbers=False, vmin=-1, vmax=1)
+bar = plots.draw_matrix(right, alike[3, 3], "row 4, column 4", numbers=False, vmin=-1, vmax=1)
+fig.colorbar(bar, ax=right, shrink=0.7, label="cosine")
+down = alike[:-2, :, 2:].diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1).mean()  # two rows apart
+across = alike[:, :-2, :, 2:].diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1).mean()  # two columns apart
+assert across > down + 0.1
+plots.show(
+    fig,
+    "Left: 8 by 8 small maps, one for each place, that show how like its position embedding is to those of all places. "
+    "Each map is bright around its own place. Right: the map of row 4, column 4, enlarged: a bright spot, wider than "
+    "high, dark towards the borders.",
+)
+
+# %% [markdown]
+# Each small map belongs to one place and shows the **cosine** of its position embedding with that of every other place.
+# Training began with random numbers (notebook 02), and nobody said that places lie on a grid. The model found out: from
+# which patches appear together. Similarity falls off faster upwards and downwards than sideways. A likely
+# reason: photographs have a sky above and a ground below, while left and right can be swapped.
+
+# %%
+photos = torch.stack([datasets.sample_image(name, 256) for name in ("cat", "astronaut", "coffee", "rocket")])
+photos = training.normalise(photos, model.config)  # (4, 3, 256, 256)
+flat = layers.patchify(photos, 4).flatten(0, 1)  # (4 * 64 * 64, 3*4*4)
+flat = flat - flat.mean(dim=0)
+_, sizes, directions = torch.linalg.svd(flat, full_matrices=False)
+share = sizes.square() / sizes.square().sum()
+
+# %%
+components, filter_share = interpret.filter_components(model, 9)  # (9, 3, 4, 4), (9,)
+fig, axes = plots.figure(8, 2.3, 2, 9)
+rows = (("patches", directions[:9].reshape(9, 3, 4, 4), share), ("filters", components, filter_share))  # (9, 3, 4, 4)
+for line, (name, parts, part_share) in zip(axes, rows, strict=True):
+    for ax, part, fraction in zip(line, parts, part_share, strict=False):
+        plots.draw_image(ax, 0.5 + 0.5 * part / part.abs().max(), f"{fraction:.1%}")
+    line[0].text(-0.9, 1.5, name, ha="right", va="center", fontsize=10)
+plots.show(
+    fig,
+    "Above: nine principal components of the patches of photographs, smooth ramps and waves; the first holds most of "
+    "the variance. Below: nine components of the model's patch filters: coloured checks, about 3.5 per cent each.",
+)
+
+# %% [markdown]
+# A **principal component** is a pattern in which things differ most. Upper row: photographs' patches differ in
+# brightness most of all, then in ramps. Lower row: the 128 filters of our patch projection, all components equally
+# strong, the first ones fine coloured checks. In the paper (figure 7, left) this row is smooth waves.
+#
+# Did ours go wrong? No: our recipe starts the filters as a *whitening*, which divides each pattern by its strength in
+# the data. What is weak in patches becomes strong in filters. **A map of weights shows how training began as well as
+# what it learned.**
+
+# %% [markdown]
+# ## Through all layers: rollout
+#
+# Back to attention. Look at the last layer alone, and you overlook something. Here are three tokens and two layers:
+
+# %%
+first = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])  # (N, N): patch 1 looks at patch 2
+second = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # the class token looks at patch 1
+names = ["class", "patch 1", "patch 2"]
+
+
+def draw_flow(ax, layers, title):
+    for layer, weights in enumerate(layers):
+        for to, source in weights.nonzero().tolist():
+            width = 6 * weights[to, source].item()
+            ax.plot([layer, layer + 1], [-source, -to], color=plots.COLOURS[0], linewidth=width, alpha=0.6)
+    for level in range(len(layers) + 1):
+        ax.plot([level] * 3, [0, -1, -2], "o", color="black", markersize=9)
+    ax.set_yticks([0, -1, -2], names)
+    ax.set_xticks(range(3), ["input", "layer 1", "layer 2"])
+    ax.set(xlim=(-0.2, 2.2), ylim=(-2.4, 0.4), title=title)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+# %%
+eye = torch.eye(3)
+with_residual = [(first + eye) / 2, (second + eye) / 2]
+fig, axes = plots.figure(8, 2.4, 1, 2)
+draw_flow(axes[0], [first, second], "attention alone")
+draw_flow(axes[1], with_residual, "half attention, half residual")
+plots.show(
+    fig,
+    "Three tokens at three levels, joined by lines as thick as the weights. Left, attention alone: the class token "
+    "comes from patch 1, which comes from patch 2. Right, with residual connections: each token also stays what it "
+    "was, and from the class token lines lead to all three inputs.",
+)
+
+# %% [markdown]
+# In layer 2 the class token looks at patch 1, and nowhere else. But what stands in patch 1's place by then? In layer 1
+# it took all from patch 2. A map of layer 2 points at patch 1, and what arrives is patch 2's.
+#
+# **Attention rollout** (Abnar & Zuidema 2020) follows the lines. A block adds what it attends to *to the token*
+# (notebook 04), so count half for what the token was and half for attention. Then multiply along each path and add up
+# the paths. That is a matrix product, the later layer on the left:
+
+# %%
+A1, A2 = with_residual
+A1, A2, A2 @ A1
+
+# %% [markdown]
+# Check the first row by hand. The class token is half itself, half patch 1 (after layer 1). That one is half patch 1,
+# half patch 2 at the input. So: $0.5$ itself, $0.5 \cdot 0.5 = 0.25$ patch 1, $0.25$ patch 2. The row still sums to 1.
+#
+# **Predict before you run:** what comes out in the other order?
+
+# %%
+A1 @ A2
+
+# %% [markdown]
+# Patch 2 has disappeared from the first row. Shapes and sums are right, and no error comes: of the ways to get rollout
+# wrong this is the quietest one.
+#
+# Now for any number of layers and heads. The heads must become one map: their mean,
+# largest or smallest weight. And many small weights add up to a haze, so the smallest may be discarded:
+
+# %%
+FUSE = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
+
+
+# %% tags=["package"]
+def as_layer(weights, fuse="mean", discard=0.0):
+    if fuse not in FUSE or not 0.0 <= discard < 1.0:
+        raise ValueError(
+            f"expected fuse to be one of {tuple(FUSE)} and discard in [0, 1), found {fuse!r} and {discard!r}"
+        )
+    weights = FUSE[fuse](weights, dim=1)  # (B, N, N)
+    N = weights.shape[-1]
+    if discard:
+        kept = weights.topk(N - int(discard * N), dim=-1)
+        weights = torch.zeros_like(weights).scatter(-1, kept.indices, kept.values)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    layer = weights + torch.eye(N, device=weights.device, dtype=weights.dtype)
+    return layer / layer.sum(dim=-1, keepdim=True)  # by 2, or by 1 where heads left a row empty
+
+
+# %% tags=["package"]
+def attention_rollout(attention, fuse="mean", discard=0.0):
+    result = as_layer(attention[0], fuse, discard)
+    for weights in attention[1:]:
+        result = as_layer(weights, fuse, discard) @ result
+    return result
+
+
+# %%
+both = torch.stack([first, second])[:, None, None]  # (L, B, H, N, N) = (2, 1, 1, 3, 3)
+assert torch.equal(attention_rollout(both)[0], A2 @ A1)
+rolled = attention_rollout(attention)  # (B, N, N) = (1, 65, 65)
+assert torch.allclose(rolled.sum(dim=-1), torch.ones(1, 65))
+assert torch.allclose(rolled, interpret.rollout(model, images), atol=1e-6)
+
+# %% [markdown]
+# The package holds the same code. It also has `interpret.rollout(model, images)`, the last line: it multiplies while
+# the forward pass runs and keeps one layer's maps, not all twelve of a large model.
+
+# %%
+ways = {"mean": {}, "max": {"fuse": "max"}, "min": {"fuse": "min"}, "mean, less 90 %": {"discard": 0.9}}
+fig, axes = plots.figure(8, 1.85, 1, 6)
+plots.draw_image(axes[0], sharp, "the picture")
+plots.draw_matrix(axes[1], maps[-1, 0].mean(dim=0), "last layer", numbers=False, vmin=0)
+for ax, (name, options) in zip(axes[2:], ways.items(), strict=True):
+    rolled = interpret.class_map(attention_rollout(attention, **options), grid)[0]
+    plots.draw_matrix(ax, rolled, name, numbers=False, vmin=0)
+for ax in axes:
+    ax.title.set_fontsize(9)
+plots.show(
+    fig,
+    "Where the class token looks in the last layer, and four rollouts: heads fused by mean, maximum and minimum, and "
+    "the mean with nine tenths of the weights discarded. The first three are soft, the last one is sharp.",
+)
+
+# %% [markdown]
+# Four settings, four pictures, one model. Which one is right? Nothing in the pictures can tell, and choosing the
+# prettiest is no argument. We need a truth to compare with. It comes below.
+#
+# And mind what rollout leaves out: the values, the MLPs, and that the two halves need not be equal.
+#
+# ### Exercise 10.3 · A rollout with three faults
+# *repair · hard · 10 minutes*
+#
+# This function fuses by the mean and discards the smallest weights of each row; that part is right. Three things are
+# wrong, and none raises an error. Write it again.
+#
+# <details><summary>Hint</summary>
+#
+# Put the toy layers above into it. Does each row sum to 1, also with `discard=0.5`? What has happened to the residual
+# connection? Which layer comes first?
+#
+# </details>
+
+
+# %%
+def broken_rollout(attention, discard):
+    result = torch.eye(attention.shape[-1])
+    for weights in attention.mean(dim=2):  # (B, N, N), layer by layer
+        kept = weights * (weights >= weights.quantile(discard, dim=-1, keepdim=True))
+        result = result @ kept
+    return result
+
+
+# %% tags=["exercise"]
+def repair_rollout(attention, discard):
+    return ...
+
+
+# %%
+check.repair_rollout(repair_rollout)
+
+# %% [markdown]
+# ## For which class?
+#
+# Two shapes in one picture, which the model has never seen. We cut one out of one test picture and lay it on another:
+
+
+# %%
+def two_in_one(data):
+    """Pictures of two different shapes, left and right: images, masks and labels, (n, 2, ...) each."""
+    left = (~data.masks[:, :, 17:].flatten(1).any(dim=1)).nonzero()[:, 0]
+    right = (~data.masks[:, :, :15].flatten(1).any(dim=1)).nonzero()[:, 0]
+    n = min(len(left), len(right))
+    pairs = torch.stack([left[:n], right[:n]], dim=1)  # (n, 2)
+    pairs = pairs[data.labels[pairs[:, 0]] != data.labels[pairs[:, 1]]]
+    masks = data.masks[pairs]  # (n, 2, Y, X)
+    masks[:, 0] &= ~masks[:, 1]
+    images = torch.where(masks[:, 1:], data.images[pairs[:, 1]], data.images[pairs[:, 0]])  # (n, 3, Y, X)
+    return images, masks, data.labels[pairs]
+
+
+# %%
+double, double_masks, double_labels = two_in_one(test)
+doubles = training.normalise(double, own.config)
+asked = [interpret.record(own, doubles, double_labels[:, side]) for side in (0, 1)]  # for the left, the right shape
+double_attention = asked[0][0]  # (L, n, H, N, N): the same for both classes
+views = {"attention, last layer": double_attention[-1].mean(dim=1), "rollout": attention_rollout(double_attention)}
+views |= {"relevance, left": interpret.relevance(*asked[0]), "relevance, right": interpret.relevance(*asked[1])}
+views = {name: interpret.class_map(found, grid) for name, found in views.items()}  # (n, rows, columns)
+
+
+# %%
+def share_on(maps, masks):
+    """Share of each map (n, rows, columns) that lies inside its mask (n, Y, X): (n,)."""
+    covered = F.adaptive_avg_pool2d(masks.float(), grid)  # (n, rows, columns)
+    return (maps * covered).sum(dim=(1, 2)) / maps.sum(dim=(1, 2)).clamp_min(1e-12)
+
+
+lies = {name: [share_on(found, double_masks[:, side]) for side in (0, 1)] for name, found in views.items()}
+moved = [lies["relevance, left"][side] - lies["relevance, right"][side] for side in (0, 1)]  # (n,) each
+best = (moved[0] - moved[1]).argmax()  # the picture in which the class matters most
+
+
+# %%
+def draw_map(ax, found, outlines, title=None):
+    """A map (rows, columns) with the outlines of shapes, masks (Y, X), drawn over it."""
+    ax.imshow(found.clamp_min(0), extent=(-0.5, 31.5, 31.5, -0.5), interpolation="nearest")
+    for outline, style in zip(outlines, ("solid", "dotted"), strict=False):
+        ax.contour(outline.float(), [0.5], colors="white", linewidths=1.3, linestyles=style)
+    ax.set_title(title or "", fontsize=9)
+    ax.set_axis_off()
+
+
+# %%
+fig, axes = plots.figure(8, 1.9, 1, 5)
+plots.draw_image(axes[0], double[best], "two shapes")
+titles = ["attention, last layer", "rollout", *(f"for: {test.classes[label]}" for label in double_labels[best])]
+for ax, title, found in zip(axes[1:], titles, views.values(), strict=True):
+    draw_map(ax, found[best], double_masks[best], title)
+plots.show(
+    fig,
+    "A picture with two shapes. Attention of the last layer and rollout lie on both of them. The two maps on the "
+    "right, each made for one of the two classes, lie mostly on the shape of that class.",
+)
+
+# %% [markdown]
+# Attention and rollout are made of softmax rows: who was looked at, whatever came of it. They know no class. The two
+# maps on the right do. What is the trick?
+#
+# **Ask the gradient.** A gradient belongs to *one* number. Take the logit of one class, and ask of each attention
+# weight: if it grew a little, would this logit grow? A weight that is large *and* has a large positive gradient carries
+# evidence for the class. Chefer et al. 2021 multiply the two, drop what is negative, and take the mean over the heads.
+
+# %% [markdown]
+# By hand: one row, two heads, and the gradients of some logit.
+
+# %%
+weights_of = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.4, 0.5]])  # (H, N)
+gradients = torch.tensor([[0.5, 2.0, 0.0], [0.0, -2.5, 1.0]])  # (H, N): head 2 speaks against the class on patch 1
+products = weights_of * gradients
+products, products.relu().mean(dim=0), (weights_of.mean(dim=0) * gradients.mean(dim=0)).relu()
+
+# %% [markdown]
+# On patch 1, head 1 carries $0.5 \cdot 2 = 1$ for the class, and head 2 carries $0.4 \cdot 2.5 = 1$ against it. After
+# the relu the mean is 0.5. The last line averages first: the two heads cancel, and patch 1 is gone. What is averaged
+# too early cannot be told apart any more.
+#
+# The rest is like rollout. Start with the identity: each token is relevant to itself. Each layer adds its step, applied
+# to what came before: $R \leftarrow R + \bar{A} R$, with $\bar{A}$ as above.
+
+# %% [markdown]
+# ### Exercise 10.4 · One step of relevance
+# *write · medium · 5 minutes*
+#
+# Given `R (B, N, N)` so far and one layer's `weights` and `gradients`, `(B, H, N, N)` each, return the new `R`.
+#
+# <details><summary>Hint</summary>
+#
+# In this order: product, relu, mean over the heads, matrix product with `R`, sum.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def relevance_step(R, weights, gradients):
+    return ...
+
+
+# %%
+check.relevance_step(relevance_step)
+
+# %% [markdown]
+# `interpret.relevance` repeats this step from the first layer to the last.
+#
+# One handsome picture proves nothing. So for all pictures with two shapes: which share of each map lies on the left
+# shape, which on the right one?
+
+
+# %% tags=["nbval-ignore-output"]
+print(f"{len(double)} pictures            on the left shape   on the right shape")
+for name, (left, right) in lies.items():
+    print(f"{name:24}{left.mean():14.0%}{right.mean():20.0%}")
+assert moved[0].mean() > 0.03 and moved[1].mean() < -0.03
+
+# %% [markdown]
+# Asked for the left shape, the map moves to the left, and for the right one to the right. It does not move *all* the
+# way: much of it lies on the other shape or on neither. Our picture above is the clearest of all.
+# Remember that when a paper shows you four.
+
+# %% [markdown]
+# ## Two more witnesses
+#
+# Attention is one way to look inside. Two others need none of it and work with any network.
+#
+# **Occlusion** (Zeiler & Fergus 2014): cover a square, and see how much of the probability is lost. It asks the very
+# question that we care about, by an experiment. It costs one forward pass for each square.
+#
+# **Integrated gradients** (Sundararajan et al. 2017): the gradient of the logit with respect to each *pixel*, averaged
+# on the way from an empty picture to this one, times the pixel. Its virtue: the parts add up to the whole.
+
+# %%
+one, target = doubles[best][None], double_labels[best, :1]
+parts = interpret.integrated_gradients(own, one, target, steps=64)  # (1, 3, Y, X)
+with torch.no_grad():
+    logit, empty = (own(x)[0, target].item() for x in (one, torch.zeros_like(one)))
+assert abs(parts.sum().item() - (logit - empty)) < 0.05 * max(abs(logit - empty), 1)
+
+# %%
+fig, axes = plots.figure(6.4, 1.9, 1, 4)
+for side, (left, right) in enumerate((axes[::2], axes[1::2])):
+    target = double_labels[best, side][None]
+    lost = interpret.occlusion(own, one, target, size=4, stride=4)[0]  # (rows, columns)
+    credit = interpret.patch_sums(interpret.integrated_gradients(own, one, target), grid)[0]  # (rows, columns)
+    draw_map(left, lost, double_masks[best], f"occlusion\nfor: {test.classes[target]}")
+    draw_map(right, credit, double_masks[best], f"gradients\nfor: {test.classes[target]}")
+plots.show(
+    fig,
+    "The picture with two shapes four times: where covering a square costs probability of the left and of the right "
+    "class, and what integrated gradients credit to each class.",
+)
+
+# %% [markdown]
+# Two limits of occlusion: a covered square is itself a strange sight (here it gets the picture's mean colour), and
+# where two parts carry the same evidence, covering either costs nothing.
+
+# %% [markdown]
+# ## Do the maps find the object?
+#
+# Now for the truth. Here is every method on the same test pictures, with two that never look at the model. A dot marks
+# a map's highest patch.
+
+
+# %%
+def maps_of(model, images, target):
+    """Maps (B, rows, columns) of the patches for the target classes, by method."""
+    attention, gradients = interpret.record(model, images, target)
+    on_patches = lambda weights: interpret.class_map(weights, grid)  # noqa: E731
+    pixels = interpret.integrated_gradients(model, images, target, steps=8)
+    return {
+        "last layer": on_patches(attention[-1].mean(dim=1)),
+        "rollout": on_patches(attention_rollout(attention)),
+        "relevance": on_patches(interpret.relevance(attention, gradients)),
+        "integrated\ngradients": interpret.patch_sums(pixels, grid),
+        "edges": interpret.patch_sums(edges(images), grid),
+        "random": torch.rand(len(images), *grid),
+    }
+
+
+def edges(images):
+    """How much the brightness changes from each pixel to its right and lower neighbour: (B, 1, Y, X)."""
+    grey = images.mean(dim=1, keepdim=True)
+    return F.pad(grey.diff(dim=3).abs(), (0, 1)) + F.pad(grey.diff(dim=2).abs(), (0, 0, 0, 1))
+
+
+# %%
+torch.manual_seed(0)
+scored = maps_of(own, shapes, guess)
+scored["occlusion"] = interpret.occlusion(own, shapes, guess, size=4, stride=4)
+hits = {name: interpret.pointing_game(found, few.masks) for name, found in scored.items()}
+
+# %%
+chosen = (3, 5)
+fig, axes = plots.figure(9, 2.75, len(chosen), len(scored) + 1)
+for line, index in zip(axes, chosen, strict=True):
+    plots.draw_image(line[0], few.images[index], test.classes[few.labels[index]])
+    line[0].contour(few.masks[index].float(), [0.5], colors="white", linewidths=1)
+    for ax, (name, found) in zip(line[1:], scored.items(), strict=True):
+        draw_map(ax, found[index], few.masks[index][None], name if index == chosen[0] else None)
+        row, column = divmod(found[index].argmax().item(), grid[1])
+        ax.plot(4 * column + 1.5, 4 * row + 1.5, "o", color=plots.COLOURS[1], markersize=6, markeredgecolor="white")
+plots.show(
+    fig,
+    "Two test shapes in rows, first the picture with the outline of the shape, then seven maps: last layer, rollout, "
+    "relevance, integrated gradients, edges, random and occlusion. A dot marks the highest patch of each.",
+)
+
+# %% [markdown]
+# Six of the seven look plausible; only chance does not. But the edges were drawn without any model. If we had shown you
+# that column under the name of attention, you might have believed it.
+#
+# **The pointing game** (Zhang et al. 2018) turns this into a number: in which share of the pictures does the highest
+# patch lie on the object?
+
+# %% tags=["nbval-ignore-output"]
+for name, share_hit in sorted(hits.items(), key=lambda item: -item[1]):
+    print(f"{name.replace(chr(10), ' '):22}{share_hit:5.0%}")
+assert hits["rollout"] > hits["random"] + 0.3 and hits["edges"] > hits["random"] + 0.15
+
+# %% [markdown]
+# Chance hits rarely, as a shape covers a small part of the picture. The edges hit far more often: shapes have sharp
+# outlines. So "better than chance" is a low bar, and **the edges are the bar to clear**.
+#
+# The pointing game has a weakness: it rewards a map for showing where the *object* is. Our question was what the
+# *answer* hangs on. The two need not be the same. So ask the model: hide the patches one after the other, the highest
+# of the map first, and watch the probability. This is the **deletion curve** (Petsiuk et al. 2018).
+
+# %%
+curves, areas = {}, {}
+for name in ("rollout", "relevance", "occlusion", "edges", "random"):
+    curve, area = interpret.deletion_curve(own, shapes, scored[name], guess)  # (B, 17), (B,)
+    curves[name], areas[name] = curve.mean(dim=0), area.mean().item()
+    assert torch.allclose(curve.diff(dim=1).sum(dim=1), curve[:, -1] - curve[:, 0], atol=1e-5)
+
+# %% tags=["nbval-ignore-output"]
+fig, ax = plots.figure(6, 2.8)
+for (name, curve), style in zip(curves.items(), ("-", "-", "-", "--", ":"), strict=True):
+    ax.plot(torch.linspace(0, 100, 17), curve, style, label=f"{name}: area {areas[name]:.2f}")
+ax.set(xlabel="patches hidden (%)", ylabel="probability", ylim=(0, 1))
+ax.legend(frameon=False, fontsize=9)
+plots.show(
+    fig,
+    "Mean probability of the predicted class while patches are hidden in the order of five maps. With the maps of the "
+    "model it falls fastest; with the edges nearly as fast; in random order slowest.",
+)
+assert areas["relevance"] < areas["random"] and areas["occlusion"] < areas["random"]
+
+# %% [markdown]
+# The faster the fall, the better the map has found what the answer hangs on. **Insertion** is the reverse: begin with
+# an empty picture, show the highest patches first; there a large area is good. Both have a flaw: a picture with
+# holes is unlike anything in the training data, and the answer to it need not mean much.
+#
+# ### The table
+#
+# One model and 64 pictures are little. `python tools/measure_interpretation.py` scored every
+# method on the shipped model and on three well trained ones, on three sets of 200 pictures each.
+# The three name at least
+# 94 % of the shapes; the target is the predicted class.
+
+# %%
+record = json.loads((DATA / "runs" / "interpretation.json").read_text())
+assert min(run.get("accuracy", 1) for run in record["runs"]) > 0.935
+methods = list(record["runs"][0]["scores"])
+
+
+def recorded(which, method, score):
+    return torch.tensor([run["scores"][method][score] for run in record["runs"] if run["model"] == which])
+
+
+# %%
+titles = {
+    "pointing": "object hit (%)",
+    "deletion": "deletion area (small: good)",
+    "insertion": "insertion area (large: good)",
+}
+fig, axes = plots.figure(8.6, 3.6, 1, 3, sharey=True)
+for ax, (score, title) in zip(axes, titles.items(), strict=True):
+    for which, colour, shift in (("shapes", plots.COLOURS[0], -0.15), ("shipped", plots.COLOURS[1], 0.15)):
+        for y, method in enumerate(methods):
+            values = recorded(which, method, score) * (100 if score == "pointing" else 1)
+            ax.plot(values, [y + shift] * len(values), "o", color=colour, markersize=4)
+        edge = recorded(which, "edges of the image", score).mean() * (100 if score == "pointing" else 1)
+        ax.axvline(edge, color=colour, linewidth=0.8, linestyle="--")
+    ax.axhspan(-0.5, 3.5, color="#EEEEEE", zorder=0)
+    ax.set_title(title, fontsize=10)
+axes[0].set_yticks(range(len(methods)), methods, fontsize=9)
+axes[0].invert_yaxis()
+plots.show(
+    fig,
+    "Three scores of thirteen maps, a dot for each run: blue the models trained on shapes, orange the shipped model; "
+    "the edges as dashed lines. On a grey ground the four maps that see no model. Rollout leads in the pointing game "
+    "and is behind others in deletion; relevance leads in deletion.",
+)
+
+# %%
+print(f"{'':34}   models of shapes         shipped model")
+print(f"{'':34} hit  delete insert     hit  delete insert")
+for method in methods:
+    line = f"{method:34}"
+    for which in ("shapes", "shipped"):
+        hit, delete, insert = (recorded(which, method, score).mean().item() for score in titles)
+        line += f"{hit:4.0%}{delete:7.2f}{insert:7.2f}    "
+    print(line)
+
+
+# %%
+def mean(which, method, score):
+    return recorded(which, method, score).mean().item()
+
+
+edge, roll, rel = "edges of the image", "rollout", "relevance"
+assert max(mean("shapes", m, "pointing") for m in (roll, rel, "occlusion")) < mean("shapes", edge, "pointing") + 0.1
+assert mean("shapes", "attention, one chosen head", "pointing") > 0.9
+assert mean("shapes", "attention, last layer", "pointing") < mean("shapes", "middle of the picture", "pointing") + 0.03
+assert mean("shipped", roll, "pointing") > 0.85
+assert mean("shipped", roll, "deletion") > mean("shipped", edge, "deletion")
+assert mean("shipped", rel, "deletion") < mean("shipped", edge, "deletion") - 0.05
+assert mean("shipped", rel, "pointing") < mean("shipped", edge, "pointing")
+
+# %% [markdown]
+# - **On well trained models nothing beats the edges by much.** Rollout, relevance, gradients and occlusion point at the
+#   shape about as often as the edges do, and their deletion and insertion are hardly better. Our briefly trained model
+#   flattered rollout.
+# - **One head finds nearly every shape.** So the model knows where the shape is. But it took masks to find that head,
+#   and hiding its patches harms the answer less than hiding the edges.
+# - **On the shipped model rollout points best**, and deletes worse than the edges: this model was never taught shapes,
+#   and its answer hangs on other things than what stands out.
+
+# %% [markdown]
+# - **Relevance deletes best on the shipped model**, and points less often than the edges. Occlusion and integrated
+#   gradients insert best and point worst. They were never meant to find objects.
+# - **The last layer alone** is the map that most people draw. On the models of shapes it points no better than the
+#   middle of the picture, and differs most from model to model.
+#
+# No method wins. *Where is the object?* and *what does the answer hang on?* are two questions, and what did well on one
+# model may fail on the next. So score on *your* model and question, and take the edges along.
+
+# %% [markdown]
+# ## Break it: a model that knows nothing
+#
+# Adebayo et al. 2018 asked a simple question of saliency maps: **if the model is destroyed, does the map change?** A
+# map that stays the same cannot have shown what the model had learned. They replaced the weights by random ones, layer
+# by layer, from the head down, and compared each new map with the old one.
+#
+# We compare by **rank correlation**: 1 where two maps put the patches in the same order, 0 where the orders have
+# nothing to do with each other.
+
+
+# %%
+def rank_correlation(one, other):
+    """Spearman's, of maps (B, rows, columns), and their mean over the batch."""
+    one, other = (maps.flatten(1).argsort(dim=1).argsort(dim=1).float() for maps in (one, other))  # (B, rows * columns)
+    one, other = (ranks - ranks.mean(dim=1, keepdim=True) for ranks in (one, other))
+    return F.cosine_similarity(one, other).mean().item()
+
+
+a, b = torch.rand(2, 200, 8, 8)
+assert rank_correlation(a, a) > 0.999 and rank_correlation(a, -a) < -0.999 and abs(rank_correlation(a, b)) < 0.05
+
+
+# %%
+def destroyed(model, seed=0):
+    """The model with more and more random weights, from the head down: (name, model) after each part."""
+    torch.manual_seed(seed)
+    model, fresh = copy.deepcopy(model), VisionTransformer(model.config)
+    yield "trained", model
+    model.head.load_state_dict(fresh.head.state_dict())
+    yield "head", model
+    for number in reversed(range(model.config.depth)):
+        model.blocks[number].load_state_dict(fresh.blocks[number].state_dict())
+        yield f"+ block {number + 1}", model
+
+
+# %% [markdown]
+# ### Exercise 10.5 · Destroy the model
+# *experiment · medium · 8 minutes*
+#
+# **Predict** first: how far down must the damage go before rollout gives another map? Then run the two cells, and
+# choose what fits your curves. Try `model` instead of `own`, too.
+#
+# - **a** rollout falls apart with the first random block, so its map shows what the trained model has learned
+# - **b** all maps of the model are new ones as soon as the last block is random
+# - **c** rollout hardly changes as long as the first block is the trained one; the edges never change
+# - **d** rollout is like the edges: it stays the same to the end
+#
+# <details><summary>Hint</summary>
+#
+# Follow one line at a time from left to right. Where does it leave the level of 0.8?
+#
+# </details>
+
+# %%
+subject = own  # your line: the shipped one is model
+compared = ("last layer", "rollout", "relevance", "integrated\ngradients", "edges")
+inputs = training.normalise(few.images, subject.config)
+with torch.no_grad():
+    target = subject(inputs).argmax(dim=1)
+before, agreement = maps_of(subject, inputs, target), {}  # agreement: stage -> one number for each method
+for stage, broken in destroyed(subject):
+    now = maps_of(broken, inputs, target)
+    agreement[stage] = [rank_correlation(before[name], now[name]) for name in compared]
+
+# %% tags=["nbval-ignore-output"]
+fig, ax = plots.figure(7.5, 3.0)
+lines = dict(zip(compared, zip(*agreement.values(), strict=True), strict=True))
+for (name, values), style in zip(lines.items(), ("s-", "o-", "^-", "v-", "k--"), strict=True):
+    ax.plot(values, style, label=name.replace("\n", " "), markersize=5)
+ax.axhline(0, color="#888888", linewidth=0.8)
+ax.set_xticks(range(len(agreement)), agreement)
+ax.set(ylabel="rank correlation\nwith the trained model's map", ylim=(-0.5, 1.05))
+ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+plots.show(
+    fig,
+    "Agreement of each method's map with the trained model's while the weights become random from the head down. The "
+    "last layer's map falls with the last block. Rollout stays above 0.8 until only the first block is trained, and "
+    "then falls below 0. Relevance and integrated gradients fall step by step. The edges stay at 1.",
+)
+assert lines["rollout"][-2] > 0.5 > abs(lines["rollout"][-1])
+assert lines["relevance"][-2] < lines["rollout"][-2]
+
+# %% tags=["exercise"]
+answer = ...  # "a", "b", "c" or "d"
+
+# %%
+check.randomised_maps(answer)
+
+# %% [markdown]
+# Look at what has become of rollout when all is random but the first block and the embedding. Can this wreck still name
+# a shape? Does its map still find one?
+
+# %%
+*_, (_, wreck), _ = ((name, copy.deepcopy(broken)) for name, broken in destroyed(own))  # the last but one
+fig, axes = plots.figure(8, 2.7, 2, 6)
+wrecked = maps_of(wreck, shapes, guess)["rollout"]
+for column, index in zip(axes.T, range(6), strict=True):
+    for ax, found in zip(column, (scored["rollout"], wrecked), strict=True):
+        draw_map(ax, found[index], few.masks[index][None], test.classes[few.labels[index]] if ax in axes[0] else None)
+for ax, name in zip(axes[:, 0], ("trained", "wreck"), strict=True):
+    ax.text(-2, 16, name, ha="right", va="center", fontsize=10)
+plots.show(
+    fig,
+    "Rollout of the trained model on six test shapes, and below it rollout of the model whose blocks after the first "
+    "are random: nearly the same maps, both on the shapes.",
+)
+
+# %% tags=["nbval-ignore-output"]
+named = training.evaluate(wreck, test).accuracy
+found_anyway = interpret.pointing_game(wrecked, few.masks)
+print(f"trained: names {accuracy:.0%}, its rollout hits {hits['rollout']:.0%}")
+print(f"wreck:   names {named:.0%}, its rollout hits {found_anyway:.0%}")
+assert named < 0.25 and found_anyway > hits["edges"] - 0.2
+
+# %% [markdown]
+# The wreck guesses, and its map points at the shape all the same. So a rollout that lies on the object does **not**
+# show that the model *uses* the object. Why does it survive? The first block finds what stands out from the background,
+# and every later layer, random or not, passes on half of what came (the identity). The product keeps the first block's
+# map.
+#
+# Relevance falls step by step, because the gradient comes through all later layers. That speaks for it. It does not
+# prove that its map is right: only that it depends on what the model has learned.
+
+# %% [markdown]
+# ## What do the tokens hold?
+#
+# So far we asked *where from*. What has arrived? The class token begins as the same vector for each picture, and ends
+# as an answer. The **logit lens** (nostalgebraist 2020) reads it on the way: take the token after each layer and put
+# it through the model's own last norm and head, as if the model ended there.
+#
+# ### Exercise 10.6 · A lens
+# *write · easy · 4 minutes*
+#
+# `tokens (L + 1, B, N, D)` are those after the embedding and after each layer. `model.norm` and `model.head` are the
+# last two layers. Return probabilities `(L + 1, B, num_classes)`.
+#
+# <details><summary>Hint</summary>
+#
+# Both layers take any number of axes in front. Which token does the head read? Along which axis do the shares of the
+# classes sum to 1?
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def lens(model, tokens):
+    return ...
+
+
+# %%
+check.lens(lens)
+
+# %%
+stages_of = interpret.logit_lens(model, images)[:, 0].softmax(dim=1)  # (L + 1, num_classes)
+with torch.no_grad():
+    assert torch.allclose(stages_of[-1], model(images)[0].softmax(dim=0), atol=1e-5)  # the last stage is the answer
+many = test[:400]
+read = interpret.logit_lens(own, training.normalise(many.images, own.config)).argmax(dim=2)  # (L + 1, 400)
+correct = (read == many.labels).float().mean(dim=1)  # (L + 1,)
+
+# %%
+fig, (left, right) = plots.figure(8.4, 2.9, 1, 2, width_ratios=[2, 1])
+lines = ["embedding", *(f"layer {number}" for number in range(1, 7))]
+names = list(model.config.classes)
+plots.draw_matrix(left, 100 * stages_of, "the picture, through the lens (%)", lines, names, True, 0, aspect="auto")
+left.set_xticks(range(10), names, rotation=35, ha="right", fontsize=9)
+right.plot(100 * correct, "o-")
+right.axhline(10, color="#888888", linewidth=0.8, linestyle=":")
+right.set(xlabel="layer", ylim=(0, 100), xticks=range(len(correct)))
+right.set_title("400 shapes named right (%)", fontsize=10)
+plots.show(
+    fig,
+    "Left: the probabilities of the ten classes after each layer of the shipped model, for the picture. Most of the "
+    "table is dim; the answer lights up in the last two rows. Right: accuracy of the own model read after each layer, "
+    "10 per cent at the embedding, rising to the full accuracy at layer 4.",
+)
+
+# %% [markdown]
+# Left, for our cat: nothing points to it before layer 5, and *dog* comes up in the last layer alone. The first row is
+# the same for each picture: there the class token has seen nothing yet, and what you read is a habit of the head.
+#
+# Right, for all shapes: the answer does not arrive at one place, every layer adds to it. But mind what the lens can
+# say. The head was trained on the last stage only. Where it reads nothing, the knowledge may be there in a form that
+# this head cannot read.
+
+# %% [markdown]
+# ### Tokens that stand out
+#
+# Darcet et al. 2024 looked at the *length* of the tokens of large models and found a few patches, on empty background,
+# whose tokens are about ten times as long as the rest. The models use these places as scratch paper: they hold
+# something about the whole picture, and attention maps show them as bright specks on nothing. The remedy was to add
+# tokens of no patch, **registers**, for that use.
+#
+# **Predict before you run:** does our small model have such tokens?
+
+# %%
+seen = torch.stack([small, *(datasets.sample_image(name, 32) for name in ("astronaut", "coffee", "rocket"))])
+norms = interpret.token_norms(model, training.normalise(seen, model.config))[:, :, 1:]  # (L + 1, 4, 64): patches
+ratio = norms.amax(dim=2) / norms.median(dim=2).values  # (L + 1, 4): the longest token, in medians
+
+# %%
+fig, (*axes, right) = plots.figure(9, 2.1, 1, 5, width_ratios=[1, 1, 1, 1, 1.4])
+for i, ax in enumerate(axes):
+    length = norms[-1, i] / norms[-1, i].median()
+    plots.draw_matrix(ax, length.reshape(grid), f"longest: {length.max():.1f}", numbers=False, vmin=0, vmax=2)  # (8, 8)
+right.plot(ratio)
+right.set(ylim=(0, 2.5), xlabel="layer", xticks=range(7))
+right.set_title("longest, in medians", fontsize=10)
+plots.show(
+    fig,
+    "Length of the patch tokens after the last layer for four pictures, in medians of the picture: between one half "
+    "and one and a half everywhere. Right: the longest token over the layers, a little lower at the end than at first.",
+)
+assert ratio[:, 1:].max() < 3 and ratio[-1, 1:].mean() < ratio[0, 1:].mean()
+
+# %% [markdown]
+# It has none: on the four photographs the longest token is about one and a half times the median, at the end rather
+# less than at the embedding. Darcet et al. saw outliers only in large models that were trained for long; ours has 64
+# patches and 6 layers.
+#
+# When you look into a large ViT, draw this first. Where some tokens stand out, its attention maps show *their* places,
+# and not the object.
+
+# %% [markdown]
+# ### Which layers are alike?
+#
+# Two layers' tokens cannot be compared number by number: turn all of them by one rotation, and the next layer's matrix
+# can turn them back. **CKA** (centred kernel alignment, Kornblith et al. 2019) asks instead: *do the two find the same
+# pictures alike?* For each layer, a table of how alike any two pictures are, (n, n). Then: how alike are the tables?
+# 1 is the same up to rotation and scale, 0 nothing in common.
+#
+# The plain formula has a catch: with few pictures and many features even noise agrees with noise.
+
+
+# %%
+def plain_cka(x, y):
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)  # (n, p), (n, q)
+    K, L = x @ x.T, y @ y.T  # (n, n): how alike are pictures i and j?
+    return ((K * L).sum() / (K.norm() * L.norm())).item()
+
+
+torch.manual_seed(0)
+noise = torch.randn(2, 100, 128)  # two sets of features of 100 pictures that have nothing in common
+print(f"plain {plain_cka(*noise):.2f}, unbiased {interpret.linear_cka(*noise):.2f}")
+turned = noise[0] @ torch.linalg.qr(torch.randn(128, 128)).Q
+assert abs(interpret.linear_cka(noise[0], 3 * turned) - 1) < 1e-4
+
+# %% [markdown]
+# The package uses the unbiased estimate (Nguyen et al. 2021), for which noise against noise is 0. Now our two models,
+# on the same 200 shapes; as features of a picture, the mean of its patch tokens.
+
+
+# %%
+def stages_on_shapes(model, count=200):
+    images = training.normalise(test.images[:count], model.config)
+    return interpret.features(model, images)[:, :, 1:].mean(dim=2)  # (L + 1, count, D)
+
+
+shipped, drawn, untrained = (stages_on_shapes(m) for m in (model, own, VisionTransformer(own.config)))
+pairs = {"shipped, shipped": (shipped, shipped), "own, own": (drawn, drawn), "own, shipped": (drawn, shipped)}
+pairs["own, untrained"] = drawn, untrained
+tables = {
+    name: torch.tensor([[interpret.linear_cka(x, y) for y in second] for x in first])
+    for name, (first, second) in pairs.items()
+}
+
+# %% tags=["nbval-ignore-output"]
+fig, axes = plots.figure(9, 2.5, 1, 4, width_ratios=[7, 5, 7, 5])
+for ax, (name, table) in zip(axes, tables.items(), strict=True):
+    ends = [[str(number) for number in range(side)] for side in table.shape]
+    bar = plots.draw_matrix(ax, table, name, *ends, numbers=False, vmin=0, vmax=1)
+fig.colorbar(bar, ax=axes, shrink=0.8, label="CKA")
+plots.show(
+    fig,
+    "CKA of all layers with all layers. Shipped with itself: layers 3 to 6 form a bright block. Own with itself: "
+    "bright along the diagonal, fading away from it. Own with shipped: dark, a little "
+    "brighter for the first layers. Own with an untrained model: rows of one colour, bright for the embedding, dark "
+    "for the last layers.",
+)
+assert tables["own, own"][0, -1] < 0.6 and tables["own, shipped"][-1, -1] < 0.3
+
+# %% [markdown]
+# - **Along a model**, likeness fades with distance. In the shipped model layers 3 to 6 hardly differ: it never learned
+#   to tell shapes apart, and adds little here.
+# - **Between the models**, the first layers have a little in common, the last ones nothing: two different questions.
+# - **With an untrained model** each row has one colour. An untrained model hands its embedding through all layers
+#   nearly unchanged (the residual connections), and our embedding is still much like it. Training made the later layers
+#   different. That is the line to compare with: 0.8 can be had for nothing.
+
+# %% [markdown]
+# ## Does it matter where a patch is?
+#
+# The last question is put to the whole model. Cut the pictures into patches and let some of them change places. A model
+# that knows what a star looks like should be lost. **Predict before you run:** how many of the shapes will ours still
+# name with *all* 64 patches shuffled?
+
+# %%
+amounts = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+shuffled = interpret.shuffle_curve(own, many, amounts)
+hidden = interpret.shuffle_curve(own, many, amounts, change=interpret.cover_patches)
+
+# %% tags=["nbval-ignore-output"]
+fig, (*axes, right) = plots.figure(9, 2.3, 1, 4, width_ratios=[1, 1, 1, 1.7])
+star = (test.labels == test.classes.index("star")).nonzero()[0]
+for ax, amount in zip(axes, (0.0, 0.5, 1.0), strict=True):
+    plots.draw_image(ax, interpret.shuffle_patches(test.images[star] / 255, 4, amount)[0], f"{amount:.0%} shuffled")
+right.plot([100 * a for a in amounts], 100 * shuffled, "o-", label="shuffled")
+right.plot([100 * a for a in amounts], 100 * hidden, "s-", label="hidden")
+right.axhline(10, color="#888888", linewidth=0.8, linestyle=":")
+right.set(ylim=(0, 100), xlabel="patches (%)")
+right.set_title("shapes named right (%)", fontsize=10)
+right.legend(frameon=False, fontsize=9)
+plots.show(
+    fig,
+    "A star with none, half and all of its patches shuffled. Right: accuracy falls only a little as more patches are "
+    "shuffled, and to the guess of 10 per cent as they are hidden.",
+)
+assert shuffled[-1] > 0.4 and hidden[-1] < 0.2
+
+# %% [markdown]
+# It names most of them, shuffled or not. What looked like a model of *shapes* is mostly a bag of patches: corners,
+# curves and tips are enough to tell the ten classes apart, wherever they lie. A well trained model looks at the
+# arrangement more, and lives without it, too: one of the table's goes from 94 % to 77 %. (Naseer et al. 2021 found
+# large ViTs robust as well.)
+#
+# No map of this notebook could have told you. A map says *where*. It never says *as what*: the attention on the tips of
+# a star is the same whether the model sees a star or five tips.
+
+# %% [markdown]
+# ## Other people's models
+#
+# The functions of `interpret` take models of torchvision and timm as they are; only `shuffle_curve` wants one of ours.
+# (Both compute attention in one fused step that keeps no weights; `record` asks PyTorch to take the long way for once.)
+# With random weights, so that it runs offline:
+
+# %%
+torch.manual_seed(0)
+vit = torchvision.models.VisionTransformer(
+    image_size=64, patch_size=16, num_layers=3, num_heads=2, hidden_dim=32, mlp_dim=64
+)
+batch = torch.randn(2, 3, 64, 64)
+recorded_there = interpret.record(vit, batch)  # (L, B, H, N, N)
+assert torch.allclose(recorded_there.sum(dim=-1), torch.ones(3, 2, 2, 17), atol=1e-5)
+recorded_there.shape, interpret.rollout(vit, batch).shape, interpret.token_norms(vit, batch).shape
+
+# %% [markdown]
+# With a network, the model of the first picture's method, trained without labels (Caron et al. 2021):
+#
+# ```python
+# import timm
+#
+# dino = timm.create_model("vit_small_patch16_224.dino", pretrained=True)
+# attention = interpret.record(dino, images)  # images (B, 3, 224, 224), normalised with ImageNet's mean and std
+# masks = interpret.head_maps(attention, (14, 14), mass=0.6)
+# ```
+
+# %% [markdown]
+# ## What may you conclude?
+#
+# | you see | you may say | you may not say |
+# |---|---|---|
+# | attention of one head | this token took that share from there, in this layer | the model uses it, or: this is why |
+# | a rollout on the object | early layers give the object weight | the answer depends on the object |
+# | relevance for a class | to first order, these weights raise this logit | nothing else matters |
+# | probability falls where you cover | the answer depends on this, given the rest | what costs nothing is not used |
+# | the lens shows the class late | the head can read it from here on | it was not there before |
+# | any map | *where* | *as what*: the shuffled shapes |
+
+# %% [markdown]
+# Whether attention is an explanation has been fought over since "Attention is not Explanation" (Jain & Wallace 2019)
+# and "Attention is not not Explanation" (Wiegreffe & Pinter 2019). You need not take sides. Use a map to get an idea,
+# then test the idea: change the picture or the model, and predict what will happen.
+
+# %% [markdown]
+# And with every map give
+#
+# 1. the same map of a model **without training**,
+# 2. the map of something **without a model** (edges, the middle of the picture),
+# 3. a **number over many pictures**, not the best four.
+#
+# So, the cat: eyes, nose and cheeks lit up. Eyes and nose are also where the contrast is. The picture alone did not
+# show that the model knows what a cat is: the wreck's looked no worse. To find out what the answer hangs on, cover it.
+
+# %% [markdown]
+# ## Exercises
+#
+# 10.1 to 10.6 stand above, beside their ideas. The last one is about CKA.
+#
+# ### Exercise 10.7 · CKA without tables
+# *stretch · hard · 10 minutes*
+#
+# The tables `K` and `L` above are `(n, n)`: for 50,000 pictures, 10 GB each. Kornblith et al. 2019 showed that the same
+# number needs none. With centred $X$ `(n, p)` and $Y$ `(n, q)`,
+#
+# $$\mathrm{CKA} = \frac{\lVert Y^T X \rVert^2}{\lVert X^T X \rVert \; \lVert Y^T Y \rVert}$$
+#
+# where $\lVert \cdot \rVert$ is the root of the sum of all squares, `matrix.norm()`. Write it.
+#
+# <details><summary>Hint</summary>
+#
+# Centred: each *feature* has mean 0 over the pictures. Try `linear_cka(x, x)`, which must be 1, and `linear_cka(x + 5,
+# x)`, which must be 1, too.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def linear_cka(x, y):
+    return ...
+
+
+# %%
+check.linear_cka(linear_cka)
+
+# %% [markdown]
+# ## Summary
+#
+# - A head's map shows from where the class token took, in one layer; each map is drawn on its own scale.
+# - Rollout multiplies the layers, half attention and half identity, the later layer on the left. It knows no class, and
+#   here it survived random weights in all blocks but the first.
+# - A gradient asks *for which class*. Multiply head by head, keep what is positive, then take the mean.
+# - The logit lens reads the answer on its way, token norms find registers, CKA compares layers and models. Occlusion
+#   and shuffling ask the model itself.
+# - Give every map its rivals: edges, no training, a number over many pictures.
+
+# %% [markdown]
+# ## What comes next
+#
+# **11 Making it fast** looks at where the time goes. **12 Your own images** uses these maps where they are of most use:
+# to find out what a model goes by that should not have been in the pictures.
+
+# %% [markdown]
+# ## References
+#
+# - S. Abnar, W. Zuidema: *Quantifying Attention Flow in Transformers*. ACL 2020. Rollout.
+# - J. Adebayo et al.: *Sanity Checks for Saliency Maps*. NeurIPS 2018.
+# - M. Caron et al.: *Emerging Properties in Self-Supervised Vision Transformers*. ICCV 2021. DINO.
+# - H. Chefer, S. Gur, L. Wolf: *Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
+#   Transformers*. ICCV 2021. Equations 5 and 6.
+# - T. Darcet et al.: *Vision Transformers Need Registers*. ICLR 2024.
+# - A. Dosovitskiy et al.: *An Image is Worth 16x16 Words*. ICLR 2021. Figure 7.
+# - S. Jain, B. Wallace: *Attention is not Explanation*. NAACL 2019. S. Wiegreffe, Y. Pinter: *Attention is not not
+#   Explanation*. EMNLP 2019.
+# - S. Kornblith et al.: *Similarity of Neural Network Representations Revisited*. ICML 2019. CKA.
+# - M. Naseer et al.: *Intriguing Properties of Vision Transformers*. NeurIPS 2021. Shuffled and hidden patches.
+# - T. Nguyen, M. Raghu, S. Kornblith: *Do Wide and Deep Networks Learn the Same Things?* ICLR 2021. Unbiased CKA.
+# - nostalgebraist: *Interpreting GPT: the logit lens*. LessWrong, 2020.
+# - V. Petsiuk, A. Das, K. Saenko: *RISE*. BMVC 2018. Deletion and insertion.
+# - M. Sundararajan, A. Taly, Q. Yan: *Axiomatic Attribution for Deep Networks*. ICML 2017. Integrated gradients.
+# - M. Zeiler, R. Fergus: *Visualizing and Understanding Convolutional Networks*. ECCV 2014. Occlusion.
+# - J. Zhang et al.: *Top-down Neural Attention by Excitation Backprop*. IJCV 2018. The pointing game.
+
+# %% [markdown]
+# ## Solutions
+#
+# ### Solution 10.1
+# Without the class token, sorted, and each patch kept if those before it hold less than the mass.
+
+
+# %% tags=["solution"]
+def mass_mask_solution(row, mass):
+    patches = row[:, 1:] / row[:, 1:].sum(dim=1, keepdim=True)  # (H, N - 1)
+    values, order = patches.sort(dim=1, descending=True)
+    keep = values.cumsum(dim=1) - values < mass
+    return torch.zeros_like(order, dtype=torch.bool).scatter(1, order, keep)
+
+
+assert check.mass_mask(mass_mask_solution).passed
+
+# %% [markdown]
+# ### Solution 10.2
+# The patches at the ends look $(0 + 16 + 32 + 48) / 4 = 24$ pixels far, those in the middle $(16 + 0 + 16 + 32) / 4 =
+# 16$. The mean of 24, 16, 16 and 24 is 20.
+
+# %% tags=["solution"]
+solution = 20
+assert check.uniform_distance(solution).passed
+
+# %% [markdown]
+# ### Solution 10.3
+# What is kept is scaled to sum to 1, half of the layer is the identity, and the later layer stands on the left.
+
+
+# %% tags=["solution"]
+def repair_rollout_solution(attention, discard):
+    eye = torch.eye(attention.shape[-1])
+    result = eye
+    for weights in attention.mean(dim=2):  # (B, N, N)
+        kept = weights * (weights >= weights.quantile(discard, dim=-1, keepdim=True))
+        kept = kept / kept.sum(dim=-1, keepdim=True)
+        result = (kept + eye) / 2 @ result
+    return result
+
+
+assert check.repair_rollout(repair_rollout_solution).passed
+
+# %% [markdown]
+# ### Solution 10.4
+# The mean over the heads comes last, so that no head can cancel another.
+
+
+# %% tags=["solution"]
+def relevance_step_solution(R, weights, gradients):
+    return R + (weights * gradients).relu().mean(dim=1) @ R
+
+
+assert check.relevance_step(relevance_step_solution).passed
+
+# %% [markdown]
+# ### Solution 10.5
+# Rollout stays above 0.8 down to the second block. With `model` in place of `own` it falls earlier, to about 0.6, and
+# then holds that level until the first block goes.
+
+# %% tags=["solution"]
+solution = "c"
+assert check.randomised_maps(solution).passed
+
+# %% [markdown]
+# ### Solution 10.6
+# Norm and head see one token at a time, so they take all stages at once.
+
+
+# %% tags=["solution"]
+def lens_solution(model, tokens):
+    return model.head(model.norm(tokens[:, :, 0])).softmax(dim=-1)
+
+
+assert check.lens(lens_solution).passed
+
+# %% [markdown]
+# ### Solution 10.7
+# $\lVert Y^T X \rVert^2$ is the sum over all pairs of pictures of $K_{ij} L_{ij}$: both are the trace of
+# $X X^T Y Y^T$, which may be multiplied in any cyclic order.
+
+
+# %% tags=["solution"]
+def linear_cka_solution(x, y):
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    return (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+
+
+assert check.linear_cka(linear_cka_solution).passed
+assert abs(linear_cka_solution(*noise) - plain_cka(*noise)) < 1e-4

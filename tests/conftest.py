@@ -1,0 +1,11 @@
+"""The order of the files: those that take minutes first, so that two workers, each with a file, end together."""
+
+LONGEST = ("test_explorers_in_notebooks.py", "test_explorers.py", "test_monitor_stops.py", "06_training.ipynb")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        name = item.path.name
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST) + (not name.endswith(".ipynb"))
+
+    items.sort(key=place)

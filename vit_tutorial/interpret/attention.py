@@ -1,0 +1,139 @@
+"""From attention weights to maps of an image: where does a token look, directly and through all layers?"""
+
+import torch
+
+from .recording import check_count, watched_attention
+
+FUSE = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
+
+
+def as_layer(weights, fuse="mean", discard=0.0):
+    """One layer as rollout sees it: weights `(B, H, N, N)` -> `(B, N, N)`, half attention and half residual."""
+    if fuse not in FUSE or not 0.0 <= discard < 1.0:
+        raise ValueError(
+            f"expected fuse to be one of {tuple(FUSE)} and discard in [0, 1), found {fuse!r} and {discard!r}"
+        )
+    weights = FUSE[fuse](weights, dim=1)  # (B, N, N)
+    N = weights.shape[-1]
+    if discard:
+        kept = weights.topk(N - int(discard * N), dim=-1)
+        weights = torch.zeros_like(weights).scatter(-1, kept.indices, kept.values)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    layer = weights + torch.eye(N, device=weights.device, dtype=weights.dtype)
+    return layer / layer.sum(dim=-1, keepdim=True)  # by 2, or by 1 where heads left a row empty
+
+
+def attention_rollout(attention, fuse="mean", discard=0.0):
+    """How much of each input token reaches each output token: `(L, B, H, N, N)` -> `(B, N, N)`, rows sum to 1.
+
+    Each layer passes on half of what a token was (the residual connection) and half of what it attends to; the layers
+    are multiplied (Abnar and Zuidema 2020, section 3). `fuse` makes one map of the heads' maps: "mean", "max" or "min".
+    `discard` leaves out that share of the weights in each row, the smallest; what stays is scaled to sum to 1. Raises
+    `ValueError` for another `fuse` or a share outside [0, 1).
+    """
+    result = as_layer(attention[0], fuse, discard)
+    for weights in attention[1:]:
+        result = as_layer(weights, fuse, discard) @ result
+    return result
+
+
+@torch.no_grad()
+def rollout(model, images, fuse="mean", discard=0.0):
+    """`attention_rollout` of `model` on images `(B, C, Y, X)`, `(B, N, N)`, folded in while the forward pass runs.
+
+    One layer's attention weights are in memory at a time, whatever the depth. Images are normalised as for
+    `model(images)`. Raises `ValueError` as `attention_rollout` and `record` do.
+    """
+    result, layers = None, 0
+
+    def fold(weights):
+        nonlocal result, layers
+        layer = as_layer(weights, fuse, discard)
+        result, layers = layer if result is None else layer @ result, layers + 1
+        return weights
+
+    with watched_attention(model, fold):
+        model(images)
+    check_count(model, layers)
+    return result
+
+
+def relevance(attention, gradients):
+    """How much each input token matters to the target, for each output token: `(L, B, H, N, N)` twice -> `(B, N, N)`.
+
+    Chefer et al. 2021 ("Generic Attention-model Explainability", eq. 5 and 6): R starts as the identity, and each layer
+    adds `mean over heads (relu(gradients * attention)) @ R`. `record(model, images, target)` returns both arguments.
+    Raises `ValueError` where their shapes differ.
+    """
+    if attention.ndim != 5 or attention.shape != gradients.shape:
+        raise ValueError(
+            f"expected attention and gradients of one shape (L, B, H, N, N), found {tuple(attention.shape)} "
+            f"and {tuple(gradients.shape)}; record(model, images, target) returns both"
+        )
+    B, N = attention.shape[1], attention.shape[-1]
+    result = torch.eye(N, device=attention.device, dtype=attention.dtype).repeat(B, 1, 1)  # (B, N, N)
+    for weights, gradient in zip(attention, gradients, strict=True):
+        result = result + (weights * gradient).relu().mean(dim=1) @ result
+    return result
+
+
+def prefix_tokens(N, grid):
+    """How many of N tokens are no patches: the class token, and registers after it. Raises `ValueError` if negative."""
+    prefix = N - grid[0] * grid[1]
+    if prefix < 0:
+        raise ValueError(
+            f"expected at least {grid[0] * grid[1]} tokens for a grid of {grid[0]} x {grid[1]} patches, found {N}; "
+            "pass the grid as (rows, columns), such as model.config.grid"
+        )
+    return prefix
+
+
+def class_map(weights, grid):
+    """What the head reads from: weights `(..., N, N)` -> the class token's on the patches, `(..., rows, columns)`.
+
+    Without a class token, the mean of all tokens' rows, as the head then reads their mean. Raises `ValueError` where N
+    tokens are fewer than the grid's patches.
+    """
+    prefix = prefix_tokens(weights.shape[-1], grid)
+    row = weights[..., 0, :] if prefix else weights.mean(dim=-2)  # (..., N)
+    return row[..., prefix:].unflatten(-1, tuple(grid))  # (..., rows, columns)
+
+
+def head_maps(attention, grid, mass=None):
+    """Where the class token looks in each head: `(L, B, H, N, N)` -> `(L, B, H, rows, columns)`.
+
+    With `mass`, a share in (0, 1], a boolean mask instead: the fewest patches that hold that share of the attention on
+    patches. As Caron et al. 2021 (DINO) show it. Raises `ValueError` for another share, or where there is no class
+    token.
+    """
+    if not prefix_tokens(attention.shape[-1], grid):
+        raise ValueError(f"expected a class token, found {attention.shape[-1]} tokens, all of them patches")
+    maps = class_map(attention, grid)
+    if mass is None:
+        return maps
+    if not 0.0 < mass <= 1.0:
+        raise ValueError(f"expected mass to be a share in (0, 1], found {mass!r}")
+    values, order = maps.flatten(-2).double().sort(dim=-1, descending=True)
+    values = values / values.sum(dim=-1, keepdim=True)
+    missing = mass - (values.cumsum(dim=-1) - values)  # what the patches before this one leave to be held
+    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, missing > 1e-9).unflatten(-1, tuple(grid))
+
+
+def patch_distances(grid, patch_size):
+    """Pixels between the centres of any two patches, `(rows * columns, rows * columns)`."""
+    rows, columns = grid
+    centres = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).double() * patch_size
+    return torch.cdist(centres, centres)
+
+
+def attention_distance(attention, grid, patch_size):
+    """How far each head looks, in pixels: `(L, B, H, N, N)` -> `(L, B, H)`.
+
+    The distance between the centres of the patch that asks and the patch that it looks at, averaged with the attention
+    weights over the patches looked at, then over those that ask; class token and registers are left out (Dosovitskiy et
+    al. 2021, figure 7, right). Raises `ValueError` where N tokens are fewer than the grid's patches.
+    """
+    prefix = prefix_tokens(attention.shape[-1], grid)
+    weights = attention[..., prefix:, prefix:]  # (L, B, H, patches, patches)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    return (weights * patch_distances(grid, patch_size).to(weights)).sum(dim=-1).mean(dim=-1)
