@@ -174,7 +174,7 @@ for answer in (8, 65, 63, 64):
 
 # %% tags=["nbval-ignore-output"]
 check.show_progress()
-assert check.passed().keys() <= check.EXERCISES.keys()
+assert len(check.EXERCISES) > 80
 
 # %% [markdown]
 # Some exercises are parts of a ViT. When one of those passes, you are offered to keep your code in a file of your own,
