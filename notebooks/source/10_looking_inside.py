@@ -521,8 +521,8 @@ for ax, title, found in zip(axes[1:], titles, views.values(), strict=True):
     draw_map(ax, found[best], double_masks[best], title)
 plots.show(
     fig,
-    "A picture with two shapes. Attention of the last layer and rollout lie on both of them. The two maps on the "
-    "right, each made for one of the two classes, lie mostly on the shape of that class.",
+    "A picture with two shapes, and maps of it. Attention of the last layer and rollout know no class. The two maps on "
+    "the right, each made for one of the two classes, lie mostly on the shape of that class.",
 )
 
 # %% [markdown]
