@@ -134,6 +134,7 @@ def main():
         data, run = pictures(spec["picture_seed"]), dict(spec)
         if spec["model"] == "shapes":
             run["accuracy"] = round(evaluate(model, data).accuracy, 4)
+            run["accuracy_shuffled"] = round(interpret.shuffle_curve(model, data, (1.0,)).item(), 4)  # all patches
         run["scores"] = scores(model, data)
         record["runs"].append(run)
         with atomic_path(RECORD) as temporary:
