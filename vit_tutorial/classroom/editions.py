@@ -10,7 +10,7 @@ from .exercises import SOLUTION_TAG, find_exercises, solutions_start, tags
 
 STATIC = Path(__file__).resolve().parent / "static"
 PREDICT = re.compile(r"\*\*Predict\b", re.IGNORECASE)
-HINTS = re.compile(r"<details>.*?</details>\s*", re.DOTALL)
+HINTS = re.compile(r"<details[^>]*>.*?</details>\s*", re.DOTALL)
 FORMULA = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\$])\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n*")
 ROOM, PICTURE = 16, 11  # lines of text on a slide, and those whose place a picture takes

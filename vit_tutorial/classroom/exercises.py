@@ -62,7 +62,7 @@ def find_exercises(notebook):
             title, line, answers = TITLE.search(text), LINE.search(text), answers_in(cell.source)
             if not (title and line and answers):
                 raise ValueError(
-                    f"expected a title '### Exercise 1.1 · ...', a line '*write · easy · 3 minutes*', a stub and then "
+                    f"expected a title '### Exercise 1.1 · ...', a line '*write · easy · 3 minutes*', a stub, then "
                     f"check.name(answer), found another order at cell {index}: {cell.source[:60]!r}"
                 )
             kind, difficulty, minutes = line.groups()

@@ -71,6 +71,7 @@ class SandboxedExecute(Execute):
     that its marks are 0. Raises ValueError where there is no sandbox, unless `without_sandbox`.
     """
 
+    iopub_timeout = Integer(30, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
     timeout = Integer(120, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
     seconds = Integer(LIMITS["seconds"], help="Seconds that one notebook may run.").tag(config=True)
     memory = Integer(LIMITS["memory"] >> 20, help="MiB of memory of a submission, all processes.").tag(config=True)

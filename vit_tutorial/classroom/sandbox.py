@@ -40,10 +40,10 @@ LIMITS = {"seconds": 900, "memory": 3 << 30, "processes": 96}
 WHY = """expected bubblewrap to run submissions without rights and without a network, found: {}
 
 What to do: on Debian and Ubuntu `sudo apt-get install bubblewrap`, on Fedora `sudo dnf install bubblewrap`; on macOS
-and Windows grade in a Linux virtual machine (WSL 2 is one). A container often forbids what bubblewrap needs, namespaces:
-grade on the machine itself, or start the container with the options seccomp, apparmor and systempaths of
-`--security-opt` set to `unconfined`. --without-sandbox grades all the same: then a submission may read, change and send
-whatever you may."""
+and Windows grade in a Linux virtual machine (WSL 2 is one). A container often forbids what bubblewrap needs,
+namespaces: grade on the machine itself, or start the container with the options seccomp, apparmor and systempaths of
+`--security-opt` set to `unconfined`. --without-sandbox grades all the same: then a submission may read, change and
+send whatever you may."""
 
 
 def readable(course):
@@ -91,8 +91,6 @@ def become(part, submitted, work):
     import resource
 
     limits = part["limits"]
-    shutil.copytree(submitted, work, dirs_exist_ok=True)
-    os.chdir(work)
     wanted = {"RLIMIT_DATA": limits["memory"], "RLIMIT_CORE": 0, "RLIMIT_FSIZE": SCRATCH}
     wanted["RLIMIT_CPU"] = limits["seconds"] * 4  # on several cores; the watch counts seconds on the clock
     if not part["without"]:  # elsewhere it would count the teacher's own processes too
@@ -104,6 +102,10 @@ def become(part, submitted, work):
         os.setgroups([])
         os.setgid(part["user"])
         os.setuid(part["user"])  # which also gives up every capability
+    for path in sorted(Path(submitted).rglob("*")):
+        own = Path(work) / path.relative_to(submitted)
+        own.mkdir() if path.is_dir() else shutil.copyfile(path, own)
+    os.chdir(work)
     os.execv(part["command"][0], part["command"])
 
 
@@ -196,6 +198,7 @@ def run(spec, **options):
     with tempfile.TemporaryDirectory() as folder:
         submitted, work = Path(folder, "submitted"), Path(folder, "work")
         submitted.mkdir()
+        work.mkdir()
         copy_submission(spec["folder"] or os.getcwd(), submitted)
         if spec["without"]:
             command, options["env"] = inside(spec, str(submitted), str(work)), os.environ | spec["environment"]
