@@ -238,7 +238,7 @@ def test_timetables_add_up_and_name_exercises_that_exist():
     sums = [sum(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) for table in days]
     assert sums == [90, 360]
     known = {exercise.number for notebook in NOTEBOOKS.values() for exercise in find_exercises(notebook)}
-    assert set(re.findall(r"\b(\d+\.\d+)\b(?! [s%])", "\n".join(tables))) <= known
+    assert set(re.findall(r"\b(\d+\.\d+)\b(?! [s%])", "\n".join(days))) <= known
     weeks = re.findall(
         r"^\| [1-6] \|[^|]*\|[^|]*\|[^|]*\|$", (ROOT / "TEACHING.md").read_text(encoding="utf-8"), re.MULTILINE
     )
