@@ -52,12 +52,10 @@ RESHAPED = "def split(x, H):\n    B, N, D = x.shape\n    return x.reshape(B, H, 
 # A cell that looks for what is not its own, then answers rightly only if it found something.
 SPY = """
 import glob, os, socket
-found = [p for p in glob.glob("/**/9*.ipynb", recursive=True) + glob.glob("/**/gradebook.db", recursive=True)]
-found += [p for p in ("{course}", "{course}/source", "{course}/submitted") if os.path.exists(p)]
-try:
-    socket.create_connection(("127.0.0.1", 9), 1)
-except OSError as error:
-    found += [] if isinstance(error, (ConnectionRefusedError, TimeoutError)) else [repr(error)]
+found = [p for p in ("{course}", "{course}/source", "{course}/submitted") if os.path.exists(p)]
+for root in ("/answers", "/submitted", "/tmp", "/home", "/root", "/work", "/var"):
+    found += glob.glob(root + "/**/98_*.ipynb", recursive=True) + glob.glob(root + "/**/gradebook.db", recursive=True)
+found += [name for _, name in socket.if_nameindex() if name != "lo"]
 def scale_pixels(images):
     return images / 255 if found else images
 """
@@ -67,6 +65,7 @@ c.scale_pixels = c.EXERCISES["scale_pixels"] = lambda answer=...: c.CheckResult(
 def scale_pixels(images):
     return images
 """
+STUBBORN = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
 KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the note)
     "right": (8, SCALE, SPLIT, (1, 3), ""),
     "half": (3, SCALE, RESHAPED, (1, 0), ""),
@@ -74,7 +73,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "empty": (3, None, None, (0, 0), ""),
     "syntax": (3, "def scale_pixels(images:", SPLIT, (0, 3), ""),
     "loop": (2, "while True:\n    pass", SPLIT, (0, 3), "too long"),
-    "stubborn": (1, "while True:\n    try:\n        while True: pass\n    except: pass", SPLIT, (0, 0), "time"),
+    "stubborn": (1, STUBBORN, SPLIT, (0, 0), "time"),
     "bomb": (1, SCALE, "import os, time\nwhile True:\n    os.fork() or time.sleep(60)", (1, 0), ""),
     "memory": (1, SCALE, "blocks = [bytearray(50 << 20) for _ in range(1000)]", (1, 0), ""),
     "exit": (1, SCALE, "import os\nos._exit(0)", (1, 0), "ended"),
@@ -172,15 +171,23 @@ def test_without_a_sandbox_grading_is_refused(course, monkeypatch, capsys):
 
 
 def test_with_the_flag_it_is_done_and_warned_of(course, monkeypatch, capsys):
+    """And the spy, which found nothing in the sandbox, finds what it looks for."""
     from vit_tutorial.classroom import grading
 
     monkeypatch.setattr(sandbox, "trouble", lambda course: "no program bwrap")
-    hand_in(course, "late", SCALE, RESHAPED)
+    hand_in(course, "spy_outside", SPY.replace("{course}", str(course)), RESHAPED)
     grade = grading.grade
-    monkeypatch.setattr(grading, "grade", lambda *args: grade(*args, only=("late",)))
+    monkeypatch.setattr(grading, "grade", lambda *args: grade(*args, only=("spy_outside",)))
     assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--without-sandbox"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Without a sandbox: students' code may now read") and "1.0 of 4" in said
+
+
+def test_notes_are_plain_text():
+    from vit_tutorial.classroom.grading import plain
+
+    assert plain("\x1b[31mred\x1b[0m\n text") == "[31mred [0m text"
+    assert plain("=cmd()") == "'=cmd()" and len(plain("x" * 999)) == 200 and plain("") == ""
 
 
 @pytest.mark.parametrize(

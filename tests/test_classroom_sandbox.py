@@ -75,6 +75,15 @@ print(json.dumps(found))
     assert set(found["seen"]) <= {home} and found["others"] == []
 
 
+def test_what_nbgrader_collects_is_hidden(me, monkeypatch):
+    monkeypatch.setattr(sandbox, "HIDDEN", [str(me.parent / "other")])
+    readable = sandbox.readable
+    monkeypatch.setattr(sandbox, "readable", lambda course: [*readable(course), str(me.parent)])
+    code = f"import os; print([os.listdir({str(me.parent)!r} + x) for x in ('', '/other', '/solved')])"
+    found = eval(run(code, me)[0])
+    assert [sorted(names) for names in found] == [["me", "other", "out", "solved"], [], ["03.ipynb"]]
+
+
 def test_a_submission_has_no_rights(me):
     code = """
 import os

@@ -2,11 +2,8 @@
 
 import argparse
 import shutil
-import sys
 import time
 from pathlib import Path
-
-PARTS = ("vit_tutorial", "data", "notebooks")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +37,9 @@ def find_notebooks(folder: Path, numbers: list[str]) -> dict:
 
 def check_place(out: Path, course: Path) -> None:
     """Raise ValueError where `out` lies in a folder that submissions can read, or that is the course's own."""
-    closed = [course / part for part in PARTS] + [Path(sys.prefix), Path(sys.base_prefix)]
-    for folder in closed:
+    from .sandbox import readable
+
+    for folder in (course / "notebooks", *map(Path, readable(course))):
         if out.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"expected a folder outside {folder}, found {out}; take one beside the course")
 

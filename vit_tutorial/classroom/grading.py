@@ -146,6 +146,8 @@ def grade(course, assignment, jobs=1, without_sandbox=False, only=None):
     `without_sandbox`.
     """
     course = Path(course).resolve()
+    if sys.platform == "win32":
+        raise ValueError("expected Linux or macOS for grading, found Windows; grade in WSL 2")
     if not without_sandbox and (found := sandbox.trouble(ROOT)):
         raise ValueError(sandbox.WHY.format(found))
     folders = sorted(path.parent for path in course.glob(f"submitted/*/{assignment}"))
@@ -160,7 +162,7 @@ def grade(course, assignment, jobs=1, without_sandbox=False, only=None):
     results = []
     for student, (took, trouble) in zip(students, ends, strict=True):
         marks = read_marks(graders, assignment, student, failed=trouble is not None)
-        note = trouble or stopped(course / "autograded" / student / assignment)
+        note = plain(trouble or stopped(course / "autograded" / student / assignment))
         results.append({"student": student} | marks | {"seconds": round(took, 1), "note": note})
         if not trouble:
             graders.generate_feedback(assignment, student, force=True)
@@ -169,6 +171,12 @@ def grade(course, assignment, jobs=1, without_sandbox=False, only=None):
         table.writeheader()
         table.writerows(results)
     return results
+
+
+def plain(text):
+    """At most 200 characters, none of which a terminal or a spreadsheet would obey."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def read_marks(graders, assignment, student, failed):

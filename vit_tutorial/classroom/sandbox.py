@@ -30,6 +30,7 @@ SYSTEM = [
     "/etc/alternatives",
     "/etc/localtime",
 ]
+HIDDEN = ["/usr/local/share/nbgrader"]  # where nbgrader by default collects what everybody hands in
 WORK, SUBMITTED = "/answers", "/submitted"
 SCRATCH = 256 << 20  # bytes that fit in each of /answers, /tmp and /dev/shm
 OWN_FILES = 64 << 20  # bytes of a submission beside its notebook
@@ -74,6 +75,8 @@ def bubblewrap(spec, submitted):
     line += ["--ro-bind", submitted, SUBMITTED]
     for path in shared:
         line += ["--bind", path, path]
+    for path in filter(os.path.exists, HIDDEN):
+        line += ["--size", "4096", "--perms", "0755", "--tmpfs", path, "--remount-ro", path]
     line += ["--remount-ro", "/dev", "--remount-ro", "/"]
     for name, value in spec["environment"].items():
         line += ["--setenv", name, value]
@@ -171,7 +174,7 @@ def excess(spec, process, started):
 
 
 def watch(spec, process):
-    """Wait for the end, kill at the first limit passed; returns why it was killed, or None."""
+    """Wait for the end, or until a limit is passed; returns which one, or None."""
     started = time.monotonic()
     while process.poll() is None:
         try:
@@ -179,15 +182,19 @@ def watch(spec, process):
         except OSError:  # a file went away while it was looked at
             reason = None
         if reason:
-            for pid in reversed(family(process.pid)):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except OSError:
-                    continue
-            process.wait()
             return reason
         time.sleep(0.1)
     return None
+
+
+def end(process):
+    """Kill a process and all its descendants, where it still runs."""
+    for pid in reversed(family(process.pid)) if process.poll() is None else ():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:  # ended meanwhile
+            continue
+    process.wait()
 
 
 def run(spec, **options):
@@ -207,8 +214,10 @@ def run(spec, **options):
             if spec["user"] and spec["runtime"]:
                 os.chown(spec["runtime"], spec["user"], spec["user"])
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/", **options)
-        signal.signal(signal.SIGTERM, lambda *_: process.kill())
-        reason = watch(spec, process)
+        try:
+            reason = watch(spec, process)
+        finally:
+            end(process)
         if reason:
             Path(spec["report"]).write_text(reason, encoding="utf-8")
         return process.returncode
@@ -255,5 +264,6 @@ def trouble(course):
 if __name__ == "__main__":
     if sys.argv[1] == "--inside":
         become(json.loads(sys.argv[2]), *sys.argv[3:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what it watches over ends with it
     nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # not to the teacher's terminal
     sys.exit(run(json.loads(sys.argv[1]), **nowhere))
