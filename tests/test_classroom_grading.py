@@ -55,6 +55,7 @@ import glob, os, socket
 found = [p for p in ("{course}", "{course}/source", "{course}/submitted") if os.path.exists(p)]
 for root in ("/answers", "/submitted", "/tmp", "/home", "/root", "/work", "/var"):
     found += glob.glob(root + "/**/98_*.ipynb", recursive=True) + glob.glob(root + "/**/gradebook.db", recursive=True)
+found = [path for path in found if "site-packages" not in path]  # nbgrader brings a gradebook of its own to its tests
 found += [name for _, name in socket.if_nameindex() if name != "lo"]
 def scale_pixels(images):
     return images / 255 if found else images
@@ -74,7 +75,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "syntax": (3, "def scale_pixels(images:", SPLIT, (0, 3), ""),
     "loop": (2, "while True:\n    pass", SPLIT, (0, 3), "too long"),
     "stubborn": (1, STUBBORN, SPLIT, (0, 0), "time"),
-    "bomb": (1, SCALE, "import os, time\nwhile True:\n    os.fork() or time.sleep(60)", (1, 0), ""),
+    "bomb": (1, SCALE, "import os, time\nwhile True:\n    os.fork() or time.sleep(60)", (1, 0), "memory"),
     "memory": (1, SCALE, "blocks = [bytearray(50 << 20) for _ in range(1000)]", (1, 0), ""),
     "exit": (1, SCALE, "import os\nos._exit(0)", (1, 0), "ended"),
     "flood": (1, SCALE, "while True:\n    print('x' * 100_000)", (1, 0), "output"),
@@ -110,7 +111,7 @@ def course(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class") / "nbgrader"
     grading.make_course({NAME: short_course()}, folder)
     with (folder / "nbgrader_config.py").open("a") as config:
-        config.write("c.SandboxedExecute.timeout = 10\nc.SandboxedExecute.seconds = 30\n")
+        config.write("c.SandboxedExecute.timeout = 15\nc.SandboxedExecute.seconds = 60\n")
         config.write("c.SandboxedExecute.memory = 1500\nc.SandboxedExecute.processes = 40\n")
     return folder
 
@@ -140,7 +141,7 @@ def test_a_class_of_thirty(course, capsys):
     assert found == {who: tuple(map(float, marks)) for who, (marks, _) in expected.items()}
     for who, (_, note) in expected.items():
         assert note.lower() in rows[who]["note"].lower() and bool(note) == bool(rows[who]["note"]), (who, rows[who])
-        assert float(rows[who]["seconds"]) < 30 + 15
+        assert float(rows[who]["seconds"]) < 60 + 15
     assert re.search(r"^30 submissions in \d+ s$", said, re.MULTILINE)
 
     with (course / "grades.csv").open(newline="") as file:  # nbgrader's own table says the same
@@ -203,7 +204,7 @@ def test_bad_input_is_one_line(course, arguments, words, capsys):
 def test_one_command_writes_everything(course, tmp_path, capsys):
     assert cli.main(["classroom", str(tmp_path / "out"), "00"]) == 0
     assert "Wrote 1 notebooks" in capsys.readouterr().out
-    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     name = "00_start_here"
     assert {f"{folder}/{name}.ipynb" for folder in ("student", "solved")} <= written
     assert {f"{folder}/{name}.html" for folder in ("slides", "handouts")} <= written

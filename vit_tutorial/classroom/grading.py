@@ -54,11 +54,14 @@ PATIENCE = 60  # seconds beyond a submission's own that this process may take
 
 
 def refuse_links(assignment, student, notebooks):
-    """nbgrader would follow a link in a submission and copy what it points at. Raises ValueError where there is one."""
+    """nbgrader would follow a link in a submission and copy what it points at. Raises SystemExit where there is one.
+
+    nbgrader goes on after any other exception of a hook.
+    """
     for folder in {Path(notebook).parent for notebook in notebooks}:
         for path in sorted(folder.rglob("*")):
             if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
-                raise ValueError(f"expected files and folders in a submission, found a link or a device: {path}")
+                raise SystemExit(f"expected files and folders in a submission, found a link or a device: {path}")
 
 
 def api(course, **settings):

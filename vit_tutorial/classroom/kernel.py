@@ -24,6 +24,10 @@ LIMITS = sandbox.LIMITS
 MOST_OUTPUT = 20 << 20  # bytes of output of a whole notebook that the grading process takes in
 
 
+class TooMuchOutput(Exception):
+    """A notebook prints without end."""
+
+
 class SandboxedKernelManager(AsyncKernelManager):
     """Starts a Python kernel in the sandbox, reached through sockets in a folder that both sides share."""
 
@@ -71,7 +75,7 @@ class SandboxedExecute(Execute):
     that its marks are 0. Raises ValueError where there is no sandbox, unless `without_sandbox`.
     """
 
-    iopub_timeout = Integer(30, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
+    iopub_timeout = Integer(10, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
     timeout = Integer(120, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
     seconds = Integer(LIMITS["seconds"], help="Seconds that one notebook may run.").tag(config=True)
     memory = Integer(LIMITS["memory"] >> 20, help="MiB of memory of a submission, all processes.").tag(config=True)
@@ -91,8 +95,12 @@ class SandboxedExecute(Execute):
         if self.ended is None:
             try:
                 return super().preprocess_cell(cell, resources, index)
-            except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
-                self.ended = self.km.why() if isinstance(error, DeadKernelError) else f"{type(error).__name__}: {error}"
+            except DeadKernelError:
+                self.ended = self.km.why()
+            except CellTimeoutError:
+                self.ended = "time: a cell ran too long and could not be interrupted"
+            except TooMuchOutput as error:
+                self.ended = f"output: {error}"
         if cell.cell_type == "code":
             stopped = f"Stopped. {self.ended}"
             cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
@@ -101,5 +109,5 @@ class SandboxedExecute(Execute):
     def process_message(self, msg, cell, cell_index):
         self.received += len(str(msg["content"]))
         if self.received > MOST_OUTPUT:
-            raise RuntimeError(f"more than {MOST_OUTPUT >> 20} MiB of output")
+            raise TooMuchOutput(f"more than {MOST_OUTPUT >> 20} MiB")
         return super().process_message(msg, cell, cell_index)
