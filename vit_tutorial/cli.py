@@ -1,4 +1,4 @@
-"""The command line: `vit-tutorial lab | train | evaluate | doctor | classroom`."""
+"""The command line: `vit-tutorial lab | train | evaluate | doctor`."""
 
 import argparse
 import signal
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from . import __version__, classroom, doctor, lab
+from . import __version__, doctor, lab
 from .files import CHECKPOINT, keep_memory
 
 
@@ -49,12 +49,6 @@ def build_parser():
     command = commands.add_parser("doctor", help="say what works on this machine and what to do about the rest")
     doctor.add_arguments(command)
     command.set_defaults(run=doctor.main)
-
-    command = commands.add_parser(
-        "classroom", help="for teachers: editions, slides, hand-outs, marks, an offline bundle"
-    )
-    classroom.add_arguments(command)
-    command.set_defaults(run=classroom.main)
     return parser
 
 
