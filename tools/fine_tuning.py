@@ -11,7 +11,6 @@ shipped checkpoint than today's are thrown away.
 """
 
 import argparse
-import ast
 import hashlib
 import itertools
 import json
@@ -20,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from notebook_names import notebook_names
 
 from vit_tutorial import VisionTransformer, datasets, training, weights
 from vit_tutorial.datasets import ImageSet
@@ -43,18 +43,7 @@ RATES, DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.5, 5.0)
 @cache
 def from_notebook():
     """The notebook's names: its imports, and the first definition of each of `NAMES`."""
-    body, wanted = [], set(NAMES)
-    for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body:
-        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else None
-        name = getattr(node, "name", name)
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or name in wanted:
-            body.append(node)
-            wanted.discard(name)
-    if wanted:
-        raise ValueError(f"expected the notebook's source to define {sorted(wanted)}; is {SOURCE.name} as it was?")
-    names = {}
-    exec(compile(ast.Module(body, []), SOURCE.name, "exec"), names)
-    return names
+    return notebook_names(SOURCE, NAMES)
 
 
 def plan(photographs=False):

@@ -7,12 +7,12 @@ the tool goes on with the runs that are missing, and stops when its seconds are 
 """
 
 import argparse
-import ast
 import json
 import time
 from functools import cache
 
 import torch
+from notebook_names import notebook_names
 
 from vit_tutorial import datasets
 from vit_tutorial.files import DATA, ROOT, atomic_path
@@ -37,22 +37,6 @@ COUNTS = {"shapes": (100, 400, 1600, 6400), "same_or_different": (400, 1600, 640
 STEPS = {"shapes": 250, "same_or_different": 400}
 USUAL = "crop and flip"
 AUGMENTATIONS = ("none", "crop", USUAL, "colour jitter", "mixup", "CutMix", "crop, flip, mixup", "crop, flip, CutMix")
-
-
-def from_notebook():
-    """The notebook's names: its imports, and the first definition of each of `NAMES`."""
-    body, wanted = [], set(NAMES)
-    for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body:
-        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else None
-        name = getattr(node, "name", name)
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or name in wanted:
-            body.append(node)
-            wanted.discard(name)
-    if wanted:
-        raise ValueError(f"expected the notebook's source to define {sorted(wanted)}; is {SOURCE.name} as it was?")
-    names = {}
-    exec(compile(ast.Module(body, []), SOURCE.name, "exec"), names)
-    return names
 
 
 def plan():
@@ -109,7 +93,7 @@ def main():
         "command": "python tools/small_data.py",
     }
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"info": info, "runs": []}
-    names = from_notebook()
+    names = notebook_names(SOURCE, NAMES)
     missing = [spec for spec in plan() if not any(spec.items() <= done.items() for done in record["runs"])]
     for number, spec in enumerate(missing):
         if time.perf_counter() - start > args.seconds:
