@@ -15,7 +15,7 @@ import pytest
 from mistakes import tables
 
 from vit_tutorial import check, cli
-from vit_tutorial.classroom import bundle, check_place, editions, find_notebooks, sandbox
+from vit_tutorial.classroom import bundle, check_place, copy_reveal, editions, find_notebooks, sandbox
 from vit_tutorial.classroom.exercises import answers_in, find_exercises, solutions_start, tags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +23,7 @@ NOTEBOOKS = find_notebooks(ROOT / "notebooks", [])
 TEACHING = " ".join((ROOT / "TEACHING.md").read_text(encoding="utf-8").split())
 PARTS = dict(re.findall(r"^### (\d\d) · (.*?)(?=^### \d\d|^## )", (ROOT / "TEACHING.md").read_text(), re.M | re.S))
 notebooks = pytest.mark.parametrize("name", NOTEBOOKS)
-maths = pytest.mark.skipif(not importlib.util.find_spec("latex2mathml"), reason="needs the extra 'classroom'")
+maths = pytest.mark.skipif(not importlib.util.find_spec("sphinx_revealjs"), reason="needs the extra 'classroom'")
 
 
 @notebooks
@@ -84,18 +84,19 @@ LOADED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)\s
 
 @maths
 @pytest.mark.parametrize("name", ["03_attention", "06_training"])
-def test_slides_and_handouts_load_nothing_from_elsewhere(name):
+def test_slides_and_handouts_load_nothing_from_elsewhere(name, tmp_path):
     notebook = NOTEBOOKS[name]
     deck, paper = editions.slides(notebook, name), editions.handout(notebook, name)
     local = {"reveal/dist/reveal.css", "reveal/dist/reveal.js", "reveal/dist/theme/course.css"}
     assert set(LOADED.findall(deck)) == local
-    assert all((editions.STATIC / path).is_file() for path in local)
+    copy_reveal(tmp_path / "reveal")
+    assert all((tmp_path / path).is_file() for path in local)
     assert "<script" not in paper and not LOADED.findall(paper)
     for page in (deck, paper):
         assert "<math" in page and "MathJax" not in page and "Solution 3.1" not in page
         assert not re.search(r"\$\\\w+", re.sub(r"<annotation.*?</annotation>", "", page))
-        assert all('alt="' in picture for picture in re.findall(r"<img[^>]*>", page))
-    assert "@import" not in (editions.STATIC / "reveal/dist/reveal.css").read_text()
+        assert all('alt="' in picture for picture in re.findall(r"<img[^>]*>", page)) and "No description" not in page
+    assert not re.search(r"@import|url\(.?http", (tmp_path / "reveal/dist/reveal.css").read_text())
     assert deck.count("<section") > 30 and "<details" not in deck and "<details open" in paper
 
 
@@ -162,7 +163,7 @@ def test_the_bundle_holds_the_course_and_no_solution_and_no_pickle(unpacked):
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     assert {"install.py", "README.txt", "SHA256SUMS", "course/data/vit_cifar10.safetensors"} <= names
     assert "course/notebooks/03_attention.ipynb" in names and "course/vit_tutorial/layers.py" in names
-    assert "course/vit_tutorial/classroom/static/reveal/dist/reveal.js" in names
+    assert "course/vit_tutorial/classroom/static/course.css" in names
     assert not any(name.endswith((".pkl", ".pickle", ".pt", ".pth", ".npy", ".pyc")) for name in names)
     tracked = subprocess.run(["git", "ls-files", "vit_tutorial", "data"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode == 0:  # in a checkout

@@ -1,6 +1,7 @@
 """`vit-tutorial classroom`: what a teacher hands out, collects and marks, made from the course's own notebooks."""
 
 import argparse
+import importlib.util
 import shutil
 import time
 from pathlib import Path
@@ -55,10 +56,21 @@ def write_editions(notebooks: dict, course: Path, out: Path) -> None:
             path = out / folder / f"{name}.html"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(page(notebook, name), encoding="utf-8", newline="\n")
-    shutil.copytree(editions.STATIC / "reveal", out / "slides" / "reveal", dirs_exist_ok=True)
+    copy_reveal(out / "slides" / "reveal")
     for folder in ("student", "solved"):
         shutil.copytree(course / "notebooks" / "images", out / folder / "images", dirs_exist_ok=True)
     grading.make_course(notebooks, out / "nbgrader")
+
+
+def copy_reveal(folder: Path) -> None:
+    """Copy what the slides load, reveal.js and the course's own theme, to `folder`."""
+    from .editions import STATIC
+
+    package = Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
+    (folder / "dist" / "theme").mkdir(parents=True, exist_ok=True)
+    for name in ("LICENSE", "dist/reveal.js", "dist/reveal.css"):
+        shutil.copyfile(package / name, folder / name)
+    shutil.copyfile(STATIC / "course.css", folder / "dist" / "theme" / "course.css")
 
 
 def print_marks(results: list[dict], seconds: float) -> None:
@@ -85,14 +97,12 @@ def main(args: argparse.Namespace) -> int:
         print(f"Wrote {path} ({path.stat().st_size / 1e6:.0f} MB). Its README.txt says how to install it, and how to")
         print("add wheels where there are none yet.")
         return 0
-    try:
-        import latex2mathml  # noqa: F401
-        import nbgrader  # noqa: F401
-    except ImportError as error:
+    needed = ("latex2mathml", "nbgrader", "sphinx_revealjs")
+    if missing := [name for name in needed if not importlib.util.find_spec(name)]:
         raise ValueError(
-            f"expected nbgrader and latex2mathml, found no {error.name}; pip install 'vit-tutorial[classroom]', or in "
-            "the course's folder pip install -e '.[classroom]'"
-        ) from None
+            f"expected {', '.join(needed)}, found no {', '.join(missing)}; pip install 'vit-tutorial[classroom]', or "
+            "in the course's folder pip install -e '.[classroom]'"
+        )
     if not args.grade:
         notebooks = find_notebooks(course / "notebooks", args.notebooks)
         write_editions(notebooks, course, args.out)

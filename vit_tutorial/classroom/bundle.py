@@ -22,7 +22,7 @@ from . import editions
 NAME = "vit-tutorial-bundle"
 FILES = ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "LICENSE-TEXT"]
 FOLDERS = {  # folder: the files in it that belong to the course; what was downloaded or trained there does not
-    "vit_tutorial": ("*.py", "*.js", "*.css", "*.json", "*.j2", "LICENSE"),
+    "vit_tutorial": ("*.py", "*.js", "*.css", "*.json", "*.j2"),
     "data": ("README.md", "vit_*.safetensors", "*.json"),
     "notebooks/images": ("*.svg", "*.png"),
 }

@@ -71,7 +71,6 @@ class LeaveOutPatches:
     def __init__(self, fraction, first):
         self.fraction, self.first, self.active = fraction, first, True
 
-    @torch.compiler.disable
     def __call__(self, module, inputs, tokens):
         if not (self.active and module.training):
             return tokens
@@ -216,7 +215,8 @@ def train(
             return history
 
     leave_out = LeaveOutPatches(recipe.patch_dropout, first=int(model.cls_token is not None))
-    hook = model.pos_drop.register_forward_hook(leave_out) if recipe.patch_dropout else None
+    uncompiled = torch.compiler.disable(leave_out) if recipe.compile else leave_out  # `disable` loads the compiler
+    hook = model.pos_drop.register_forward_hook(uncompiled) if recipe.patch_dropout else None
     if recipe.compile:
         start = time.perf_counter()
         shared = torch.compile(shared, dynamic=False)
