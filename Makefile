@@ -67,7 +67,7 @@ lab: $(COURSE)
 # come first (seconds; nothing where they are there).
 test: lint check
 	@$(BIN)/python tools/install_front_ends.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout 300 -n $(JOBS) --dist loadfile --no-loadscope-reorder tests notebooks $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout 300 -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" tests notebooks $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

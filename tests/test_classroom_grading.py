@@ -74,7 +74,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "empty": (3, None, None, (0, 0), ""),
     "syntax": (3, "def scale_pixels(images:", SPLIT, (0, 3), ""),
     "loop": (2, "while True:\n    pass", SPLIT, (0, 3), "too long"),
-    "stubborn": (1, STUBBORN, SPLIT, (0, 0), "time"),
+    "stubborn": (1, STUBBORN, SPLIT, (0, 0), "could not be interrupted"),
     "bomb": (1, SCALE, "import os, time\nwhile True:\n    os.fork() or time.sleep(60)", (1, 0), "memory"),
     "memory": (1, SCALE, "blocks = [bytearray(50 << 20) for _ in range(1000)]", (1, 0), ""),
     "exit": (1, SCALE, "import os\nos._exit(0)", (1, 0), "ended"),

@@ -19,8 +19,10 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 public = [getattr(widgets, name) for name in widgets.__all__]
 CLASSES = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Explorer)]
 # 06 trains for more than a minute to its one explorer, which test_monitor_stops.py drives in three front ends.
+# The other notebooks take two minutes more and are marked slow; test_explorers.py drives every explorer in any case.
+ALWAYS = ("00", "03", "10")
 NOTEBOOKS = [
-    path
+    pytest.param(path, id=path.stem, marks=[] if path.name.startswith(ALWAYS) else pytest.mark.slow)
     for path in sorted(FOLDER.glob("*.ipynb"))
     if path.stem != "06_training"
     and re.search(rf"\b({'|'.join(kind.__name__ for kind in CLASSES)})\(", path.read_text(encoding="utf-8"))
@@ -33,7 +35,7 @@ def shown(cell):
     return [kind for kind in CLASSES for text in texts if text.startswith(f"{kind.__name__}(")]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS)
 def test_notebook_runs_and_its_explorers_draw(path, tmp_path):
     from playwright.sync_api import expect
 

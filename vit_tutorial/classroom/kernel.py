@@ -12,7 +12,8 @@ from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import DeadKernelError
+from nbclient.util import run_sync
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Integer
@@ -21,6 +22,7 @@ from ..files import ROOT
 from . import sandbox
 
 LIMITS = sandbox.LIMITS
+GRACE = 10  # seconds that an interrupted cell may take to end
 MOST_OUTPUT = 20 << 20  # bytes of output of a whole notebook that the grading process takes in
 
 
@@ -70,9 +72,10 @@ class SandboxedKernelManager(AsyncKernelManager):
 class SandboxedExecute(Execute):
     """nbgrader's `Execute` in the sandbox.
 
-    A cell that runs too long gets an error and the next ones run. Where the kernel ends (a limit passed, a process
-    that ended itself), what ran before keeps its marks, and each cell from there on gets the reason as its error, so
-    that its marks are 0. Raises ValueError where there is no sandbox, unless `without_sandbox`.
+    A cell that runs too long is interrupted and gets an error, and the next ones run. Where the kernel ends (a limit
+    passed, a process that ended itself) or cannot be interrupted, what ran before keeps its marks, and each cell from
+    there on gets the reason as its error, so that its marks are 0. Raises ValueError where there is no sandbox, unless
+    `without_sandbox`.
     """
 
     iopub_timeout = Integer(10, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
@@ -94,10 +97,14 @@ class SandboxedExecute(Execute):
     def preprocess_cell(self, cell, resources, index):
         if self.ended is None:
             try:
-                return super().preprocess_cell(cell, resources, index)
+                cell, resources = super().preprocess_cell(cell, resources, index)
+                if not any(output.get("ename") == "CellTimeoutError" for output in cell.get("outputs", [])):
+                    return cell, resources
+                run_sync(self.wait_for_end)()
+                return cell, resources
             except DeadKernelError:
                 self.ended = self.km.why()
-            except CellTimeoutError:
+            except TimeoutError:
                 self.ended = "time: a cell ran too long and could not be interrupted"
             except TooMuchOutput as error:
                 self.ended = f"output: {error}"
@@ -105,6 +112,10 @@ class SandboxedExecute(Execute):
             stopped = f"Stopped. {self.ended}"
             cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
         return cell, resources
+
+    async def wait_for_end(self):
+        """Wait until the kernel has ended its cell: then it answers. Raises TimeoutError where it does not."""
+        await self.kc.kernel_info(reply=True, timeout=GRACE)
 
     def process_message(self, msg, cell, cell_index):
         self.received += len(str(msg["content"]))
