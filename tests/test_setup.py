@@ -125,7 +125,8 @@ def test_workflow_on_windows_runs_what_make_test_runs():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(JOBS)", "2")
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     for command in (
-        "-m pytest --nbval --nbval-cell-timeout 300 -n 2 --dist loadfile --no-loadscope-reorder tests notebooks",
+        "-m pytest --nbval --nbval-cell-timeout 300 -n 2 --dist loadfile --no-loadscope-reorder "
+        '-m "not slow" tests notebooks',
         "tools/build_notebooks.py --check",
         "ruff check .",
     ):
