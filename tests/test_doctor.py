@@ -47,6 +47,8 @@ def test_packages_where_the_course_is_not_installed(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", not_installed)
+    assert doctor.packages().state == OK  # pyproject.toml beside the package says what is needed
+    monkeypatch.setattr(doctor, "__file__", "/elsewhere/vit_tutorial/doctor.py")
     assert doctor.packages().state == PROBLEM
 
 

@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import time
+import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -41,9 +42,13 @@ def packages() -> Finding:
     from packaging.requirements import Requirement
 
     try:
-        requirements = [Requirement(line) for line in metadata.requires(PROJECT) or []]
-    except metadata.PackageNotFoundError:
-        return Finding("Packages", PROBLEM, "the course is not installed in this Python", INSTALL)
+        lines = metadata.requires(PROJECT) or []
+    except metadata.PackageNotFoundError:  # not installed itself: a checkout, or the offline bundle
+        project = Path(__file__).resolve().parent.parent / "pyproject.toml"
+        if not project.is_file():
+            return Finding("Packages", PROBLEM, "the course is not installed in this Python", INSTALL)
+        lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    requirements = [Requirement(line) for line in lines]
     wrong = []
     needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
     for requirement in needed:

@@ -94,8 +94,10 @@ def main(args: argparse.Namespace) -> int:
         if args.download:
             bundle.download(course, args.out / "wheels")
         path = bundle.write(notebooks, course, args.out)
-        print(f"Wrote {path} ({path.stat().st_size / 1e6:.0f} MB). Its README.txt says how to install it, and how to")
-        print("add wheels where there are none yet.")
+        wheels = len(list((args.out / "wheels").glob("*.whl")))
+        print(
+            f"Wrote {path} ({path.stat().st_size / 1e6:.0f} MB, {wheels} wheels). Its README.txt says how to install it."
+        )
         return 0
     needed = ("latex2mathml", "nbgrader", "sphinx_revealjs")
     if missing := [name for name in needed if not importlib.util.find_spec(name)]:

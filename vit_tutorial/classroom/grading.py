@@ -44,8 +44,8 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 c.Autograde.pre_convert_hook = "vit_tutorial.classroom.grading.refuse_links"
-c.SandboxedExecute.timeout = 120
-c.SandboxedExecute.seconds = 900
+c.SandboxedExecute.timeout = 300
+c.SandboxedExecute.seconds = 1800
 c.SandboxedExecute.memory = 3072
 c.SandboxedExecute.processes = 96
 '''

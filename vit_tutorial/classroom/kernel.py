@@ -79,7 +79,7 @@ class SandboxedExecute(Execute):
     """
 
     iopub_timeout = Integer(10, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
-    timeout = Integer(120, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
+    timeout = Integer(300, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
     seconds = Integer(LIMITS["seconds"], help="Seconds that one notebook may run.").tag(config=True)
     memory = Integer(LIMITS["memory"] >> 20, help="MiB of memory of a submission, all processes.").tag(config=True)
     processes = Integer(LIMITS["processes"], help="Processes and threads of a submission.").tag(config=True)

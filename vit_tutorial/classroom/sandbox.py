@@ -37,7 +37,7 @@ OWN_FILES = 64 << 20  # bytes of a submission beside its notebook
 RUNTIME = 1 << 20  # bytes in the folder of the kernel's sockets
 NOBODY = 65534
 USERS = 61184, 4336  # first and number of the user ids that are set aside for services of the moment (systemd's range)
-LIMITS = {"seconds": 900, "memory": 3 << 30, "processes": 96}
+LIMITS = {"seconds": 1800, "memory": 3 << 30, "processes": 96}
 WHY = """expected bubblewrap to run submissions without rights and without a network, found: {}
 
 What to do: on Debian and Ubuntu `sudo apt-get install bubblewrap`, on Fedora `sudo dnf install bubblewrap`; on macOS
