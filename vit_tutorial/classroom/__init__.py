@@ -95,9 +95,8 @@ def main(args: argparse.Namespace) -> int:
             bundle.download(course, args.out / "wheels")
         path = bundle.write(notebooks, course, args.out)
         wheels = len(list((args.out / "wheels").glob("*.whl")))
-        print(
-            f"Wrote {path} ({path.stat().st_size / 1e6:.0f} MB, {wheels} wheels). Its README.txt says how to install it."
-        )
+        size = path.stat().st_size / 1e6
+        print(f"Wrote {path} ({size:.0f} MB, {wheels} wheels). Its README.txt says how to install it.")
         return 0
     needed = ("latex2mathml", "nbgrader", "sphinx_revealjs")
     if missing := [name for name in needed if not importlib.util.find_spec(name)]:
