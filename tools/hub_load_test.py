@@ -316,6 +316,8 @@ def main():
     except OSError as error:
         print(f"hub_load_test: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return int(any(pupil.faults for pupil in pupils))
 
 
