@@ -9,7 +9,8 @@ JOBS   ?= 2
 COURSE := $(VENV)/.course-installed
 DEV    := $(VENV)/.dev-installed
 
-.PHONY: help lab test notebooks check lint coverage clean
+.PHONY: help lab test notebooks check lint coverage clean test-hub test-offline audit
+.PHONY: test-colab test-oldest test-newest
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,11 @@ help:
 	@echo "make check       do sources and notebooks agree? (seconds, no kernel)"
 	@echo "make lint        ruff"
 	@echo "make coverage    how much of the package the notebooks exercise"
+	@echo "make test-hub    ten students on a JupyterHub of this machine run notebook 03 at once"
+	@echo "make test-offline  make test, where no other machine can be reached (Linux)"
+	@echo "make audit       licences and known vulnerabilities of the pinned packages"
+	@echo "make test-colab  every notebook on an emulated Colab                    (make test-colab ONLY=03)"
+	@echo "make test-oldest, make test-newest  the suite with the oldest and the newest versions that pyproject.toml allows"
 	@echo "make clean       remove .venv and caches; your notebooks and data stay"
 
 # A candidate counts only if it runs: a version manager's shim may exist for a Python that is not there.
@@ -51,7 +57,7 @@ fi
 endef
 
 $(COURSE): pyproject.toml constraints.txt
-	$(call INSTALL,.)
+	$(call INSTALL,.[lab])
 	@touch $(COURSE)
 
 $(DEV): pyproject.toml constraints.txt
@@ -82,6 +88,26 @@ check: $(DEV)
 coverage: $(DEV)
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 240 --cov=vit_tutorial --cov-report term-missing notebooks
 
+test-hub:
+	$(call INSTALL,.[hub])
+	$(BIN)/python tools/hub_load_test.py $(ARGS)
+
+# What needs the network comes first; then the suite without one.
+test-offline: $(DEV)
+	@$(BIN)/python tools/install_front_ends.py
+	$(BIN)/python tools/offline.py $(MAKE) test
+
+# Each makes an environment of its own in .environments (5 GB) and keeps it.
+test-colab: $(DEV)
+	$(BIN)/python tools/try_colab.py $(ONLY)
+
+test-oldest test-newest: $(DEV)
+	$(BIN)/python tools/try_versions.py $(subst test-,,$@) $(ARGS)
+
+audit: $(DEV)
+	$(call INSTALL,.[audit])
+	@$(BIN)/python tools/audit.py
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info
+	rm -rf $(VENV) .environments .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info
 	find vit_tutorial tests tools notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

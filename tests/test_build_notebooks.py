@@ -1,6 +1,9 @@
-"""tools/build_notebooks.py: text in, the same notebook out each time, and nothing half done."""
+"""tools/build_notebooks.py: text in, the same notebook out each time, and nothing half done; and tools/fork.py."""
+
+import ast
 
 import build_notebooks
+import fork
 import nbformat
 import pytest
 
@@ -32,6 +35,7 @@ def course(tmp_path, monkeypatch):
     source.write_text(SOURCE, encoding="utf-8")
     monkeypatch.setattr(build_notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(build_notebooks, "SOURCES", source.parent)
+    monkeypatch.setattr(build_notebooks, "SETUP", "course = 'git+{repository}'")  # the real one imports torch
     return source
 
 
@@ -48,9 +52,10 @@ def test_build_repeats_to_the_byte_and_agrees_with_its_source(course):
 def test_built_notebook_holds_what_readers_need_and_no_more(course):
     build_notebooks.build(course)
     notebook = nbformat.read(build_notebooks.target(course), as_version=4)
-    title, printed, sum_, again, solution = notebook.cells
+    title, setup, printed, sum_, again, solution = notebook.cells
     assert "(https://colab.research.google.com/github/" in title.source
     assert title.source.endswith("/blob/main/notebooks/01_title.ipynb)")
+    assert setup.outputs == [] and setup.metadata == {"tags": ["setup"]}
     assert printed.outputs[0].text == "a\nb\n"
     assert again.id == f"{sum_.id}-2"
     assert solution.metadata == {"tags": ["solution"], "jupyter": {"source_hidden": True}}
@@ -60,10 +65,10 @@ def test_built_notebook_holds_what_readers_need_and_no_more(course):
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("3 + 4", "3 + 5", "cell 4: the source differs"),
+        ("3 + 4", "3 + 5", "cell 5: the source differs"),
         ("A title", "Another title", "cell 0: the source differs"),
-        ('["solution"]', '["exercise"]', "cell 4: the metadata differs"),
-        ("# %%\n1 + 1\n\n", "", "expected 3 cells, found 5"),
+        ('["solution"]', '["exercise"]', "cell 5: the metadata differs"),
+        ("# %%\n1 + 1\n\n", "", "expected 4 cells, found 6"),
     ],
 )
 def test_check_notices_an_edit(course, old, new, complaint):
@@ -76,18 +81,18 @@ def test_check_notices_a_notebook_that_was_edited_or_not_run(course):
     build_notebooks.build(course)
     path = build_notebooks.target(course)
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].execution_count = None
+    notebook.cells[2].execution_count = None
     nbformat.write(notebook, path)
-    assert build_notebooks.check(course) == ["cell 1: expected execution count 1, found None"]
+    assert build_notebooks.check(course) == ["cell 2: expected execution count 2, found None"]
 
 
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("1 / 0", "cell 4 failed:\n\n1 / 0\n"),
-        ("import sys; print('oh', file=sys.stderr)", "cell 4: wrote to stderr: 'oh'"),
-        ("object()", "cell 4: its output shows an object address"),
-        ("import os; print('/' + 'home/someone/course')", "cell 4: its output shows a path of this machine"),
+        ("1 / 0", "cell 5 failed:\n\n1 / 0\n"),
+        ("import sys; print('oh', file=sys.stderr)", "cell 5: wrote to stderr: 'oh'"),
+        ("object()", "cell 5: its output shows an object address"),
+        ("import os; print('/' + 'home/someone/course')", "cell 5: its output shows a path of this machine"),
     ],
 )
 def test_a_cell_that_must_not_be_committed_leaves_the_old_notebook(course, cell, message):
@@ -107,3 +112,62 @@ def test_check_reports_and_fails_from_the_command_line(course, capsys):
     assert build_notebooks.main(["--check", "01"]) == 0
     assert build_notebooks.main(["--check", "02"]) == 1
     assert "found none" in capsys.readouterr().out
+
+
+def test_a_notebook_that_needs_too_much_memory_is_not_written(course, monkeypatch):
+    course.write_text(
+        SOURCE.replace("3 + 4", "import time; held = b'1' * 300_000_000; time.sleep(1)"), encoding="utf-8"
+    )
+    monkeypatch.setattr(build_notebooks, "MOST_MEMORY", 290)
+    with pytest.raises(build_notebooks.BuildError, match=r"expected at most 290 MB of memory, found (3|4)\d\d MB"):
+        build_notebooks.build(course)
+    assert not build_notebooks.target(course).exists()
+
+
+def test_setup_cell_asks_for_the_course_only_where_it_is_missing():
+    cell = build_notebooks.SETUP.replace("{repository}", build_notebooks.repository())
+    assert f'"git+{build_notebooks.repository()}"' in cell
+    (tried,) = ast.parse(cell.replace("%pip install -q $course", "pass")).body
+    assert ast.unparse(tried.body) == "import vit_tutorial"
+    assert [ast.unparse(handler.type) for handler in tried.handlers] == ["ModuleNotFoundError"]
+    assert max(map(len, cell.splitlines())) <= 120 and len(cell.splitlines()) <= 10
+
+
+@pytest.fixture
+def project(course, tmp_path, monkeypatch):
+    """The course of one notebook, built, with the pages that hold the project's address."""
+    monkeypatch.setattr(build_notebooks, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text(
+        '[project.urls]\nRepository = "https://github.com/a/b"\n', encoding="utf-8"
+    )
+    (tmp_path / "README.md").write_text("git clone https://github.com/a/b && cd b\n", encoding="utf-8")
+    build_notebooks.build(course)
+    return tmp_path
+
+
+def test_a_fork_changes_every_address_and_no_output(project, course):
+    before = nbformat.read(build_notebooks.target(course), as_version=4)
+    changed = fork.move("https://github.com/a/b", "https://github.com/you/mine")
+    assert changed == ["pyproject.toml", "README.md", "notebooks/01_title.ipynb"]
+    assert build_notebooks.check(course) == []
+    for name in changed:
+        text = (project / name).read_text(encoding="utf-8")
+        assert "you/mine" in text and "a/b" not in text, name
+    after = nbformat.read(build_notebooks.target(course), as_version=4)
+    assert [cell.outputs for cell in after.cells[1:]] == [cell.outputs for cell in before.cells[1:]]
+    assert "https://colab.research.google.com/github/you/mine/blob/main/" in after.cells[0].source
+    assert after.cells[1].source == "course = 'git+https://github.com/you/mine'"
+
+
+@pytest.mark.parametrize("address", ["you/mine", "https://github.com/you/mine/", "https://github.com/you/mine "])
+def test_a_fork_wants_an_address(project, address):
+    with pytest.raises(ValueError, match="expected an address such as"):
+        fork.move("https://github.com/a/b", address)
+    assert "a/b" in (project / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_fork_refuses_a_notebook_that_was_not_built(project, course):
+    course.write_text(SOURCE + "\n# %%\n1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="01_title.ipynb: expected 7 cells, found 6; run make notebooks first"):
+        fork.move("https://github.com/a/b", "https://github.com/you/mine")
+    assert "a/b" in (project / "README.md").read_text(encoding="utf-8")

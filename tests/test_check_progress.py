@@ -5,7 +5,7 @@ import json
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from vit_tutorial import check, plots
+from vit_tutorial import check, files, plots
 from vit_tutorial.check import progress
 
 
@@ -74,7 +74,7 @@ def test_no_home_at_all(monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("VIT_TUTORIAL_HOME")
-    monkeypatch.setattr(progress.Path, "home", none)
+    monkeypatch.setattr(files.Path, "home", none)
     cell("check.token_count(64)")
     assert list(check.passed()) == ["token_count"]
 

@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 import pytest
 import torch
 
-from vit_tutorial import doctor, files
+from vit_tutorial import doctor, files, threads
 from vit_tutorial.doctor import NOTE, OK, PROBLEM, Finding
 
 
@@ -68,34 +68,10 @@ def test_torch_and_torchvision_from_two_sources(monkeypatch):
     assert "one source" in finding.advice
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "expected"),
-    [
-        ("cpu.max", "max 100000\n", 8),
-        ("cpu.max", "200000 100000\n", 2),
-        ("cpu.max", "50000 100000\n", 1),
-        ("cpu.max", "9900000 100000\n", 8),
-        ("cpu/cpu.cfs_quota_us", "300000\n", 3),
-        ("cpu/cpu.cfs_quota_us", "-1\n", 8),
-    ],
-)
-def test_usable_cores_count_the_quota_of_a_container(monkeypatch, tmp_path, name, text, expected):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    (tmp_path / name).write_text(text)
-    assert doctor.usable_cores(tmp_path) == expected
-
-
-def test_usable_cores_without_a_container(monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
-    assert doctor.usable_cores(tmp_path) == 2
-
-
-@pytest.mark.parametrize(("cores", "threads", "state"), [(2, 2, OK), (2, 8, NOTE), (4, 1, NOTE), (1, 1, OK)])
-def test_processor(monkeypatch, cores, threads, state):
-    monkeypatch.setattr(doctor, "usable_cores", lambda: cores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+@pytest.mark.parametrize(("cores", "used", "state"), [(2, 2, OK), (2, 8, NOTE), (4, 1, NOTE), (1, 1, OK)])
+def test_processor(monkeypatch, cores, used, state):
+    monkeypatch.setattr(threads, "usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: used)
     finding = doctor.processor()
     assert finding.state == state
     assert (f"OMP_NUM_THREADS={cores}" in finding.advice) == (state == NOTE)
@@ -132,6 +108,14 @@ def test_jupyter_starts_its_notebooks_in_this_python(monkeypatch, kernel, state)
     spec = types.SimpleNamespace(argv=[kernel, "-m", "ipykernel_launcher"])
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda self, name: spec)
     assert doctor.jupyter().state == state
+
+
+def test_a_service_without_jupyterlab_is_no_problem(monkeypatch):
+    def version(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert doctor.jupyter().state == NOTE
 
 
 def test_widgets(monkeypatch):

@@ -1,27 +1,45 @@
 """`vit-tutorial lab`: how JupyterLab is started, and in a real browser: no pop-up, a working widget."""
 
 import argparse
+import json
 import os
 import sys
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import front_ends
 import nbformat
+import psutil
 import pytest
+import requests
 from nbformat.v4 import new_code_cell, new_notebook
 
 from vit_tutorial import lab
 
 
-@pytest.fixture
-def course(tmp_path, monkeypatch):
-    """A folder with a first notebook that holds one slider; nothing runs in the checkout itself."""
-    first = tmp_path / lab.FIRST_NOTEBOOK
+def write_course(folder):
+    """A first notebook that holds one slider; nothing runs in the checkout itself."""
+    first = folder / lab.FIRST_NOTEBOOK
     first.parent.mkdir()
     cells = [new_code_cell("import ipywidgets\nipywidgets.IntSlider(value=3)")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), first)
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    write_course(tmp_path)
     monkeypatch.setattr(lab, "ROOT", tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The folder of a course that `vit-tutorial lab` serves, and the address that it prints."""
+    folder = tmp_path_factory.mktemp("course")
+    write_course(folder)
+    with front_ends.jupyterlab(folder) as address:
+        yield folder, address
 
 
 def options(*arguments):
@@ -76,10 +94,38 @@ def test_settings_join_those_that_are_there(monkeypatch):
     assert os.environ["JUPYTER_CONFIG_PATH"] == f"{lab.CONFIG}{os.pathsep}elsewhere"
 
 
-def test_opens_without_pop_ups_and_with_working_widgets(course):
+def test_listens_on_this_machine_alone(server):
+    folder, address = server
+    (running,) = Path(front_ends.own_folders(folder)["JUPYTER_RUNTIME_DIR"]).glob("jpserver-*.json")
+    assert requests.get(address, timeout=60).ok  # so it has begun to listen
+    process = psutil.Process(json.loads(running.read_text())["pid"])
+    open_to = {(c.laddr.ip, c.laddr.port) for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert ("127.0.0.1", urlsplit(address).port) in open_to
+    assert {ip for ip, _ in open_to} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("path", ["/lab", "/api/contents", "/api/kernels", f"/files/{lab.FIRST_NOTEBOOK}"])
+def test_only_the_token_lets_in(server, path):
+    address = urlsplit(server[1])
+    page, (token,) = address._replace(path=path, query="").geturl(), parse_qs(address.query)["token"]
+    assert len(token) >= 40
+
+    def ask(token):
+        headers = {"Authorization": f"token {token}"} if token else {}
+        answer = requests.get(page, headers=headers, allow_redirects=False, timeout=60)
+        return answer.status_code, answer.headers.get("Location", "")
+
+    for guess in (None, "0" * len(token)):
+        status, elsewhere = ask(guess)
+        assert status == 403 or (status == 302 and elsewhere.startswith("/login?")), f"{path}: {status} {elsewhere}"
+    assert ask(token) == (200, "")
+
+
+def test_opens_without_pop_ups_and_with_working_widgets(server):
     from playwright.sync_api import expect
 
-    with front_ends.browser() as browser, front_ends.jupyterlab(course) as address:
+    _, address = server
+    with front_ends.browser() as browser:
         page = front_ends.watched_page(browser)
         page.goto(address)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
@@ -94,3 +140,9 @@ def test_opens_without_pop_ups_and_with_working_widgets(course):
         # Without the course's settings, the question about news is here by now.
         assert page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []
         front_ends.check_clean(page)
+
+
+def test_without_jupyterlab_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(lab, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="found none; run python -m pip install jupyterlab"):
+        lab.main(argparse.Namespace())

@@ -312,6 +312,7 @@ def no_network(notebook):
     return [
         f"cell {number}: {match[0].strip()!r} reaches for the network"
         for number, cell in numbered(notebook, "code")
+        if "setup" not in tags(cell)  # the build writes that cell, not the author
         for match in NETWORK.finditer(cell.source)
     ]
 

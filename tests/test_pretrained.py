@@ -4,10 +4,9 @@ import hashlib
 import importlib
 import json
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import http_server as web
 import pytest
 import timm
 import torch
@@ -21,21 +20,8 @@ TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(web.Handler):
     """HEAD and GET of `/owner/model/resolve/main/file`, in parts where asked for, as the hub answers them."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
 
     def do_GET(self):
         hub, (repo, _, file) = self.server, self.path[1:].partition("/resolve/main/")
@@ -63,27 +49,16 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A running server; `HF_ENDPOINT` points at it and `HF_HOME` at an empty cache, as a reader would set them."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.repos, server.requests, server.announced, server.cuts = {}, [], {}, {}
-    server.status, server.too_long = None, 0
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-
-    def stop():
-        server.shutdown()
-        server.server_close()
-
-    server.stop = stop
-    with monkeypatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    with web.serving(Hub) as server, monkeypatch.context() as patch:
+        server.repos, server.announced, server.cuts = {}, {}, {}
+        server.status, server.too_long = None, 0
+        patch.setenv("HF_ENDPOINT", server.url)
         patch.setenv("HF_HOME", str(tmp_path / "cache"))
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.delenv("HF_HUB_CACHE", raising=False)
         importlib.reload(constants)
         yield server
     importlib.reload(constants)
-    if thread.is_alive():
-        stop()
 
 
 def files(folder):
@@ -95,7 +70,7 @@ def tiny(tmp_path_factory):
     """A small timm model and the files of its repository, as timm writes them."""
     folder = tmp_path_factory.mktemp("tiny")
     model = timm.create_model(NAME, **TINY).eval()
-    torch.nn.init.normal_(model.head.weight)
+    torch.nn.init.normal_(model.head.weight, std=0.1)  # logits near 1, compared to 1e-5
     save_for_hf(model, folder, model_args=TINY, safe_serialization=True)
     return model, files(folder)
 

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import install_front_ends
 import pytest
+import try_colab
+import try_versions
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -20,13 +23,7 @@ import vit_tutorial
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-HOSTED = {  # what the hosted notebook service has
-    "torch": "2.11.0",
-    "torchvision": "0.26.0",
-    "ipywidgets": "7.7.1",
-    "anywidget": "0.9.21",
-    "numpy": "2.1.3",
-}
+HOSTED = dict(line.split("==") for line in try_colab.VERSIONS)  # what the hosted notebook service has
 CONDA_NAMES = {"torch": "pytorch"}
 
 
@@ -37,6 +34,7 @@ def requirements(lines):
 
 
 NEEDED = requirements(PROJECT["dependencies"])
+LAB = requirements(PROJECT["optional-dependencies"]["lab"])
 EXTRAS = requirements(line for lines in PROJECT["optional-dependencies"].values() for line in lines)
 PINNED = requirements(
     line
@@ -47,8 +45,9 @@ CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 
 def test_bounds_leave_a_hosted_service_what_it_has():
-    for name, version in HOSTED.items():
-        assert NEEDED[name].contains(version), f"{name}{NEEDED[name]} would replace {version}"
+    for name in NEEDED.keys() & HOSTED.keys():
+        assert NEEDED[name].contains(HOSTED[name]), f"{name}{NEEDED[name]} would replace {HOSTED[name]}"
+    assert "jupyterlab" not in NEEDED  # Colab has none, and what it asks for could replace what Colab has
     assert not any(specifier.operator in ("<", "<=", "==") for bounds in NEEDED.values() for specifier in bounds)
 
 
@@ -57,6 +56,45 @@ def test_tested_version_is_within_the_bounds(name):
     assert name in PINNED, f"constraints.txt does not say which version of {name} was tested"
     version = next(iter(PINNED[name])).version
     assert (NEEDED | EXTRAS)[name].contains(version), f"{name} {version} is not {(NEEDED | EXTRAS)[name]}"
+
+
+def test_every_package_of_the_suite_has_a_lower_bound_to_try():
+    pinned = requirements(try_versions.oldest(PROJECT))
+    assert pinned.keys() >= NEEDED.keys() | LAB.keys() | {"pytest", "nbval", "timm"}
+    for name, bounds in NEEDED.items():
+        assert str(pinned[name]) == str(bounds).replace(">=", "==")
+    with pytest.raises(ValueError, match="expected one lower bound, numpy>=..., found numpy<3"):
+        try_versions.oldest(PROJECT | {"dependencies": ["numpy<3"]})
+
+
+def test_a_wheel_holds_the_package_and_all_that_the_course_ships(tmp_path):
+    """Built from a copy, unpacked elsewhere, and used there: no checkout is near."""
+    source, site = tmp_path / "source", tmp_path / "site"
+    for name in ("vit_tutorial", "data"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "cifar*"))
+    for name in ("pyproject.toml", "README.md", *PROJECT["license-files"]):
+        shutil.copy(ROOT / name, source)
+    build = "from setuptools import build_meta; build_meta.build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        archive.extractall(site)
+    package = (path for path in (source / "vit_tutorial").rglob("*") if path.is_file())
+    shipped = [source / "data" / "vit_cifar10.safetensors", *(source / "data" / "runs").glob("*.json")]
+    expected = {path.relative_to(source).as_posix() for path in package}
+    expected |= {f"vit_tutorial/{path.relative_to(source).as_posix()}" for path in shipped}
+    assert held == expected
+    code = (
+        "from vit_tutorial import files, weights; print(files.CHECKPOINT, files.downloads(), sep='\\n');"
+        "weights.load(files.CHECKPOINT)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(site), "VIT_TUTORIAL_HOME": str(tmp_path / "home")}
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    expected = [site / "vit_tutorial" / "data" / "vit_cifar10.safetensors", tmp_path / "home" / "data"]
+    assert process.stdout.split() == list(map(str, expected)), process.stderr
 
 
 def test_constraints_are_exact_versions_without_addresses():
@@ -71,7 +109,7 @@ def test_constraints_are_exact_versions_without_addresses():
 def test_conda_environment_agrees_with_pyproject():
     lines = [line for line in CONDA["dependencies"] if isinstance(line, str) and not line.startswith("python=")]
     conda = requirements(line for line in lines if line != "pip")
-    for name, bounds in NEEDED.items():
+    for name, bounds in (NEEDED | LAB).items():
         name = CONDA_NAMES.get(name, name)
         assert conda.get(name) == bounds, f"environment.yml: expected {name}{bounds}, found {conda.get(name)}"
     known = {CONDA_NAMES.get(name, name): bounds for name, bounds in (NEEDED | EXTRAS).items()}
@@ -150,10 +188,10 @@ unix = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("make"), r
 def test_make_lists_its_targets_by_default():
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert listed.returncode == 0, listed.stderr
-    targets = set(re.findall(r"^make (\w+)", listed.stdout, re.MULTILINE))
+    targets = set(re.findall(r"\bmake ([\w-]+)(?=  |, make)", listed.stdout))
     assert {"lab", "test", "notebooks", "coverage", "clean"} <= targets
-    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
-    assert targets | {"help"} == set(phony.split())
+    phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert targets | {"help"} == set(" ".join(phony).split())
 
 
 @unix

@@ -5,8 +5,10 @@
     python tools/build_notebooks.py --check    no kernel: does every notebook agree with its source?
 
 A built notebook depends on its source alone: cell ids are hashes of the cells, timings and widget state are left out,
-and the old file stays where it is until the new one is complete. In markdown, `{colab}` becomes the notebook's address
-on Colab, made from the Repository address in pyproject.toml.
+and the old file stays where it is until the new one is complete. A notebook that needs more than 1.5 GB of memory, what
+a free hosted session has, is not written. In markdown, `{colab}` becomes the notebook's address on Colab, and after the
+title comes a cell that installs the course where it is missing; both are made from the Repository address in
+pyproject.toml.
 """
 
 import argparse
@@ -14,17 +16,21 @@ import hashlib
 import os
 import re
 import sys
+import threading
 import time
 import tomllib
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
 import jupytext
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -35,6 +41,18 @@ KERNEL_METADATA = {
     "language_info": {"name": "python"},
 }
 CELL_SECONDS = 300
+MOST_MEMORY = 1500  # MB, of the kernel and all processes that it starts
+# The first code cell of every notebook. `site.main` makes a Python that is running see what was installed meanwhile.
+SETUP = """\
+# On Colab this installs the course (about 20 seconds). Where the course is installed, it does nothing.
+try:
+    import vit_tutorial
+except ModuleNotFoundError:
+    import os, site
+
+    course = "-e .." if os.path.isdir("../vit_tutorial") else "git+{repository}"
+    %pip install -q $course
+    site.main()  # this Python looks again at what is installed"""
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # What would differ on the next machine, and so must not be committed.
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+|\b0x[0-9a-fA-F]{8,}")
@@ -59,11 +77,15 @@ def find_sources(prefixes: list[str]) -> list[Path]:
     return found
 
 
-def colab_address(source: Path) -> str:
-    """Where Colab opens the notebook, from the Repository address in pyproject.toml."""
+def repository() -> str:
+    """The project's address, as pyproject.toml gives it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    repository = project["urls"]["Repository"].removesuffix("/")
-    on_colab = repository.replace("//github.com/", "//colab.research.google.com/github/")
+    return project["urls"]["Repository"].removesuffix("/")
+
+
+def colab_address(source: Path) -> str:
+    """Where Colab opens the notebook."""
+    on_colab = repository().replace("//github.com/", "//colab.research.google.com/github/")
     return f"{on_colab}/blob/main/notebooks/{target(source).name}"
 
 
@@ -72,6 +94,8 @@ def read_source(source: Path) -> nbformat.NotebookNode:
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = nbformat.from_dict(KERNEL_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
+    setup = new_code_cell(SETUP.replace("{repository}", repository()), metadata={"tags": ["setup"]})
+    notebook.cells.insert(1, setup)
     copies: Counter[str] = Counter()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -157,6 +181,40 @@ def explain_failure(notebook: nbformat.NotebookNode, error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+class Memory(threading.Thread):
+    """Watches the processes that this one starts: `peak` is the most memory, in MB, that they held together.
+
+    Counted as they share it (PSS) every 0.2 s where the system says so (Linux), so a short peak counts only by
+    what the largest of them held, which the system remembers. 0 on Windows, which remembers nothing.
+    """
+
+    def __enter__(self):
+        self.sampled, self.done = 0, threading.Event()
+        self.start()
+        return self
+
+    def run(self):
+        while not self.done.wait(0.2):
+            held = 0
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error, AttributeError):  # it has ended, or the system does not count so
+                    held += process.memory_full_info().pss
+            self.sampled = max(self.sampled, held)
+
+    def __exit__(self, *error):
+        self.done.set()
+        self.join()
+
+    @property
+    def peak(self):
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
+        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+        return max(self.sampled, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit) / 1e6
+
+
 def build(source: Path) -> str:
     """Execute the source in the folder notebooks/ and write the result; returns a line with its costs."""
     started = time.perf_counter()
@@ -169,29 +227,29 @@ def build(source: Path) -> str:
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     try:
-        client.execute()
+        with Memory() as memory:
+            client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise BuildError(explain_failure(notebook, error)) from None
     normalise(notebook)
-    nbformat.validate(notebook)
-    if found := faults(notebook):
+    found = faults(notebook)
+    if memory.peak > MOST_MEMORY:
+        found.append(f"expected at most {MOST_MEMORY} MB of memory, found {memory.peak:.0f} MB")
+    if found:
         raise BuildError("\n".join(found))
+    write(notebook, target(source))
+    return (
+        f"{time.perf_counter() - started:6.1f} s {memory.peak:6.0f} MB {target(source).stat().st_size / 1000:7.1f} kB"
+    )
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write the notebook, whole or not at all."""
     from vit_tutorial.files import atomic_path  # here, for it loads torch, which --check has no use for
 
-    path = target(source)
+    nbformat.validate(notebook)
     with atomic_path(path) as temporary:
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
-    return f"{time.perf_counter() - started:6.1f} s {peak_memory()} {path.stat().st_size / 1000:7.1f} kB"
-
-
-def peak_memory() -> str:
-    """The most memory that this process's finished children (the kernel) held, where the system counts it."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return ""
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return f"{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6:6.0f} MB"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     os.environ["PYTHONHASHSEED"] = "0"  # for the kernels: the order of a set is the same in each build
     os.environ["VIT_TUTORIAL_HOME"] = os.devnull  # nobody's progress is in the picture
-    # A fresh process for each notebook, so that peak_memory() belongs to it alone.
+    # A fresh process for each notebook, so that the memory of its children is this notebook's.
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = [(source, pool.submit(build, source)) for source in sources]
         for source, run in runs:

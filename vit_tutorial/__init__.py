@@ -5,7 +5,11 @@
 
 from importlib import import_module
 
-from .layers import (
+from .threads import limit_threads
+
+limit_threads()  # before torch is loaded, where the reader has not loaded it
+
+from .layers import (  # noqa: E402
     MLP,
     DropPath,
     EncoderBlock,
@@ -17,7 +21,7 @@ from .layers import (
     sinusoidal_positions,
     unpatchify,
 )
-from .model import VisionTransformer, ViTConfig, set_image_size
+from .model import VisionTransformer, ViTConfig, set_image_size  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [

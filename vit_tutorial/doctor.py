@@ -17,7 +17,7 @@ from pathlib import Path
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 PROJECT = "vit-tutorial"
-INSTALL = "python -m pip install --constraint constraints.txt --editable ."
+INSTALL = 'python -m pip install --constraint constraints.txt --editable ".[lab]"'
 
 
 @dataclass(frozen=True)
@@ -83,33 +83,19 @@ def torch_and_torchvision() -> Finding:
     return Finding("PyTorch", OK, f"torch {torch.__version__} and torchvision {torchvision.__version__} fit")
 
 
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The processor cores that this process may use: its affinity and a container's quota count, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:  # cgroup v2: "quota period" in microseconds, or "max period"
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:  # cgroup v1: -1 where there is no quota
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
-        except OSError:
-            return cores
-    if quota in ("max", "-1"):
-        return cores
-    return max(1, min(cores, round(int(quota) / int(period))))
-
-
 def processor() -> Finding:
     """Whether torch computes with as many threads as there are cores for it."""
     import torch
 
-    cores, threads = usable_cores(), torch.get_num_threads()
-    found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {threads}"
-    if threads > cores:
+    from vit_tutorial import threads
+
+    cores, used = threads.usable_cores(), torch.get_num_threads()
+    found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {used}"
+    if used > cores:
         return Finding(
             "Processor", NOTE, found, f"threads that share a core slow each other: set OMP_NUM_THREADS={cores}"
         )
-    if threads == 1 < cores:
+    if used == 1 < cores:
         return Finding("Processor", NOTE, found, f"faster with all of them: set OMP_NUM_THREADS={cores}")
     return Finding("Processor", OK, found)
 
@@ -165,7 +151,10 @@ def jupyter() -> Finding:
     """Whether JupyterLab is there and its notebooks run in this Python."""
     from jupyter_client.kernelspec import KernelSpecManager
 
-    version = metadata.version("jupyterlab")
+    try:
+        version = metadata.version("jupyterlab")
+    except metadata.PackageNotFoundError:
+        return Finding("Jupyter", NOTE, "no JupyterLab; none is needed where notebooks open elsewhere, as on Colab")
     kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
     # A bare "python" means the one that runs Jupyter.
     if os.path.dirname(kernel) and Path(kernel).parent.resolve() != Path(sys.executable).parent.resolve():
@@ -204,10 +193,10 @@ def disk() -> Finding:
 
 def data() -> list[Finding]:
     """Which images and trained models are on this machine."""
-    from vit_tutorial.files import CHECKPOINT, DATA
+    from vit_tutorial.files import CHECKPOINT, downloads
 
     findings = [Finding("Shapes", OK, "drawn by the package; always here")]
-    here = [name for name in ("cifar10", "cifar-10-batches-py") if (DATA / name).is_dir()]
+    here = [name for name in ("cifar10", "cifar-10-batches-py") if (downloads() / name).is_dir()]
     if here:
         findings.append(Finding("CIFAR-10", OK, f"in data/{here[0]}"))
     else:

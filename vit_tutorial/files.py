@@ -7,9 +7,21 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT / "data"
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+IN_CHECKOUT = (ROOT / "pyproject.toml").is_file()  # otherwise pip has copied the package, and data/ into it
+DATA = (ROOT if IN_CHECKOUT else PACKAGE) / "data"  # what the course ships; perhaps read-only
 CHECKPOINT = DATA / "vit_cifar10.safetensors"  # the ViT that the course ships, trained by `data/README.md`'s command
+
+
+def home():
+    """The folder of what a learner keeps: `~/.vit-tutorial`, or the one that the variable VIT_TUTORIAL_HOME names."""
+    return Path(os.environ.get("VIT_TUTORIAL_HOME") or Path.home() / ".vit-tutorial")
+
+
+def downloads():
+    """The folder for data that the course does not ship: a checkout's `data`, else `data` in `home()`."""
+    return DATA if IN_CHECKOUT else home() / "data"
 
 
 @contextmanager
@@ -21,7 +33,7 @@ def atomic_path(path):
     os.close(handle)
     try:
         yield Path(name)
-        with open(name, "rb") as file:
+        with open(name, "r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())  # the bytes are on the disk before the name points at them
         os.chmod(name, 0o644)
         os.replace(name, path)

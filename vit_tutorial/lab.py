@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from .files import ROOT
@@ -14,7 +15,17 @@ FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
     parser.add_argument("--ip", help="the address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, help="the port to listen on (default: 8888 or the next that is free)")
+    parser.add_argument(
+        "--port", type=port_number, help="the port to listen on (default: 8888 or the next that is free)"
+    )
+
+
+def port_number(text: str) -> int:
+    """What `--port` is given, as a number from 1 to 65535."""
+    number = int(text)
+    if not 0 < number < 2**16:
+        raise argparse.ArgumentTypeError(f"expected a port in 1 .. 65535, found {number}")
+    return number
 
 
 def course_folder() -> Path:
@@ -66,6 +77,8 @@ def use_course_settings() -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve the course until it is stopped (Ctrl-C); returns the exit status."""
     folder = course_folder()
+    if find_spec("jupyterlab") is None:
+        raise ValueError("expected JupyterLab beside the course, found none; run python -m pip install jupyterlab")
     use_course_settings()
     print("Starting JupyterLab; it runs until you press Ctrl-C twice in this window.", flush=True)
     from jupyterlab.labapp import LabApp

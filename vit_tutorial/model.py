@@ -1,5 +1,6 @@
 """The Vision Transformer: `ViTConfig` says which one, `VisionTransformer` is it."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,11 @@ from .layers import (
     interpolate_positions,
     sinusoidal_positions,
 )
+
+
+def is_number(value):
+    """Whether a value is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,21 @@ class ViTConfig:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name in ("in_channels", "num_classes", "embed_dim", "depth", "num_heads"):
+        for name in ("patch_size", "in_channels", "num_classes", "embed_dim", "depth", "num_heads"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(f"expected {name} to be an integer of at least 1, found {value!r}")
+        sides = image_sides(self.image_size) if isinstance(self.image_size, (int, list, tuple)) else ()
+        if len(sides) != 2 or any(type(side) is not int for side in sides):
+            raise ValueError(f"expected image_size to be an integer or (rows, columns), found {self.image_size!r}")
         grid_size(self.image_size, self.patch_size)
         head_width(self.embed_dim, self.num_heads)
+        if not is_number(self.mlp_ratio) or self.embed_dim * self.mlp_ratio < 1:
+            raise ValueError(f"expected mlp_ratio to give an MLP of at least 1 number, found {self.mlp_ratio!r}")
         for name in ("dropout", "drop_path"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"expected {name} to be a probability in [0, 1), found {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not is_number(value) or not 0.0 <= value < 1.0:
+                raise ValueError(f"expected {name} to be a probability in [0, 1), found {value!r}")
         for name, allowed in (("pool", ("cls", "mean")), ("position", ("learned", "sinusoidal", "none"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"expected {name} to be one of {allowed}, found {getattr(self, name)!r}")
@@ -61,10 +73,18 @@ class ViTConfig:
                 f"expected embed_dim to be a multiple of 4 for sinusoidal positions, found {self.embed_dim}"
             )
         for name in ("mean", "std"):
-            if len(getattr(self, name)) != self.in_channels:
-                raise ValueError(f"expected {self.in_channels} values in {name}, found {getattr(self, name)}")
-        if self.classes and len(self.classes) != self.num_classes:
-            raise ValueError(f"expected {self.num_classes} class names, found {len(self.classes)}")
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)) or not all(map(is_number, values)):
+                raise ValueError(f"expected numbers in {name}, found {values!r}")
+            if len(values) != self.in_channels:
+                raise ValueError(f"expected {self.in_channels} values in {name}, found {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"expected std above 0, found {self.std}")
+        names = self.classes
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"expected classes to be names, found {names!r}")
+        if names and len(names) != self.num_classes:
+            raise ValueError(f"expected {self.num_classes} class names, found {len(names)}")
 
     @property
     def grid(self):
@@ -75,7 +95,7 @@ class ViTConfig:
 def init_weights(module):
     """Linear layers start small (standard deviation 0.02) and without bias, as in BERT and timm."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
@@ -86,7 +106,7 @@ def position_embedding(config):
     cls_rows = 1 if config.pool == "cls" else 0
     pos = torch.zeros(1, cls_rows + N, config.embed_dim)
     if config.position == "learned":
-        nn.init.trunc_normal_(pos, std=0.02)
+        nn.init.normal_(pos, std=0.02)
     if config.position == "sinusoidal":
         pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
     return nn.Parameter(pos, requires_grad=config.position == "learned")

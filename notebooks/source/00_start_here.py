@@ -194,7 +194,8 @@ from vit_tutorial import doctor
 assert doctor.main(Namespace(online=False)) == 0, "see the lines that say 'problem'"
 
 # %% [markdown]
-# In a terminal the same is `vit-tutorial doctor`.
+# In a terminal the same is `vit-tutorial doctor`. No GPU is needed. Where there is one, the training in 06 and
+# `vit-tutorial train` use it; the other notebooks compute on the processor.
 
 # %% [markdown]
 # ## Exercises

@@ -590,7 +590,7 @@ print(f"{(turned < 0.1).sum()} of 32 hands turn by less than 0.1 radian (6 degre
 
 # %%
 learned = nn.Parameter(torch.empty(1, 14 * 14, 64))  # (1, N, D)
-nn.init.trunc_normal_(learned, std=0.02)  # normal random numbers with standard deviation 0.02
+nn.init.normal_(learned, std=0.02)  # normal random numbers with standard deviation 0.02
 
 
 def draw_map(ax, pos, grid, place, title=None):
@@ -881,7 +881,7 @@ def position_embedding(config):
     cls_rows = 1 if config.pool == "cls" else 0
     pos = torch.zeros(1, cls_rows + N, config.embed_dim)
     if config.position == "learned":
-        nn.init.trunc_normal_(pos, std=0.02)
+        nn.init.normal_(pos, std=0.02)
     if config.position == "sinusoidal":
         pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
     return nn.Parameter(pos, requires_grad=config.position == "learned")

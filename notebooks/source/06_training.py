@@ -57,6 +57,9 @@ model = VisionTransformer(recipe.config(train_set)).to(device)
 print(f"{sum(p.numel() for p in model.parameters()):,} random weights; {train_set} to learn from")
 
 # %% [markdown]
+# On a GPU (on Colab: *Runtime*, *Change runtime type*) sums are added up in another order, and another stream of
+# random numbers is drawn: your numbers then differ a little from those printed here.
+#
 # Before an image reaches the model, its pixels become small numbers around 0. The package holds the same code:
 
 

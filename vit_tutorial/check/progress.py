@@ -5,11 +5,9 @@ names. It may be read, edited and deleted; where it cannot be written, a pass is
 """
 
 import json
-import os
 from datetime import date
-from pathlib import Path
 
-from ..files import atomic_path
+from ..files import atomic_path, home
 
 DEMONSTRATED = {"token_count"}  # notebook 00 answers it itself
 unsaved = {}  # exercise -> day: what no file would take
@@ -17,17 +15,17 @@ unsaved = {}  # exercise -> day: what no file would take
 
 def path():
     """Where the file is, or would be."""
-    return Path(os.environ.get("VIT_TUTORIAL_HOME") or Path.home() / ".vit-tutorial") / "progress.json"
+    return home() / "progress.json"
 
 
 def read():
     """What the file says, `{exercise: day}`: empty where there is none, None where it is damaged."""
     try:
         return {str(name): str(day) for name, day in json.loads(path().read_text("utf-8"))["passed"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
     except (OSError, RuntimeError):  # RuntimeError: no home folder
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
 
 
 def passed():

@@ -87,8 +87,9 @@ sys.exit(main())
 
 
 def requirements(course):
-    """What the package needs, lines as in `pyproject.toml`."""
-    return tomllib.loads((course / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    """What the package and JupyterLab need, lines as in `pyproject.toml`."""
+    project = tomllib.loads((course / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["lab"]]
 
 
 def download(course, wheels, needed=None):

@@ -92,9 +92,10 @@ def formulas(text):
 
 
 def for_paper(notebook):
-    """A copy without solutions, answers and badge, its formulas as MathML, hints open."""
+    """A copy without solutions, answers, badge and set-up cell, its formulas as MathML, hints open."""
     edition = copy.deepcopy(notebook)
-    edition.cells = [c for c in edition.cells[: solutions_start(edition)] if SOLUTION_TAG not in tags(c)]
+    given = edition.cells[: solutions_start(edition)]
+    edition.cells = [cell for cell in given if not {SOLUTION_TAG, "setup"} & set(tags(cell))]
     hide_answers(edition)
     for cell in edition.cells:
         if cell.cell_type == "markdown":

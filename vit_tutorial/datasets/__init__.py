@@ -1,6 +1,6 @@
 """Labelled images in memory: drawn by the course, from a folder, or CIFAR-10; and photographs to look at."""
 
-from .cifar10 import cifar10
+from .cifar10 import cifar10, download_cifar10
 from .copies import find_copies, fold_groups, split_groups
 from .example import example_folder
 from .folders import image_folder, read_image
@@ -13,6 +13,7 @@ __all__ = [
     "ImageSet",
     "OwnImages",
     "cifar10",
+    "download_cifar10",
     "example_folder",
     "find_copies",
     "fold_groups",

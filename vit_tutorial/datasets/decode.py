@@ -1,10 +1,17 @@
 """From the bytes of a picture file to pixels: upright, RGB, and a sentence for what is no picture."""
 
+import threading
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ..layers import image_sides
+
 MOST_PIXELS = 40_000_000
+LARGE = 4_000_000  # pixels; only one such picture is worked on at a time, however many threads read
+ONE_LARGE = threading.Lock()
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")  # no others are tried: some start programs
 KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")  # what recent phones save
@@ -21,9 +28,10 @@ class Unreadable(ValueError):
 def decode(name, file, image_size=None):
     """The picture in `file` (a path or a binary file) as uint8 `(3, Y, X)`, RGB and upright as its EXIF data say.
 
-    Of an animation the first frame; 16 bits are scaled to 8; transparent parts become white. With `image_size` a JPEG
-    may come out smaller, but with at least twice as many pixels a side: that is much faster. Raises `Unreadable` for
-    anything else. Pillow's warnings are the caller's to ignore: filters belong to all threads.
+    Of an animation the first frame; 16 bits are scaled to 8; transparent parts become white. With `image_size` (one
+    side or `(rows, columns)`) a JPEG or a large picture may come out smaller, but with at least twice as many pixels a
+    side: that is much faster. Raises `Unreadable` for anything else. Pillow's warnings are the caller's to ignore:
+    filters belong to all threads.
     """
     name = short(name)
     try:
@@ -32,31 +40,45 @@ def decode(name, file, image_size=None):
         raise too_large(name) from None
     except Exception:  # Pillow lets through whatever a hostile file provokes
         raise no_picture(name, file) from None
-    if image_size is not None:
-        opened.draft(opened.mode, (2 * image_size, 2 * image_size))
-    if opened.width * opened.height > MOST_PIXELS:
-        raise too_large(name, opened.size)
-    try:
-        picture = to_rgb(ImageOps.exif_transpose(opened))
-    except Exception:
-        sentence = f"expected a complete {KINDS} picture, found {name!r} broken or of a rare kind"
-        raise Unreadable("broken or of a rare kind", f"{sentence}; save it anew as PNG or JPEG") from None
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
+    with opened:
+        side = None if image_size is None else 2 * max(image_sides(image_size))
+        if side is not None:
+            opened.draft(opened.mode, (side, side))
+        pixels = opened.width * opened.height
+        if pixels > MOST_PIXELS:
+            raise too_large(name, opened.size)
+        with ONE_LARGE if pixels > LARGE else nullcontext():
+            try:
+                picture = to_rgb(upright(opened))
+                if side is not None and pixels > LARGE and min(picture.size) >= 2 * side:
+                    picture = picture.reduce(min(picture.size) // side)
+                return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
+            except Exception:
+                sentence = f"expected a complete {KINDS} picture, found {name!r} broken or of a rare kind"
+                raise Unreadable("broken or of a rare kind", f"{sentence}; save it anew as PNG or JPEG") from None
+
+
+def upright(picture):
+    """A Pillow image turned as its EXIF data say; itself, and no copy, where they say nothing."""
+    ImageOps.exif_transpose(picture, in_place=True)
+    return picture
 
 
 def to_rgb(picture):
     """A Pillow image of any mode as RGB: 16 bits scaled down, transparency on white."""
     if picture.mode.startswith("I"):  # grey, 16 bits in 16 or 32
-        values = np.asarray(picture).astype(np.float64)
+        values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("more than 16 bits")
-        picture = Image.fromarray((values / 257).round().astype(np.uint8))
+        picture = Image.fromarray((values >> 8).astype(np.uint8))
     elif picture.mode == "F":
         raise ValueError("floats have no fixed white")
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture.getchannel("A"))
+        return white
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def short(name):

@@ -9,6 +9,7 @@ import torch
 from .copies import find_copies, split_groups
 from .decode import Unreadable, decode
 from .images import ImageSet
+from .own import hidden, printable
 from .photographs import centre_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -34,7 +35,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
         both = [list_images(root / part)[1] for part in ("train", "test")]
         if both[0] != both[1]:
             raise ValueError(f"expected the same classes in train and test, found {both[0]} and {both[1]}")
-    labels = torch.tensor([classes.index(file.parent.name) for file in files])
+    labels = torch.tensor([classes.index(printable(file.parent.name)) for file in files])
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
         images = list(pool.map(lambda file: read_image(file, image_size), files))
     sizes = {tuple(image.shape[1:]) for image in images}
@@ -53,11 +54,12 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
 
 
 def list_images(folder):
-    """All image files under `folder/<class>/`, sorted, and the class names that have any."""
-    files = sorted(f for f in folder.glob("*/*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    """All image files under `folder/<class>/`, sorted, and the class names that have any; hidden ones left out."""
+    found = sorted(file for file in folder.glob("*/*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = [file for file in found if not hidden(file.name) and not hidden(file.parent.name)]
     if not files:
         raise ValueError(f"expected images in {folder}/<class>/, found none ({', '.join(sorted(SUFFIXES))} are read)")
-    return files, tuple(sorted({file.parent.name for file in files}))
+    return files, tuple(sorted({printable(file.parent.name) for file in files}))
 
 
 def read_image(file, image_size=None):
@@ -66,7 +68,7 @@ def read_image(file, image_size=None):
     With `image_size`, one side in pixels or `(rows, columns)`, its centre square is resized to that.
     """
     try:
-        image = decode(Path(file).name, file)
+        image = decode(Path(file).name, file, image_size)
     except Unreadable as error:
         raise ValueError(f"expected an image, found {file} unreadable ({error.reason}); replace or remove it") from None
     return image if image_size is None else centre_square(image, image_size)

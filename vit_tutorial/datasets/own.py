@@ -240,7 +240,7 @@ def zip_entries(name, file):
     for info in files:
         path = info.filename.replace("\\", "/")
         parts = (stem, *(part for part in path.split("/") if part not in ("", ".")))
-        if path.startswith("/") or ".." in parts or ":" in parts[1]:
+        if path.startswith("/") or ".." in parts or ":" in "".join(parts[1:2]):
             yield parts, "a path that leads out of the zip file"
         elif stat.S_ISLNK(info.external_attr >> 16):
             yield parts, "a link"

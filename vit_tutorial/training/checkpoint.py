@@ -146,7 +146,10 @@ def recipe_from(values):
     def plain(fields):
         return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
-    return Recipe(**{**plain(values), "model": ViTConfig(**plain(values["model"]))})
+    try:
+        return Recipe(**{**plain(values), "model": ViTConfig(**plain(values["model"]))})
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"expected the record of a recipe, found another or a damaged one ({error})") from None
 
 
 def check_same_run(state, info, recipe, dataset):

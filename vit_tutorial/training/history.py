@@ -43,9 +43,27 @@ class History:
     def load(cls, path):
         """Read a record. Raises `ValueError` where the file is none."""
         try:
-            return cls(**json.loads(Path(path).read_text()))
-        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
-            raise ValueError(f"expected a run record written by History.save, found {path} ({error})") from None
+            history = cls(**json.loads(Path(path).read_text("utf-8")))
+            history.check()
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error!s:.200}"
+            raise ValueError(f"expected a run record written by History.save, found {path} ({reason})") from None
+        return history
+
+    def check(self):
+        """Raise `ValueError`, `TypeError` or `KeyError` where a part is not of the kind that it should be."""
+        kinds = {"info": dict, "steps": dict, "epochs": list, "stopped": bool}
+        wrong = [name for name, kind in kinds.items() if not isinstance(getattr(self, name), kind)]
+        if wrong:
+            raise TypeError(f"{', '.join(wrong)} of another kind")
+        numbers = [self.steps["loss"], self.steps["learning_rate"]]
+        if len(numbers[0]) != len(numbers[1]):
+            raise ValueError(f"{len(numbers[0])} losses, {len(numbers[1])} learning rates")
+        numbers += [[entry["epoch"], entry["seconds"]] for entry in self.epochs]
+        optional = [entry[name] for entry in self.epochs for name in ("train_loss", "test_loss", "test_accuracy")]
+        numbers.append([value for value in optional if value is not None])
+        if not all(isinstance(value, (int, float)) for series in numbers for value in series):
+            raise TypeError("a text where a number should be")
 
     def plot(self):
         """A matplotlib figure: loss of every step, test accuracy and learning rate."""

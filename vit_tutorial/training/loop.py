@@ -32,7 +32,7 @@ def bf16_pays(device_type):
 
 def measure_bf16(device_type):
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, as on a T4, it is slow
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(512, 512, dtype=dtype)

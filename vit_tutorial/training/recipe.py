@@ -4,6 +4,24 @@ from dataclasses import dataclass, replace
 
 from ..model import ViTConfig
 
+BELOW_ONE = 1 - 1e-9
+RANGES = {  # field -> the least and the largest value that mean something
+    "epochs": (1e-9, 1e9),
+    "batch_size": (1, 1e9),
+    "learning_rate": (0, 1e9),
+    "muon_learning_rate": (0, 1e9),
+    "weight_decay": (0, 1e9),
+    "warmup": (0, 1),
+    "clip_norm": (0, float("inf")),
+    "label_smoothing": (0, 1),
+    "ema": (0, BELOW_ONE),
+    "crop": (0, 1e9),
+    "patch_dropout": (0, BELOW_ONE),
+    "cutmix": (0, 1),
+    "clean_from": (0, 1),
+    "body_rate": (0, 1e9),
+    "layer_decay": (0, 1e9),
+}
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -45,6 +63,19 @@ class Recipe:
     body_rate: float = 1.0
     layer_decay: float = 1.0
     frozen: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.model, ViTConfig):
+            raise ValueError(f"expected the model's ViTConfig, found {self.model!r}")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not least <= value <= most:  # NaN is in no range
+                raise ValueError(f"expected the recipe's {name} in {least} .. {most}, found {value!r}")
+        for name in ("batch_size", "crop"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"expected the recipe's {name} to be an integer, found {getattr(self, name)!r}")
+        if not set(self.initialise) <= {"patches", "positions"}:
+            raise ValueError(f"expected initialise to name patches or positions, found {self.initialise!r}")
 
     def config(self, dataset):
         """The recipe's model for a dataset's image size, channels and classes."""

@@ -85,7 +85,28 @@ def load(path):
     try:
         values = json.loads(metadata["config"])
         config = ViTConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-        eps = json.loads(metadata.get("norm_eps", "1e-6"))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"expected a model config inside {path.name}, found a damaged one ({error})") from None
-    return build(config, state, eps).eval()
+        eps = float(json.loads(metadata.get("norm_eps", "1e-6")))
+        if not 0 <= eps < 1:
+            raise ValueError(f"eps {eps}")
+        check_size(config, state)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a model config inside {path.name}, found a damaged one ({error!s:.300})") from None
+    model = build(config, state, eps).eval()
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"expected finite weights in {path.name}, found NaN or infinity in {len(broken)} of {len(state)}, first "
+            f"in {broken[0]}: that training failed; start it anew with a lower learning rate"
+        )
+    return model
+
+
+def check_size(config, state):
+    """Raise `ValueError` for a config of far more parameters than `state` has numbers: no memory is taken for it."""
+    rows, columns = config.grid
+    D, hidden = config.embed_dim, int(config.embed_dim * config.mlp_ratio)
+    patch = config.in_channels * config.patch_size**2
+    parameters = D * (config.depth * (4 * D + 2 * hidden) + patch + rows * columns + config.num_classes)
+    found = sum(value.numel() for value in state.values())
+    if parameters > 4 * found + 10**6 or config.depth > len(state):
+        raise ValueError(f"a model of {parameters:,} parameters, {found:,} numbers in the file")

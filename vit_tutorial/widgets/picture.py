@@ -25,10 +25,18 @@ class Picture(widgets.VBox):
         size = f"width: {self.width}px; max-width: 100%"
         self.figure_html.value = f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}" style="{size}">'
 
+    _ipython_display_ = None  # ipywidgets 7 (Colab) has one, and it would come before the bundle, without a picture
+
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        bundle["text/plain"] = self.alt
-        bundle["image/png"] = base64.b64encode(self.png).decode()
+        bundle = {
+            "application/vnd.jupyter.widget-view+json": {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.model_id,
+            },
+            "text/plain": self.alt,
+            "image/png": base64.b64encode(self.png).decode(),
+        }
         return bundle, {"image/png": {"alt": self.alt, "width": self.width}}
 
     def __repr__(self):

@@ -1,0 +1,28 @@
+"""Broken and hostile input of every kind: the cases of `tools/hostile_inputs.py`, but for the slow ones."""
+
+import os
+import sys
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("tools/hostile_inputs.py needs Linux", allow_module_level=True)
+
+import hostile_inputs
+
+CASES = [case for case in hostile_inputs.CASES if not case.slow]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.group}: {case.name}" for case in CASES])
+def test_the_verdict_is_the_right_one(case, tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VIT_TUTORIAL_HOME", os.devnull)
+    said, problems = hostile_inputs.judge(case, folder, case.make(folder))
+    assert not problems, said
+
+
+def test_every_kind_of_input_is_among_them():
+    counts = {group: sum(case.group == group for case in CASES) for group in dict.fromkeys(c.group for c in CASES)}
+    assert min(counts.values()) >= 7 and len(CASES) > 300, counts
