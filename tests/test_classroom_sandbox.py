@@ -179,6 +179,24 @@ while True:
     assert why == "time: more than 2 s for the notebook" and time.monotonic() - started < 6
 
 
+def test_a_submission_ends_with_the_process_that_graded_it(submission):
+    command = [sys.executable, "-I", "-c", "import time; time.sleep(300)"]
+    report = submission.parent / "report"
+    spec = sandbox.specify(command, ROOT, submission, report=report, without=bool(TROUBLE))
+    line = json.dumps([sys.executable, "-I", sandbox.__file__, json.dumps(spec)])
+    code = f"import subprocess, time; subprocess.Popen({line}); time.sleep(300)"
+    grader = subprocess.Popen([sys.executable, "-I", "-c", code])
+    time.sleep(2)  # until the sandbox runs
+    assert not report.exists()
+    grader.kill()
+    grader.wait()
+    for _ in range(100):
+        if report.exists() and report.read_text():
+            break
+        time.sleep(0.1)
+    assert report.read_text() == "the process that graded it ended"
+
+
 @pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", sandbox.WORK])
 def test_what_a_submission_writes_is_small_and_gone(me, folder):
     code = f"""

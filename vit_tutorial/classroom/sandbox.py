@@ -174,9 +174,11 @@ def excess(spec, process, started):
 
 
 def watch(spec, process):
-    """Wait for the end, or until a limit is passed; returns which one, or None."""
-    started = time.monotonic()
+    """Wait for the end, until a limit is passed, or until who asked for it is gone; returns why, or None."""
+    started, parent = time.monotonic(), os.getppid()
     while process.poll() is None:
+        if os.getppid() != parent:
+            return "the process that graded it ended"
         try:
             reason = excess(spec, process, started)
         except OSError:  # a file went away while it was looked at
