@@ -97,7 +97,7 @@ def main():
         print(f"{reader:10}", next((line for line in reversed(lines) if line.startswith("Done")), "CRASH"), flush=True)
         if ended.returncode:
             failed.append(reader)
-            print("\n".join(lines[-25:]))
+            print(ended.stdout[-2000:], *lines[-8:], sep="\n")
     return int(bool(failed))
 
 

@@ -229,7 +229,7 @@ def zip_entries(name, file):
         archive = zipfile.ZipFile(file)
     except Exception as error:  # which one depends on what is broken
         raise ValueError(f"expected a complete zip file, found {short(name)!r} broken ({error}); zip it anew") from None
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    files = [info for info in archive.infolist() if not info.filename.endswith("/")]
     total = sum(info.file_size for info in files)
     if len(files) > MOST_FILES or total > MOST_ZIP_BYTES:
         raise ValueError(

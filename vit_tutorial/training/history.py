@@ -45,7 +45,7 @@ class History:
         try:
             history = cls(**json.loads(Path(path).read_text("utf-8")))
             history.check()
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = f"{type(error).__name__}: {error!s:.200}"
             raise ValueError(f"expected a run record written by History.save, found {path} ({reason})") from None
         return history
@@ -59,8 +59,9 @@ class History:
         numbers = [self.steps["loss"], self.steps["learning_rate"]]
         if len(numbers[0]) != len(numbers[1]):
             raise ValueError(f"{len(numbers[0])} losses, {len(numbers[1])} learning rates")
-        numbers += [[entry["epoch"], entry["seconds"]] for entry in self.epochs]
-        optional = [entry[name] for entry in self.epochs for name in ("train_loss", "test_loss", "test_accuracy")]
+        numbers.append([entry["epoch"] for entry in self.epochs])
+        optional = [entry["test_accuracy"] for entry in self.epochs]
+        optional += [entry.get(name) for entry in self.epochs for name in ("seconds", "train_loss", "test_loss")]
         numbers.append([value for value in optional if value is not None])
         if not all(isinstance(value, (int, float)) for series in numbers for value in series):
             raise TypeError("a text where a number should be")
