@@ -193,14 +193,16 @@ def disk() -> Finding:
 
 def data() -> list[Finding]:
     """Which images and trained models are on this machine."""
+    from vit_tutorial.datasets.cifar10 import BINARY, FOLDER, PICKLED
     from vit_tutorial.files import CHECKPOINT, downloads
 
     findings = [Finding("Shapes", OK, "drawn by the package; always here")]
-    here = [name for name in ("cifar10", "cifar-10-batches-py") if (downloads() / name).is_dir()]
+    here = [downloads() / name for name in (FOLDER, BINARY, PICKLED) if (downloads() / name).is_dir()]
     if here:
-        findings.append(Finding("CIFAR-10", OK, f"in data/{here[0]}"))
+        findings.append(Finding("CIFAR-10", OK, f"in {here[0]}"))
     else:
-        findings.append(Finding("CIFAR-10", NOTE, "not here; the notebooks show recorded runs instead"))
+        found = "not here; the notebooks show recorded runs instead"
+        findings.append(Finding("CIFAR-10", NOTE, found, "to have it: vit-tutorial download cifar10"))
     if CHECKPOINT.is_file():
         findings.append(Finding("Checkpoint", OK, f"data/{CHECKPOINT.name}, {CHECKPOINT.stat().st_size / 1e6:.1f} MB"))
     else:

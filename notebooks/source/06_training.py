@@ -844,11 +844,11 @@ assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < losses[0]
 # ## Photographs: CIFAR-10
 #
 # The shapes were drawn to be learned in a minute. **CIFAR-10** is the classic test: 60,000 photographs of 32 x 32
-# pixels, ten classes from airplane to truck. The images are not part of the course. Put them under `data/`, either
-# as `cifar-10-batches-py` (the original archive, unpacked) or as folders `cifar10/train/<class>/` and
-# `cifar10/test/<class>/`. Then, in a terminal:
+# pixels, ten classes from airplane to truck. The images are not part of the course: the first line fetches them (170
+# MB, once). In a terminal:
 #
 # ```
+# vit-tutorial download cifar10
 # vit-tutorial train --data cifar10 --recipe cifar10-laptop --minutes 10
 # ```
 #
