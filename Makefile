@@ -9,7 +9,7 @@ JOBS   ?= 2
 COURSE := $(VENV)/.course-installed
 DEV    := $(VENV)/.dev-installed
 
-.PHONY: help lab test notebooks check lint coverage clean
+.PHONY: help lab test notebooks check lint coverage site testsite clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make notebooks   run the sources into notebooks/*.ipynb             (make notebooks ONLY=03)"
 	@echo "make check       do sources and notebooks agree? (seconds, no kernel)"
 	@echo "make lint        ruff"
+	@echo "make site        the course as a static site, in build/site         (make site ONLY='00 03')"
+	@echo "make testsite    every page of it in a browser, and Lighthouse's marks"
 	@echo "make coverage    how much of the package the notebooks exercise"
 	@echo "make clean       remove .venv and caches; your notebooks and data stay"
 
@@ -81,6 +83,15 @@ check: $(DEV)
 # Serial: coverage of the kernels is lost when xdist shares them out.
 coverage: $(DEV)
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 240 --cov=vit_tutorial --cov-report term-missing notebooks
+
+# The explorers' numbers come from the notebooks, run once more (three minutes; kept in build/ until something changes).
+site: $(DEV)
+	@$(BIN)/python tools/install_front_ends.py
+	$(BIN)/python tools/build_site.py $(ONLY)
+
+testsite: site
+	SITE=build/site $(BIN)/python -m pytest tests/test_site.py $(ARGS)
+	$(BIN)/python tools/lighthouse.py build/site
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info
