@@ -81,6 +81,11 @@ def parsed(path):
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
+@cache
+def anchors(path):
+    return {node["id"] for node in parsed(path).find_all(id=True)}
+
+
 # ------------------------------------------------------------------------------------------ without a browser
 
 
@@ -101,7 +106,7 @@ def test_links_and_anchors_resolve(site):
                 aim = (path.parent / unquote(file)).resolve() if file else path
                 if not aim.is_file():
                     broken.append(f"{name}: no file {target}")
-                elif anchor and aim.suffix == ".html" and not parsed(aim).find(id=unquote(anchor)):
+                elif anchor and aim.suffix == ".html" and unquote(anchor) not in anchors(aim):
                     broken.append(f"{name}: no anchor {target}")
     assert not broken, "\n".join(broken)
 
@@ -130,6 +135,7 @@ def test_every_explorer_of_the_notebooks_is_alive(site):
 
 def test_every_figure_is_in_the_index_of_figures(site):
     index = parsed(site / "figures.html")
+    assert len(index.select("article h2")) == len(notebooks(site))
     for path in notebooks(site):
         pictures = parsed(path.with_suffix(".html")).select(".course-figure")
         entries = index.select(f'a[href^="notebooks/{path.stem}.html#"]')
@@ -206,11 +212,15 @@ def test_works_from_a_folder(site, chromium):
         assert page.evaluate(SHOW_ALL), name
         check_clean(page)
         page.close()
+    page = watched_page(chromium)
+    page.goto((site / "search.html").as_uri() + "?q=patches")
+    page.wait_for_selector("#search-results a[href*='notebooks/']", timeout=5000)
+    check_clean(page)
+    page.close()
 
 
-ACTIVE = "document.activeElement"
-# Whether the focused element looks different from what it is without focus.
-FOCUS_SHOWS = """() => {
+# The focused element's number, and whether it looks different from what it is without focus.
+FOCUSED = """() => {
   const node = document.activeElement;
   const names = ["outlineStyle", "outlineWidth", "boxShadow", "borderColor", "backgroundColor", "textDecorationLine",
     "textDecorationThickness", "color"];
@@ -219,7 +229,7 @@ FOCUS_SHOWS = """() => {
   node.blur();
   const before = look();
   node.focus({ preventScroll: true });
-  return seen !== before;
+  return [node.dataset.number, seen !== before, node.outerHTML.slice(0, 150), node.getAttribute("href")];
 }"""
 CAN_FOCUS = """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
   .filter((node) => node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tabIndex >= 0)
@@ -232,18 +242,15 @@ def test_the_keyboard_reaches_everything(site, address, chromium):
         assert page.evaluate(SHOW_ALL)
         count = page.evaluate(CAN_FOCUS)
         assert count > 10
-        page.keyboard.press("Tab")
-        assert page.evaluate(f"{ACTIVE}.getAttribute('href')") == "#main-content", "the first stop is not the skip link"
-        reached, unseen = set(), []
+        reached, unseen = [], []
         for _ in range(2 * count):
-            number = page.evaluate(f"{ACTIVE}.dataset.number")
+            page.keyboard.press("Tab")
+            number, shows, text, target = page.evaluate(FOCUSED)
             if number in reached:
                 break
-            if number is not None:
-                reached.add(number)
-            if number is not None and not page.evaluate(FOCUS_SHOWS):
-                unseen.append(page.evaluate(f"{ACTIVE}.outerHTML.slice(0, 150)"))
-            page.keyboard.press("Tab")
+            assert reached or target == "#main-content", f"{name}: the first stop is {text}, not the skip link"
+            reached.append(number)
+            unseen += [text] if number is not None and not shows else []
         missed = [
             page.locator(f'[data-number="{i}"]').evaluate("(node) => node.outerHTML.slice(0, 150)")
             for i in range(count)

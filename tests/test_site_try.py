@@ -72,6 +72,7 @@ def running():
 def opened(folder, running):
     with front_ends.static_server(folder) as address:
         page = front_ends.watched_page(running, viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(90_000)  # on a busy machine the model takes its time to start
         page.goto(address)
         page.wait_for_function(READY)
         yield page
@@ -393,6 +394,7 @@ def test_both_themes_at_every_width(page, width):
 
 def test_it_works_from_a_folder(folder, running):
     page = front_ends.watched_page(running)
+    page.set_default_timeout(90_000)
     page.goto((folder / "index.html").as_uri())
     page.wait_for_function(READY)
     assert abs(scores(page).sum() - 1) < 0.01
@@ -412,7 +414,7 @@ def test_a_missing_part_gets_a_sentence(folder, running, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     page = front_ends.watched_page(running)
     page.goto((tmp_path / "index.html").as_uri())
-    page.get_by_role("alert").filter(has_text="expected runtime.js beside index.html").wait_for()
+    page.get_by_role("alert").filter(has_text="Expected runtime.js beside index.html").wait_for()
 
 
 def test_the_page_may_send_nothing(page, folder):

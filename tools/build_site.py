@@ -76,7 +76,7 @@ def page(notebook, stem, names, explorers, pictures):
             name = f"{stem}-{number}" + (f"-{shown}" if shown else "")
             about, image = output.metadata["image/png"], base64.b64decode(output.data["image/png"])
             live = f' data-explorer="{name}"' if number in explorers and not shown else ""
-            picture = picture_html(f"../figures/{name}.png", image, **about)
+            picture = picture_html(f"../figures/{name}.webp", image, **about)
             made = f'<div class="course-figure" id="{name}"{live}>{picture}</div>'
             pictures.append((name, image, about["alt"]))
             output.data, output.metadata = nbformat.from_dict({"text/html": made}), nbformat.from_dict({})
@@ -103,7 +103,7 @@ def figures_page(pictures, titles):
     for name, _, alt in pictures:
         stem = name.split("-")[0]
         if stem != last:
-            text += [f"## {titles[stem]}", ""]
+            text += ["", f"## {titles[stem]}", ""]
             last = stem
         small = f'<img src="figures/small/{name}.webp" alt="" loading="lazy" width="320" height="160">'
         link = f'<a href="notebooks/{stem}.html#{name}">{small}<figcaption>{html.escape(alt)}</figcaption></a>'
@@ -192,7 +192,7 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
         "{try}": '<a class="call quiet" href="try/index.html">Try your own picture</a>' if own_picture else "",
         "{course table}": course_table(names),
         "{notebook files}": "\n".join(f"notebooks/{name}" for name in sorted(names)),
-        "{first picture}": picture_html("figures/landing.png", still, **about["image/png"], loading="eager"),
+        "{first picture}": picture_html("figures/landing.webp", still, **about["image/png"], loading="eager"),
     }
     for name in ("index.md", "course.md", "glossary.md"):
         text = (source / name).read_text(encoding="utf-8")
@@ -204,31 +204,31 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     api_pages(source / "api")
     pictures.append(("landing", still, ""))
 
-    (source / "own_picture").write_text(str(own_picture), encoding="utf-8")
+    beside(source / "extra", sources, pictures)
+    if own_picture:
+        site_try.build(source / "extra" / "try")
     shutil.rmtree(out, ignore_errors=True)
     with warnings.catch_warnings(action="ignore"):  # of Python: what its extensions use and Sphinx will give up
         failed = sphinx(["-W", "--keep-going", "-q", "-E", "-d", str(source / ".doctrees"), str(source), str(out)])
     if failed:
         raise SystemExit("Sphinx found faults: see above")
-    finish(out, sources, pictures)
-    if own_picture:
-        site_try.build(out / "try")
-
-
-def finish(out, sources, pictures):
-    """What stands beside Sphinx's pages: the notebooks to download, and the pictures. What no page uses goes."""
     for path in (out / "_static").rglob("*"):
-        if path.suffix in (".map", ".html"):
+        if path.suffix in (".map", ".html"):  # the theme's own, which no page uses
             path.unlink()
+
+
+def beside(folder, sources, pictures):
+    """What stands beside Sphinx's pages: the notebooks to download, and the pictures."""
+    for name in ("notebooks", "figures/small"):
+        (folder / name).mkdir(parents=True)
     for path in sources:
-        shutil.copy(build_notebooks.target(path), out / "notebooks")
-    (out / "figures" / "small").mkdir(parents=True)
+        shutil.copy(build_notebooks.target(path), folder / "notebooks")
     for name, image, _ in pictures:
-        (out / "figures" / f"{name}.png").write_bytes(image)
         with Image.open(io.BytesIO(image)) as opened:
             small = opened.convert("RGB")
+            small.save(folder / "figures" / f"{name}.webp", lossless=True)
             small.thumbnail((640, 400))
-            small.save(out / "figures" / "small" / f"{name}.webp", quality=70)
+            small.save(folder / "figures" / "small" / f"{name}.webp", quality=70)
 
 
 def main():

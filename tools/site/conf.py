@@ -1,15 +1,16 @@
 """Sphinx's settings for the site; tools/build_site.py writes the folder in which this file is read."""
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from traitlets import HasTraits
 
 HERE = Path(__file__).parent
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OWN_PICTURE = (HERE / "own_picture").read_text(encoding="utf-8") == "True"
 REPOSITORY = PROJECT["urls"]["Repository"]
 
 project = "Vision Transformers, built step by step"
@@ -17,7 +18,7 @@ author = PROJECT["authors"][0]["name"]
 copyright = f"{author}. Code: MIT. Text and figures: CC BY 4.0"
 version = release = PROJECT["version"]
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_templates", "extra"]
 templates_path = ["_templates"]
 
 nb_execution_mode = "off"
@@ -34,9 +35,11 @@ python_maximum_signature_line_length = 88
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["_static"]
+html_extra_path = ["extra"]
 html_css_files = ["explorer.css", "course.css"]
 html_js_files = [("explorers.js", {"defer": "defer"})]
 html_copy_source = False
+html_show_search_summary = False  # a page opened from a folder may not fetch what a summary is made of
 html_show_sourcelink = False
 html_favicon = "_static/favicon.svg"
 html_baseurl = ""
@@ -58,7 +61,7 @@ html_context = {
     "default_mode": "auto",
     "description": PROJECT["description"],
     "repository": REPOSITORY,
-    "own_picture": OWN_PICTURE,
+    "own_picture": (HERE / "extra" / "try").is_dir(),
 }
 
 
@@ -87,6 +90,13 @@ def read_docstring(app, what, name, obj, options, lines):
     lines[:] = "\n\n".join(f"::\n\n{p}" if p.startswith("    ") else as_text(p) for p in paragraphs).split("\n")
 
 
+def own_signature(app, what, name, obj, options, signature, returns):
+    """What an explorer takes; Sphinx sees what its base class takes, which is anything."""
+    if what == "class" and issubclass(obj, HasTraits):
+        parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+        return str(inspect.Signature(parameters)), returns
+
+
 def name_by_text(app, pagename, templatename, context, doctree):
     """A fold is called what it says: speech control finds it by its words."""
     context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
@@ -95,6 +105,7 @@ def name_by_text(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", own_signature)
     app.connect("html-page-context", name_by_text)
 
 

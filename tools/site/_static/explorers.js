@@ -1,4 +1,4 @@
-// The explorers of a page without a kernel: each picture of one gives way to the explorer when it comes near the screen.
+// The explorers of a page without a kernel: a picture gives way to its explorer when it comes near the screen.
 // Works from file:// too, where a page may load scripts but not fetch data. `take` is called by the scripts that
 // tools/site_explorers.py writes; `modules` is filled by the explorers' own.
 window.vitExplorers = (() => {
@@ -29,7 +29,8 @@ window.vitExplorers = (() => {
     set(name, value) {
       if (JSON.stringify(this.values[name]) === JSON.stringify(value)) return;
       this.values[name] = value;
-      this.listeners.filter(([event]) => event === `change:${name}` || event === "change").forEach(([, call]) => call());
+      const events = [`change:${name}`, "change"];
+      this.listeners.filter(([event]) => events.includes(event)).forEach(([, call]) => call());
     }
     save_changes() {}
     send() {}
@@ -44,8 +45,11 @@ window.vitExplorers = (() => {
   async function unpack({ gzip, halved }) {
     const packed = Uint8Array.from(atob(gzip), (letter) => letter.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const data = await new Response(stream).arrayBuffer();
-    return new Uint8Array(halved ? Float32Array.from(new Uint16Array(data), float16).buffer : data);
+    const data = new Uint8Array(await new Response(stream).arrayBuffer());
+    if (!halved) return data;
+    const count = data.length / 2; // low bytes, then high ones
+    const value = (_, i) => float16(data[i] | (data[count + i] << 8));
+    return new Uint8Array(Float32Array.from({ length: count }, value).buffer);
   }
 
   function float16(bits) {

@@ -3,7 +3,7 @@ import { element } from "../../../vit_tutorial/widgets/static/draw.js";
 import { card } from "./card.js";
 import { CLASSES } from "./model.js";
 
-// say(text) without haste: while texts follow each other quickly, screen readers get one a second, the last for certain.
+// say(text) without haste: of texts that follow each other quickly, screen readers get one a second and the last.
 function calmly(say) {
   let [timer, next] = [null, ""];
   return (text) => {
@@ -30,10 +30,12 @@ export function answerCard(el) {
   });
   const scores = element("table", { className: "try-scores" }, element("caption", {}, "Probability of each class"));
   scores.append(element("tbody", {}, ...rows.map(({ row }) => row)));
-  const about = element("p", { className: "try-tip" }, "It has seen 50,000 small pictures of these ten things (CIFAR-10), and names 82.6 % of others like them rightly. " +
-      "It cannot say “none of these”.");
+  const about =
+    "It was trained on 50,000 small pictures of these ten things (CIFAR-10), and names 82.6 % of others like them " +
+    "rightly. It cannot say “none of these”.";
   const time = element("p", { className: "try-tip try-time" }, "Loading the model, about 8 MB …");
-  view.body.append(element("div", { className: "vit-panel" }, scores, time, about));
+  const panel = element("div", { className: "vit-panel" }, scores, time, element("p", { className: "try-tip" }, about));
+  view.body.append(panel);
 
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
   // Returns the best class and its share, in words.

@@ -74,7 +74,7 @@ function refresh() {
   });
 }
 
-// Asks the model about what is on the page, and again until nothing newer is. An answer about another picture is dropped.
+// Asks the model about what is on the page until nothing newer is. An answer about another picture is dropped.
 async function score() {
   if (running || !engine || !asked) return;
   running = true;
@@ -104,7 +104,9 @@ async function whatPatchesAreWorth(progress) {
     const lost = [];
     for (let row = 0; row < COLUMNS; row++) {
       const batch = new Uint8Array(COLUMNS * job.pixels.length);
-      for (let i = 0; i < COLUMNS; i++) batch.set(cover(job.pixels, [row * COLUMNS + i], job.colour), i * job.pixels.length);
+      for (let i = 0; i < COLUMNS; i++) {
+        batch.set(cover(job.pixels, [row * COLUMNS + i], job.colour), i * job.pixels.length);
+      }
       const { logits } = await engine.run(batch, false);
       if (job !== asked) return null;
       for (let i = 0; i < COLUMNS; i++) {
@@ -134,7 +136,8 @@ addEventListener("dragleave", (event) => !event.relatedTarget && document.body.c
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("try-dropping");
-  takeFirst(event.dataTransfer.files, "Expected a file, found a link or text: this page fetches nothing. Save the picture, then drop the file.");
+  const otherwise = "Expected a file, found a link or text: save the picture, then drop its file.";
+  takeFirst(event.dataTransfer.files, otherwise);
 });
 addEventListener("paste", (event) => {
   takeFirst(event.clipboardData.files, "Expected a picture in the clipboard, found none: copy the picture itself.");
@@ -150,8 +153,9 @@ place("check").addEventListener("toggle", async () => {
     const { count, logits, attention } = await compareWithTorch(engine);
     const most = Math.max(logits, attention);
     said.textContent =
-      `${most <= 1e-3 ? "It agrees" : "It does not agree"} with PyTorch on ${count} pictures: the largest difference is ` +
-      `${logits.toExponential(1)} in the logits and ${attention.toExponential(1)} in the attention weights.`;
+      `${most <= 1e-3 ? "It agrees" : "It does not agree"} with PyTorch on ${count} pictures: ` +
+      `the largest difference is ${logits.toExponential(1)} in the logits and ${attention.toExponential(1)} in the ` +
+      "attention weights.";
   } catch (error) {
     said.textContent = error.message;
   }

@@ -28,16 +28,16 @@ export function makeBoard(changed) {
   const cursor = [SHEET / 2, SHEET / 2]; // the keyboard's brush
 
   const size = element("input", { type: "range", min: 4, max: 64, step: 4, value: 16, "aria-label": "Brush size" });
-  const undoButton = element("button", { type: "button", className: "vit-button", onclick: undo, disabled: true }, "Undo");
-  const eraser = element("button", { type: "button", className: "vit-button", onclick: () => choose("#ffffff", eraser) });
-  eraser.append("Eraser");
+  const act = (label, onclick) => element("button", { type: "button", className: "vit-button", onclick }, label);
+  const undoButton = act("Undo", undo);
+  const eraser = act("Eraser", () => choose("#ffffff", eraser));
+  undoButton.disabled = true;
   const swatches = COLOURS.map(([name, value]) => {
     const swatch = element("button", { type: "button", className: "try-swatch", title: name, "aria-label": name });
     swatch.style.backgroundColor = value;
     swatch.addEventListener("click", () => choose(value, swatch));
     return swatch;
   });
-  const act = (label, onclick) => element("button", { type: "button", className: "vit-button", onclick }, label);
   const tools = element(
     "div",
     { className: "try-tools", role: "group", "aria-label": "Drawing tools" },

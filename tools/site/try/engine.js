@@ -8,7 +8,7 @@ const parts = (globalThis.tryParts ??= {});
 export function part(name) {
   return new Promise((resolve, reject) => {
     if (parts[name]) return resolve(parts[name]);
-    const fail = () => reject(new Error(`A part of the page is missing: expected ${name}.js beside index.html; reload.`));
+    const fail = () => reject(new Error(`Expected ${name}.js beside index.html, found nothing: reload the page.`));
     const onload = () => (parts[name] ? resolve(parts[name]) : fail());
     document.head.append(element("script", { src: `${name}.js`, onload, onerror: fail }));
   });
@@ -54,7 +54,9 @@ export async function startEngine() {
 
   async function run(pixels, attention = true) {
     const B = pixels.length / (3 * SIDE * SIDE);
-    if (!Number.isInteger(B) || !B) throw new Error(`Expected pixels (B, 3, ${SIDE}, ${SIDE}), found ${pixels.length}.`);
+    if (!Number.isInteger(B) || !B) {
+      throw new Error(`Expected pixels (B, 3, ${SIDE}, ${SIDE}), found ${pixels.length} numbers.`);
+    }
     const outputs = attention ? ["logits", "attention"] : ["logits"];
     const result = await ask({ step: "run", pixels, dims: [B, 3, SIDE, SIDE], outputs });
     const lengths = { logits: B * CLASSES.length, attention: B * L * H * N * N };

@@ -1,7 +1,8 @@
 // The attention of every layer and head: a large map over the picture, and small ones of all of them.
 import { MEAN, ramp, readAttention, ROLLOUT } from "../../../vit_tutorial/widgets/static/attention.js";
 import {
-  arrow, choice, colour, drawHeat, drawHeats, element, outline, pointer, slider, stage, table, toggle, veil, viridis, watch,
+  arrow, choice, colour, drawHeat, drawHeats, element, outline, pointer, slider, stage, table, toggle, veil, viridis,
+  watch,
 } from "../../../vit_tutorial/widgets/static/draw.js";
 import { card } from "./card.js";
 import { COLUMNS, H, L, N } from "./model.js";
@@ -14,7 +15,7 @@ export function looksCard(el, state, paint) {
   const view = card(el, {
     name: "looks",
     title: "Where each token looks",
-    hint: "Point at a patch of the picture: the maps show where its token looks, in every layer and head. A click keeps it.",
+    hint: "Point at a patch: the maps show where its token looks, in every layer and head. A click keeps it.",
   });
   slider(view, state, "layer", "Layer", [...Array(L).keys()], (layer) => `${layer + 1} of ${L}`);
   choice(view, state, "head", "Show", [[MEAN, "mean of heads"], ...HEADS.slice(1)]);
@@ -80,7 +81,8 @@ export function looksCard(el, state, paint) {
         });
       }
       drawHeats(context, maps, COLUMNS);
-      Object.assign(context, { font: `${length < 48 ? 10 : 12}px ${colours.font}`, textBaseline: "middle", textAlign: "center" });
+      context.font = `${length < 48 ? 10 : 12}px ${colours.font}`;
+      Object.assign(context, { textBaseline: "middle", textAlign: "center" });
       const chosen = HEADS.findIndex(([head]) => head === state.get("head"));
       HEADS.forEach(([, name], i) => {
         context.fillStyle = i === chosen ? colours.ink : colours.muted;
@@ -95,7 +97,7 @@ export function looksCard(el, state, paint) {
     },
   });
   smallPanel.append(
-    element("p", { className: "try-tip" }, "Rows are layers, columns are heads; each map is on its own scale, bright is much."),
+    element("p", { className: "try-tip" }, "Rows: layers; columns: heads. Each map has its own scale: bright is most."),
   );
   const numbers = element("div", { className: "vit-numbers" });
   view.root.append(numbers);
@@ -160,7 +162,8 @@ export function looksCard(el, state, paint) {
     for (let k = 2; k < N; k++) if (weights[k] > weights[best]) best = k;
     const what = `Layer ${state.get("layer") + 1}, ${HEADS.find(([head]) => head === state.get("head"))[1]}`;
     const from = query() ? `from the patch in ${place(query())}` : "from the class token";
-    return `${what}, ${from}: most to ${place(best)}, ${percent(weights[best])}; to the class token ${percent(weights[0])}.`;
+    const most = `most to ${place(best)}, ${percent(weights[best])}`;
+    return `${what}, ${from}: ${most}; to the class token ${percent(weights[0])}.`;
   }
   // Screen readers hear of it when the reader asked, not whenever the picture changes: the answer's card tells then.
   function redraw(aloud = true) {

@@ -89,7 +89,8 @@ export function patchesCard(el, changed, measure) {
   function drawMap(context, width) {
     const most = Math.max(...map.lost.map(Math.abs), 1e-6);
     const values = map.lost.map((value) => 0.5 + value / most / 2);
-    drawHeat(context, values, COLUMNS, [0, 0, width, width], (t) => 0.2 + 0.75 * Math.sqrt(Math.abs(2 * t - 1)), diverging);
+    const strength = (t) => 0.2 + 0.75 * Math.sqrt(Math.abs(2 * t - 1));
+    drawHeat(context, values, COLUMNS, [0, 0, width, width], strength, diverging);
   }
 
   async function findMap() {
@@ -110,12 +111,12 @@ export function patchesCard(el, changed, measure) {
     const percent = (value) => `${(100 * value).toFixed(1)}`;
     const bar = element("canvas", { width: 128, height: 10, "aria-hidden": "true" });
     drawHeat(bar.getContext("2d"), ramp, ramp.length, [0, 0, 128, 10], () => 1, diverging);
-    const lines = Array.from({ length: COLUMNS }, (_, y) => map.lost.slice(y * COLUMNS, (y + 1) * COLUMNS).map(percent));
     const names = Array.from({ length: COLUMNS }, (_, i) => String(i + 1));
+    const lines = names.map((_, y) => map.lost.slice(y * COLUMNS, (y + 1) * COLUMNS).map(percent));
     const caption = `Points of ${map.name} lost where a patch is covered`;
     const numbers = element("details", {}, element("summary", {}, "Numbers"), table(caption, names, names, lines));
     legend.replaceChildren(
-      element("p", {}, `Each patch covered in turn. Orange: “${map.name}” loses where it is covered; purple: it gains.`),
+      element("p", {}, `Each patch covered in turn. Orange: “${map.name}” loses by it; purple: it gains.`),
       element("p", { className: "try-scale" }, `−${percent(most)} points`, bar, `+${percent(most)} points`),
       numbers,
     );

@@ -24,7 +24,7 @@ export async function readPicture(file) {
     const size = (file.size / 1e6).toFixed(0);
     throw new Error(`${stays} expected a file of at most 50 MB, found ${size} MB in ${name}; save a smaller copy.`);
   }
-  const unreadable = `${stays} expected a JPEG, PNG, WebP or GIF file, found that ${name} cannot be read; save it anew.`;
+  const unreadable = `${stays} expected a JPEG, PNG, WebP or GIF file, but ${name} cannot be read; save it anew.`;
   const [X, Y] = await sizeOf(file).catch(() => {
     throw new Error(unreadable);
   });
@@ -35,7 +35,8 @@ export async function readPicture(file) {
     throw new Error(unreadable);
   });
   const scale = Math.min(1, SHORT / Math.min(X, Y), LONG / Math.max(X, Y));
-  const [canvas, context] = paper(...[bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(scale * side))));
+  const sides = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(scale * side)));
+  const [canvas, context] = paper(...sides);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();

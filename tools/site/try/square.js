@@ -6,8 +6,8 @@ import { readPicture } from "./picture.js";
 
 const ZOOMS = [1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
 
-// `bar` gets the ways to choose a picture. `state` holds "source" {canvas, about, board} and "zoom"; `moved()` runs when
-// the square or what is in it changed.
+// `bar` gets the ways to choose a picture. `state` holds "source" {canvas, about, board} and "zoom"; `moved()` runs
+// when the square or what is in it changed.
 export function squareCard(el, bar, state, moved) {
   const view = card(el, {
     name: "square",
@@ -30,10 +30,9 @@ export function squareCard(el, bar, state, moved) {
   bar.append(file, element("span", { className: "try-tip" }, "or try a photograph"), samples);
 
   const source = () => state.get("source");
-  const side = () => Math.max(1, Math.round(Math.min(source().canvas.width, source().canvas.height) / state.get("zoom")));
   function square() {
     const { canvas } = source();
-    const length = side();
+    const length = Math.max(1, Math.round(Math.min(canvas.width, canvas.height) / state.get("zoom")));
     const start = (at, whole) => Math.min(whole - length, Math.max(0, Math.round(at - length / 2)));
     return { x: start(centre[0], canvas.width), y: start(centre[1], canvas.height), side: length };
   }
@@ -86,7 +85,7 @@ export function squareCard(el, bar, state, moved) {
     if (board) below.append(board.tools);
     const what = board
       ? "Your sheet of paper. Draw with the pointer; arrow keys move the brush, with Shift they draw, Space sets a dot."
-      : "Your picture. Drag it, or use the arrow keys, to move it under the square that the model gets; plus and minus zoom.";
+      : "Your picture. Drag it, or use the arrow keys, to move the square that the model gets; plus and minus zoom.";
     main.canvas.setAttribute("aria-label", what);
     main.canvas.classList.toggle("try-drawing", Boolean(board));
     for (const node of samples.children) node.setAttribute("aria-pressed", String(node.dataset.name === next.sample));
@@ -97,7 +96,8 @@ export function squareCard(el, bar, state, moved) {
     const mine = ++newest;
     try {
       const { canvas, about } = await readPicture(blob);
-      if (mine === newest) show({ canvas, sample, about: sample ? `${sample}: one of the course's photographs.` : `Shown: ${about}.` });
+      const said = sample ? `${sample}: one of the course's photographs.` : `Shown: ${about}.`;
+      if (mine === newest) show({ canvas, sample, about: said });
     } catch (error) {
       if (mine === newest) refuse(error.message);
     }
