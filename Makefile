@@ -9,8 +9,8 @@ JOBS   ?= 2
 COURSE := $(VENV)/.course-installed
 DEV    := $(VENV)/.dev-installed
 
-.PHONY: help lab test notebooks check lint coverage clean test-hub test-offline audit
-.PHONY: test-colab test-oldest test-newest
+.PHONY: help lab test notebooks check lint coverage site clean
+.PHONY: test-hub test-offline test-colab test-oldest test-newest test-site audit
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo "make notebooks   run the sources into notebooks/*.ipynb             (make notebooks ONLY=03)"
 	@echo "make check       do sources and notebooks agree? (seconds, no kernel)"
 	@echo "make lint        ruff"
+	@echo "make site        the course as a static site, in build/site         (make site ONLY='00 03')"
+	@echo "make test-site   every page of it in a browser, and Lighthouse's marks"
 	@echo "make coverage    how much of the package the notebooks exercise"
 	@echo "make test-hub    ten students on a JupyterHub of this machine run notebook 03 at once"
 	@echo "make test-offline  make test, where no other machine can be reached (Linux)"
@@ -87,6 +89,15 @@ check: $(DEV)
 # Serial: coverage of the kernels is lost when xdist shares them out.
 coverage: $(DEV)
 	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 240 --cov=vit_tutorial --cov-report term-missing notebooks
+
+# The explorers' numbers come from the notebooks, run once more (three minutes; kept in build/ until something changes).
+site: $(DEV)
+	@$(BIN)/python tools/install_front_ends.py
+	$(BIN)/python tools/build_site.py $(ONLY)
+
+test-site: site
+	SITE=build/site $(BIN)/python -m pytest tests/test_site.py $(ARGS)
+	$(BIN)/python tools/lighthouse.py build/site
 
 test-hub:
 	$(call INSTALL,.[hub])

@@ -229,4 +229,5 @@ def test_make_test_installs_the_front_ends_that_the_hosted_service_has():
     for name in ("ipywidgets", "anywidget"):
         assert str(classic[name]) == f"=={HOSTED[name]}"
     assert all(str(specifier).startswith("==") for specifier in classic.values())
-    assert all(re.fullmatch(r"@?[\w/-]+@\d+\.\d+\.\d+", package) for package in install_front_ends.NPM_FILES)
+    packages = [*install_front_ends.SCRIPT_FILES, *install_front_ends.RUNTIME_FILES]
+    assert all(re.fullmatch(r"@?[\w/-]+@\d+\.\d+\.\d+", package) for package in packages)

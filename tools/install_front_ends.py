@@ -4,6 +4,7 @@
 * `classic`: Notebook 6.5 with the ipywidgets and anywidget that Colab ships. It is an environment of its own that sees
   the course's environment behind its own packages, so torch is not installed twice (5 s, 61 MB).
 * `scripts`: what a page without a kernel loads, and axe-core, which judges accessibility (from npm; 3 s, 2 MB).
+* `runtime`: ONNX Runtime for browsers, which runs the model in the site's page for own pictures (from npm; 14 MB).
 
 Where that fails (no npm, no network), one sentence says so and the tests that need it are skipped. With CI=true, they
 and this program fail.
@@ -21,6 +22,7 @@ from pathlib import Path
 FOLDER = Path(sys.prefix) / "front-ends"
 CLASSIC = FOLDER / "classic" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 SCRIPTS = FOLDER / "scripts"
+RUNTIME = FOLDER / "runtime"
 
 # All that differs from the course's own environment: complete, so pip has nothing to choose.
 CLASSIC_PACKAGES = [
@@ -35,12 +37,13 @@ CLASSIC_PACKAGES = [
     "ipython-genutils==0.2.0",
     "nest-asyncio==1.6.0",
 ]
-# npm package: the one file of it that is kept.
-NPM_FILES = {
-    "requirejs@2.3.8": "require.js",
-    "@jupyter-widgets/html-manager@1.0.15": "dist/embed-amd.js",
-    "axe-core@4.14.1": "axe.min.js",
+# npm package: the files of it that are kept.
+SCRIPT_FILES = {
+    "requirejs@2.3.8": ["require.js"],
+    "@jupyter-widgets/html-manager@1.0.15": ["dist/embed-amd.js"],
+    "axe-core@4.14.1": ["axe.min.js"],
 }
+RUNTIME_FILES = {"onnxruntime-web@1.30.0": ["dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"]}
 
 
 def run(*command, **options):
@@ -61,34 +64,45 @@ def install_classic():
     run(*pip, "--no-deps", "--ignore-installed", *CLASSIC_PACKAGES)
 
 
-def install_scripts():
+def install_from_npm(packages, target):
+    """Writes the files that `packages` names, {package: paths}, into the folder `target`, each under its own name."""
     npm = shutil.which("npm")
     if not npm:
         raise OSError("npm is not installed")
-    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        run(npm, "pack", "--silent", *NPM_FILES, cwd=folder)
-        for package, path in NPM_FILES.items():
+        run(npm, "pack", "--silent", *packages, cwd=folder)
+        for package, paths in packages.items():
             archive = Path(folder) / (package.lstrip("@").replace("/", "-").replace("@", "-") + ".tgz")
-            with tarfile.open(archive) as tar:  # one file is read, under a name of ours: nothing is unpacked
-                data = tar.extractfile(f"package/{path}").read()
-            (SCRIPTS / Path(path).name).write_bytes(data)
+            with tarfile.open(archive) as tar:  # files are read, and get names of ours: nothing is unpacked
+                for path in paths:
+                    (target / Path(path).name).write_bytes(tar.extractfile(f"package/{path}").read())
+
+
+FRONT_ENDS = {
+    "classic": (CLASSIC_PACKAGES, install_classic),
+    "scripts": (sorted(SCRIPT_FILES), lambda: install_from_npm(SCRIPT_FILES, SCRIPTS)),
+    "runtime": (sorted(RUNTIME_FILES), lambda: install_from_npm(RUNTIME_FILES, RUNTIME)),
+}
+
+
+def install(name):
+    """Installs one of `FRONT_ENDS`, unless it is there in these versions. Raises OSError where that fails."""
+    versions, install_it = FRONT_ENDS[name]
+    stamp = FOLDER / f"{name}-installed"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8").split() == versions:
+        return
+    stamp.unlink(missing_ok=True)
+    install_it()
+    stamp.write_text("\n".join(versions) + "\n", encoding="utf-8")
 
 
 def main():
-    """Installs what is not there yet, in these versions; returns the exit status."""
+    """Installs what is not there yet; returns the exit status."""
     status = 0
-    for name, versions, install in (
-        ("classic", CLASSIC_PACKAGES, install_classic),
-        ("scripts", sorted(NPM_FILES), install_scripts),
-    ):
-        stamp = FOLDER / f"{name}-installed"
-        if stamp.is_file() and stamp.read_text(encoding="utf-8").split() == versions:
-            continue
-        stamp.unlink(missing_ok=True)
+    for name in FRONT_ENDS:
         try:
-            install()
-            stamp.write_text("\n".join(versions) + "\n", encoding="utf-8")
+            install(name)
         except OSError as error:
             print(f"Front end '{name}' could not be installed, so its browser tests are skipped: {error}")
             status = int(os.environ.get("CI") == "true")

@@ -26,7 +26,7 @@ def missing():
 
 
 class FromPixels(nn.Module):
-    """A ViT with its normalisation in front: pixels uint8 `(B, C, Y, X)` to logits `(B, num_classes)`."""
+    """A ViT with its normalisation in front: takes pixels, uint8 `(B, C, Y, X)`, and returns what the ViT returns."""
 
     def __init__(self, model):
         super().__init__()
@@ -51,9 +51,10 @@ def quiet():
         logger.setLevel(level)
 
 
-def to_onnx(model, path):
+def to_onnx(model, path, outputs=("logits",)):
     """Write `model` into one ONNX file: "pixels", uint8 `(B, C, Y, X)` in 0..255 for any B, to "logits".
 
+    `outputs` names what `model(images)` returns, where that is more than the logits.
     The normalisation is part of the file, and so are the class names, as JSON under "classes" in its metadata.
     Raises `ImportError` where a package is missing.
     """
@@ -71,7 +72,7 @@ def to_onnx(model, path):
             dynamo=True,
             verbose=False,
             input_names=["pixels"],
-            output_names=["logits"],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
         )
     proto = program.model_proto

@@ -15,9 +15,7 @@ def module(name):
     """The ES module `static/name` with draw.js written into it: a widget's code is one text, and cannot import."""
     shared = (STATIC / "draw.js").read_text(encoding="utf-8")
     own = (STATIC / name).read_text(encoding="utf-8")
-    return re.sub(r"^export ", "", shared, flags=re.MULTILINE) + re.sub(
-        r"^import [^;]*;\n", "", own, flags=re.MULTILINE
-    )
+    return re.sub(r"^import [^;]*;\n|^export (?!default)", "", shared + own, flags=re.MULTILINE)
 
 
 class Explorer(anywidget.AnyWidget):

@@ -3,14 +3,14 @@ import {
   table, toggle, veil, viridis, watch,
 } from "./draw.js";
 
-const MEAN = -1;
-const ROLLOUT = -2;
+export const MEAN = -1;
+export const ROLLOUT = -2;
 const STRIP = 30; // the class token's place, above the image
 const LABEL = 16; // above each small map
-const ramp = Array.from({ length: 64 }, (_, i) => i / 63);
+export const ramp = Array.from({ length: 64 }, (_, i) => i / 63);
 
 // The attention weights, and all rows that can be shown of them.
-function readAttention(model) {
+export function readAttention(model) {
   const [L, B, H, N] = model.get("shape");
   const scales = floats(model.get("scales"));
   let weights;

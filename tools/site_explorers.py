@@ -1,0 +1,103 @@
+"""The explorers of a built notebook, as scripts that tools/site/_static/explorers.js shows in a page without a kernel.
+
+A built notebook holds a picture of each explorer, not its numbers. `explorer_scripts` runs the notebook once more, up
+to its last explorer, and writes down what each one holds; that is kept until the notebook or the package changes.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import build_notebooks
+import numpy as np
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
+
+from vit_tutorial import widgets
+
+PACKAGE = Path(widgets.__file__).parent.parent
+EXPLORERS = tuple(name for name in widgets.__all__ if name.endswith(("Explorer", "Playground", "Stepper", "Monitor")))
+STATE = "application/vnd.jupyter.widget-state+json"
+# Pages are fetched: attention goes with 8 bits a weight, as that of large models does everywhere.
+SMALLER = "import vit_tutorial.widgets\nvit_tutorial.widgets.attention.EXACT_BYTES = 0"
+# ... and these float32 traits as float16, wrong by at most 0.05 %.
+HALVED = [("stepper", "data"), ("stepper", "weights")]
+OWN_SCRIPTS = ("_esm", "_css")  # the page has them once
+
+
+def explorer_cells(notebook):
+    """The numbers of the cells that show an explorer."""
+    found = []
+    for number, cell in enumerate(notebook.cells):
+        said = [output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])]
+        found += [number] if any(text.startswith(EXPLORERS) for text in said) else []
+    return found
+
+
+def halves(data):
+    """float32 bytes as float16: all low bytes, then all high ones, which packs better."""
+    return np.frombuffer(data, "<f4").astype("<f2").view("u1").reshape(-1, 2).T.tobytes()
+
+
+def as_script(name, values):
+    """The script that gives the page the traits `values` (a dict; bytes allowed) of the explorer `name`."""
+    module = values["_anywidget_id"].split(".")[2]  # vit_tutorial.widgets.attention.AttentionExplorer
+    traits = {}
+    for trait, value in values.items():
+        if isinstance(value, (bytes, memoryview)):
+            halved = (module, trait) in HALVED
+            data = halves(value) if halved else bytes(value)
+            value = {"gzip": base64.b64encode(gzip.compress(data, 9, mtime=0)).decode(), "halved": halved}
+        if trait not in OWN_SCRIPTS:
+            traits[trait] = value
+    return f"vitExplorers.take({json.dumps([name, module, traits])});\n"
+
+
+def printed(cell):
+    """What a cell printed."""
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def run(source, built, cells):
+    """The scripts `{number of the cell: text}` of the explorers in these cells of a notebook, which runs to the last.
+
+    A cell that prints something else than in the `built` notebook (training on another machine) keeps its picture.
+    """
+    notebook = build_notebooks.read_source(source)
+    notebook.cells = [new_code_cell(SMALLER), *notebook.cells[: cells[-1] + 1]]
+    environment = os.environ | {"PYTHONHASHSEED": "0", "VIT_TUTORIAL_HOME": os.devnull}
+    resources = {"metadata": {"path": str(build_notebooks.NOTEBOOKS)}}
+    NotebookClient(notebook, timeout=4 * build_notebooks.CELL_SECONDS, resources=resources).execute(env=environment)
+    state = notebook.metadata.widgets[STATE]["state"]
+    scripts = {}
+    for number in cells:
+        if printed(notebook.cells[number + 1]) != printed(built.cells[number]):
+            continue
+        data = [output.get("data", {}) for output in notebook.cells[number + 1].outputs]
+        (model,) = [state[d[build_notebooks.WIDGET_VIEW]["model_id"]] for d in data if build_notebooks.WIDGET_VIEW in d]
+        buffers = {buffer["path"][0]: base64.b64decode(buffer["data"]) for buffer in model.get("buffers", [])}
+        scripts[number] = as_script(f"{source.stem}-{number}", model["state"] | buffers)
+    return scripts
+
+
+def explorer_scripts(source, notebook, cache):
+    """The scripts of `run` for all explorers of the built `notebook`, from the folder `cache` where nothing changed."""
+    cells = explorer_cells(notebook)
+    if not cells:
+        return {}
+    digest = hashlib.sha256(f"{version('torch')} {cells} {SMALLER} {HALVED}".encode())
+    for cell in notebook.cells[: cells[-1] + 1]:
+        digest.update(cell.source.encode())
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("data/*.safetensors")]):
+        digest.update(path.read_bytes())
+    kept = cache / f"{source.stem}-{digest.hexdigest()[:16]}.json"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        for old in cache.glob(f"{source.stem}-*.json"):
+            old.unlink()
+        kept.write_text(json.dumps(run(source, notebook, cells)), encoding="utf-8")
+    return {int(number): script for number, script in json.loads(kept.read_text(encoding="utf-8")).items()}
