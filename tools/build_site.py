@@ -36,6 +36,7 @@ PACKAGE = ROOT / "vit_tutorial"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT["urls"]["Repository"]
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
+HIDE = {"solution": "hide-input", "setup": "remove-cell"}  # what myst-nb does with the course's tags
 LINK = re.compile(r"\]\((?:notebooks/)?((\d\d)_\w+)\.ipynb")
 COURSE_ROW = re.compile(r"^\| (\d\d) \| \[(.+?)\]\(notebooks/(\w+)\.ipynb\) \| (\d+) \| (.+) \|$", re.MULTILINE)
 API = ("layers", "model", "weights", "datasets", "training", "interpret", "plots", "widgets", "check")
@@ -67,8 +68,9 @@ def page(notebook, stem, names, explorers, pictures):
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             cell.source = with_links(BADGE.sub(lambda badge: actions(stem, badge[1]), cell.source), names)
-        if "solution" in cell.metadata.get("tags", []) and cell.cell_type == "code":
-            cell.metadata.tags = [*cell.metadata.tags, "hide-input"]
+        if cell.cell_type == "code":
+            tags = cell.metadata.get("tags", [])
+            cell.metadata.tags = [*tags, *(HIDE[tag] for tag in tags if tag in HIDE)]
         shown = 0
         for output in cell.get("outputs", []):
             if "image/png" not in output.get("data", {}):
