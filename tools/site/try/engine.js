@@ -16,10 +16,12 @@ export function part(name) {
 
 // base64 of gzip, because a page from file:// may load scripts but fetch nothing.
 async function unpack(text) {
-  const letters = atob(text);
-  const packed = new Uint8Array(letters.length);
-  for (let i = 0; i < letters.length; i++) packed[i] = letters.charCodeAt(i);
-  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  const packed = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new DecompressionStream("gzip");
+  const writer = stream.writable.getWriter();
+  writer.write(packed);
+  writer.close();
+  return new Response(stream.readable).arrayBuffer();
 }
 
 // Loads the model. The result's `run(pixels, attention)` takes uint8 pixels (B, 3, 32, 32), channels first, and gives
@@ -34,10 +36,10 @@ export async function startEngine() {
   const worker = new Worker(URL.createObjectURL(new Blob([runtime.worker], { type: "text/javascript" })));
   const waiting = new Map();
   let last = 0;
-  const ask = (message) =>
+  const ask = (message, given = []) =>
     new Promise((resolve, reject) => {
       waiting.set(++last, { resolve, reject });
-      worker.postMessage({ id: last, ...message });
+      worker.postMessage({ id: last, ...message }, given);
     });
   worker.onmessage = ({ data: { id, value, error } }) => {
     const { resolve, reject } = waiting.get(id);
@@ -50,7 +52,7 @@ export async function startEngine() {
     waiting.clear();
   };
   const [ort, wasm, onnx] = await Promise.all([runtime.ort, runtime.wasm, model.onnx].map(unpack));
-  await ask({ step: "open", ort, wasm, onnx });
+  await ask({ step: "open", ort, wasm, onnx }, [ort, wasm, onnx]);
 
   async function run(pixels, attention = true) {
     const B = pixels.length / (3 * SIDE * SIDE);

@@ -130,6 +130,8 @@ export function squareCard(el, bar, state, moved) {
   const move = (right, down) => {
     const { x, y, side: length } = square();
     centre = [x + length / 2 + right * length, y + length / 2 + down * length];
+    const reached = square(); // at a border it stops
+    centre = [reached.x + length / 2, reached.y + length / 2];
     redraw();
   };
   main.canvas.addEventListener("pointerdown", (event) => {
