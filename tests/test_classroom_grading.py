@@ -53,7 +53,7 @@ RESHAPED = "def split(x, H):\n    B, N, D = x.shape\n    return x.reshape(B, H, 
 SPY = """
 import glob, os, socket
 found = [p for p in ("{course}", "{course}/source", "{course}/submitted") if os.path.exists(p)]
-for root in ("/answers", "/submitted", "/tmp", "/home", "/root", "/work", "/var"):
+for root in () if found else ("/answers", "/submitted", "/tmp", "/home", "/root", "/work", "/var"):
     found += glob.glob(root + "/**/98_*.ipynb", recursive=True) + glob.glob(root + "/**/gradebook.db", recursive=True)
 found = [path for path in found if "site-packages" not in path]  # nbgrader brings a gradebook of its own to its tests
 found += [name for _, name in socket.if_nameindex() if name != "lo"]

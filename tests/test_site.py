@@ -119,6 +119,7 @@ def test_pages_show_the_outputs_of_the_notebooks(site):
     for path in notebooks(site):
         cells = parsed(path.with_suffix(".html")).select("div.cell")
         code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        code = [cell for cell in code if "setup" not in cell.metadata.get("tags", [])]
         assert len(cells) == len(code)
         for shown, cell in zip(cells, code, strict=True):
             texts = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
