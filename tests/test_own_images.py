@@ -10,23 +10,12 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from made_up_pictures import saved, scene
 from PIL import Image, ImageOps
 
 from vit_tutorial import datasets
 from vit_tutorial.datasets import own
 from vit_tutorial.datasets.copies import distances, fingerprint
-
-
-def scene(seed, size=(80, 60)):
-    """A picture like no other: coarse random colours, smoothed."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-
-
-def saved(picture, kind="PNG", **options):
-    data = io.BytesIO()
-    picture.save(data, kind, **options)
-    return data.getvalue()
 
 
 def write(folder, files):

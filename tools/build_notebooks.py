@@ -57,7 +57,7 @@ except ModuleNotFoundError:
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # What would differ on the next machine, and so must not be committed.
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+|\b0x[0-9a-fA-F]{8,}")
-MACHINE_PATH = re.compile(r"(?:/home/|/Users/|/root/|/tmp/|/private/var/|\b[A-Z]:\\Users\\)[\w.\-]*")
+MACHINE_PATH = re.compile(r"(?:/(?:home|Users|root|tmp|private/var)/|\b[A-Z]:\\Users\\)[\w.\-]*")
 
 
 class BuildError(Exception):

@@ -14,7 +14,6 @@ import html
 import io
 import re
 import shutil
-import tomllib
 import warnings
 from pathlib import Path
 
@@ -33,8 +32,7 @@ ROOT = build_notebooks.ROOT
 BUILD = ROOT / "build"
 SITE = ROOT / "tools" / "site"
 PACKAGE = ROOT / "vit_tutorial"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-REPOSITORY = PROJECT["urls"]["Repository"]
+REPOSITORY = build_notebooks.repository()
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 HIDE = {"solution": "hide-input", "setup": "remove-cell"}  # what myst-nb does with the course's tags
 LINK = re.compile(r"\]\((?:notebooks/)?((\d\d)_\w+)\.ipynb")

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from made_up_pictures import saved, scene
 from PIL import Image
 from safetensors.torch import save
 
@@ -60,17 +61,6 @@ def add(group, name, make, verdict, message, slow=False):
 
 
 # ------------------------------------------------------------------------------------------------ images
-
-
-def scene(seed=0, size=(80, 60)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-
-
-def saved(picture, kind="PNG", **options):
-    data = io.BytesIO()
-    picture.save(data, kind, **options)
-    return data.getvalue()
 
 
 def chunk(kind, data):

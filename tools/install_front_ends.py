@@ -54,12 +54,16 @@ def run(*command, **options):
         raise OSError(said[-1])
 
 
-def install_classic():
-    folder = FOLDER / "classic"
-    run(sys.executable, "-m", "venv", "--without-pip", "--clear", str(folder))
+def layer(folder, behind, python=sys.executable):
+    """Makes an environment in `folder` whose own packages come before those in the folder `behind`; returns its own."""
+    run(str(python), "-m", "venv", "--without-pip", "--clear", str(folder))
     (packages,) = folder.rglob("site-packages")
-    course = sysconfig.get_path("purelib")
-    (packages / "course.pth").write_text(f"import site; site.addsitedir({course!r})\n", encoding="utf-8")
+    (packages / "behind.pth").write_text(f"import site; site.addsitedir({str(behind)!r})\n", encoding="utf-8")
+    return packages
+
+
+def install_classic():
+    layer(FOLDER / "classic", sysconfig.get_path("purelib"))
     pip = [sys.executable, "-m", "pip", "--python", str(CLASSIC), "--disable-pip-version-check", "install"]
     run(*pip, "--no-deps", "--ignore-installed", *CLASSIC_PACKAGES)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import build_notebooks
 import nbformat
 from environments import environment, executable, find_python
+from install_front_ends import layer
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
@@ -55,10 +56,8 @@ def fresh_colab(base, folder):
 
     What pip brings lands in the new one, so a package that pip replaces is found there.
     """
-    subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True)
-    (packages,) = folder.rglob("site-packages")
     (behind,) = base.parent.parent.rglob("site-packages")
-    (packages / "colab.pth").write_text(f"import site; site.addsitedir({str(behind)!r})\n", encoding="utf-8")
+    packages = layer(folder, behind, base)
     for name, text in STAND_IN.items():
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
         (packages / name).write_text(text, encoding="utf-8")
