@@ -164,7 +164,10 @@ def test_a_fork_changes_every_address_and_no_output(project, course):
     assert after.cells[1].source == "course = 'git+https://github.com/you/mine'"
 
 
-@pytest.mark.parametrize("address", ["you/mine", "https://github.com/you/mine/", "https://github.com/you/mine "])
+@pytest.mark.parametrize(
+    "address",
+    ["you/mine", "file:///you/mine", *(f"https://github.com/you/mine{end}" for end in ("/", " ", ".git", "'", "?a=b"))],
+)
 def test_a_fork_wants_an_address(project, address):
     with pytest.raises(ValueError, match="expected an address such as"):
         fork.move("https://github.com/a/b", address)

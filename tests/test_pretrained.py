@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
-from timm.models import save_for_hf
+from timm.models._hub import save_for_hf
 
 from vit_tutorial import weights
 

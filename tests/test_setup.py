@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_workflow_covers_the_systems_and_pythons_that_the_course_promises():
     assert len(matrix["python"]) == 3
 
 
-def test_workflow_on_windows_runs_what_make_test_runs():
+def test_workflow_on_windows_and_other_versions_run_what_make_test_runs():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(JOBS)", "2")
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     for command in (
@@ -169,6 +170,7 @@ def test_workflow_on_windows_runs_what_make_test_runs():
         "ruff check .",
     ):
         assert command in makefile and command in workflow, command
+    assert shlex.join(try_versions.SUITE).replace("'", '"') in makefile
 
 
 def test_jupyterlab_knows_the_settings_that_the_course_changes():

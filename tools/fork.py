@@ -6,6 +6,7 @@ Runs no notebook: outputs stay as they are. A notebook that does not agree with 
 written.
 """
 
+import re
 import sys
 
 import build_notebooks
@@ -19,7 +20,7 @@ def move(old: str, new: str) -> list[str]:
 
     Raises ValueError where `new` is no address, or a notebook must be built first.
     """
-    if "://" not in new or new != new.strip(" /"):
+    if not re.fullmatch(r"https?://[\w.:-]+(/[\w.~-]+)+", new) or new.endswith(".git"):
         raise ValueError(f"expected an address such as https://github.com/you/vit-tutorial, found {new!r}")
     sources = build_notebooks.find_sources([])
     for source in sources:

@@ -16,9 +16,9 @@ from environments import FOLDER, environment, install
 from packaging.requirements import Requirement
 
 ROOT = FOLDER.parent
-EXTRAS = ("lab", "test", "export")
+EXTRAS = ("lab", "test", "export", "parquet", "classroom", "site")
 SUITE = ["--nbval", "--nbval-cell-timeout", "300", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-SUITE += ["tests", "notebooks"]
+SUITE += ["-m", "not slow", "tests", "notebooks"]
 
 
 def oldest(project):

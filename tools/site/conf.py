@@ -97,16 +97,22 @@ def own_signature(app, what, name, obj, options, signature, returns):
         return str(inspect.Signature(parameters)), returns
 
 
-def name_by_text(app, pagename, templatename, context, doctree):
-    """A fold is called what it says: speech control finds it by its words."""
-    context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
+def accessible(app, pagename, templatename, context, doctree):
+    """A fold is called what it says: speech control finds it by its words. A long signature is a list of parameters."""
+    body = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
+    context["body"] = re.sub(r"<dl>\s*(<dd>.*?</dd>)\s*</dl>", parameters, body, flags=re.DOTALL)
+
+
+def parameters(found):
+    """The list of terms without terms that Sphinx makes of a long signature's parameters, as a plain list."""
+    return f'<ul class="parameters">{found[1].replace("<dd>", "<li>").replace("</dd>", "</li>")}</ul>'
 
 
 def setup(app):
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-process-signature", own_signature)
-    app.connect("html-page-context", name_by_text)
+    app.connect("html-page-context", accessible)
 
 
 html_math_renderer = "mathml"

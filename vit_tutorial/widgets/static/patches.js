@@ -408,8 +408,8 @@ function render({ model, el }) {
   let chooser = null;
   async function offerUpload() {
     const manager = model.widget_manager;
-    const child = await manager.get_model(model.get("upload").replace("IPY_MODEL_", ""));
-    if (!child.comm_live) return;
+    const child = await manager?.get_model(model.get("upload").replace("IPY_MODEL_", ""));
+    if (!child?.comm_live) return;
     chooser = await manager.create_view(child);
     view.own(() => chooser.remove());
     // Too large a message would cost the connection to Python, so too large a file is stopped here.
