@@ -8,12 +8,12 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from ipywidgets import FileUpload
 from PIL import Image
 
 from vit_tutorial import datasets, patchify, plots
 from vit_tutorial.datasets.photographs import centre_square
-from vit_tutorial.widgets import PatchExplorer, patches
+from vit_tutorial.widgets import PatchExplorer, Upload
+from vit_tutorial.widgets.upload import read_upload
 
 
 def noise(Y=224, X=224, seed=0):
@@ -159,12 +159,12 @@ class Version7:
 
 def test_files_of_ipywidgets_7_are_taken_and_emptied():
     field = Version7("a.png", b"bytes")
-    assert patches.take_files(field) == [("a.png", b"bytes")] and field.value == {} and patches.take_files(field) == []
+    assert Upload.take(field) == [("a.png", b"bytes")] and field.value == {} and Upload.take(field) == []
 
 
 def test_upload_takes_the_place_of_the_image():
     explorer = PatchExplorer(noise(96, 96), 16, order=list(range(35, -1, -1)))
-    assert isinstance(explorer.upload, FileUpload)
+    assert isinstance(explorer.upload, Upload)
     for _ in range(2):  # the same file twice is taken twice
         explorer.pixels = bytes(3 * 96 * 96)
         upload(explorer, "a.png", saved(RGB))
@@ -216,7 +216,7 @@ def bomb(width, height):
 )
 def test_what_is_no_picture_gets_one_sentence(data, message, capfd):
     with pytest.raises(ValueError, match=message) as caught:
-        patches.read_upload("a.png", data)
+        read_upload("a.png", data)
     assert str(caught.value).startswith("expected") and ";" in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert capfd.readouterr() == ("", "")
@@ -234,14 +234,14 @@ def test_hostile_bytes_never_get_through():
                 if data:
                     data[chance.randrange(min(len(data), chance.choice([64, len(good)])))] = chance.randrange(256)
             try:
-                image, _ = patches.read_upload("a", bytes(data))
+                image, _ = read_upload("a", bytes(data))
                 assert image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3
             except ValueError:
                 pass
 
 
 def read(data):
-    image, size = patches.read_upload("a", data)
+    image, size = read_upload("a", data)
     assert size == tuple(image.shape[1:])
     return image
 
@@ -291,7 +291,7 @@ def test_pictures_of_every_kind_are_read(data, expected, tolerance):
 
 def test_long_names_are_cut():
     with pytest.raises(ValueError) as caught:
-        patches.read_upload("x" * 250 + ".png", b"")
+        read_upload("x" * 250 + ".png", b"")
     assert len(str(caught.value)) < 250 and "xxx.png'" in str(caught.value)
 
 

@@ -21,13 +21,12 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 import torchvision
-from ipywidgets import FileUpload
 
 from vit_tutorial import VisionTransformer, check, datasets, interpret, layers, plots, training, widgets
 from vit_tutorial.datasets.photographs import centre_square
 from vit_tutorial.files import CHECKPOINT, DATA
 from vit_tutorial.weights import load
-from vit_tutorial.widgets.patches import read_upload, take_files
+from vit_tutorial.widgets.upload import read_upload
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -40,12 +39,12 @@ plots.show_course_map(10)
 # file, and go on from the next cell.
 
 # %%
-upload = FileUpload(accept="image/*", multiple=True, description="Picture")
+upload = widgets.Upload("image/*", "Picture")
 upload
 
 # %%
 FILE = None  # or your line: a picture's path, such as "holiday/dog.jpg"
-if files := take_files(upload):
+if files := upload.take():
     picture, _ = read_upload(*files[-1])  # (3, Y, X), uint8
 else:
     picture = datasets.read_image(FILE) if FILE else datasets.sample_image("cat")

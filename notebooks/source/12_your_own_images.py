@@ -20,14 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ipywidgets import FileUpload
 from PIL import Image, ImageOps
 
 from vit_tutorial import check, datasets, export, interpret, plots, training, weights
 from vit_tutorial.datasets.copies import distances, fingerprint
 from vit_tutorial.files import CHECKPOINT
-from vit_tutorial.widgets import interactive_figure
-from vit_tutorial.widgets.patches import take_files
+from vit_tutorial.widgets import Upload, interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -56,11 +54,11 @@ FOLDER = stickers  # your line: a folder or a zip file, such as "pets" or "C:/Us
 # size with the file panel at the left, and then by its name. After an upload go on with the next cell.
 
 # %%
-upload = FileUpload(accept=".zip", multiple=True, description="Zip file")
+upload = Upload(".zip", "Zip file")
 upload
 
 # %%
-mine = datasets.own_images(take_files(upload) or FOLDER)
+mine = datasets.own_images(upload.take() or FOLDER)
 pictures = mine.images  # squares of 128 x 128 pixels, to look at
 some = torch.cat([(pictures.labels == label).nonzero()[:8, 0] for label in range(len(pictures.classes))])
 fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.85)

@@ -7,6 +7,7 @@ from .picture import Picture, interactive_figure
 from .playground import AttentionPlayground
 from .positions import PositionExplorer
 from .stepper import EncoderStepper
+from .upload import Upload
 
 __all__ = [
     "AttentionExplorer",
@@ -16,5 +17,6 @@ __all__ = [
     "Picture",
     "PositionExplorer",
     "TrainingMonitor",
+    "Upload",
     "interactive_figure",
 ]

@@ -1,24 +1,21 @@
 """PatchExplorer: an image as a list of patches, and what a ViT without positions is left with."""
 
-import io
-import warnings
 from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from ipywidgets import FileUpload, widget_serialization
+from ipywidgets import widget_serialization
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from traitlets import Bool, Bytes, Instance, Int, List, Unicode, observe, validate
 
-from ..datasets.decode import decode, short
 from ..datasets.photographs import centre_square
 from ..layers import patchify, unpatchify
 from ..plots import COLOURS, draw_grid
 from .explorer import Explorer, module
+from .upload import MOST_BYTES, Upload, read_upload
 
 SIDE = 224  # pixels, as ViT-B/16 was trained
-MOST_BYTES = 9_000_000  # of an upload: Jupyter's servers drop the connection at messages over 10 MiB
 
 
 class PatchExplorer(Explorer):
@@ -45,7 +42,7 @@ class PatchExplorer(Explorer):
     order = List(Int()).tag(sync=True)
     dropped = List(Int()).tag(sync=True)
     numbers = Bool(False).tag(sync=True)
-    upload = Instance(FileUpload).tag(sync=True, **widget_serialization)
+    upload = Instance(Upload).tag(sync=True, **widget_serialization)
     most_bytes = Int(MOST_BYTES).tag(sync=True)
     message = Unicode().tag(sync=True)  # what became of the last upload
 
@@ -70,7 +67,7 @@ class PatchExplorer(Explorer):
             side=side,
             patch_sizes=sizes,
             patch_size=int(patch_size),
-            upload=FileUpload(accept="image/*", description="Your picture", tooltip="Upload a picture"),
+            upload=Upload("image/*", "Your picture"),
             **{"order": list(range(N)), "patch": N // 2 + side // patch_size // 2} | view,
         )
         self.upload.observe(self._receive, "value")
@@ -118,7 +115,7 @@ class PatchExplorer(Explorer):
     # -------------------------------------------------------------------------------------------- uploads
 
     def _receive(self, _):
-        files = take_files(self.upload)
+        files = self.upload.take()
         if not files:  # it was emptied
             return
         name, data = files[-1]
@@ -185,33 +182,3 @@ def patch_size_sentence(sizes, side, found):
 
 def to_bytes(image):
     return image.permute(1, 2, 0).contiguous().numpy().tobytes()
-
-
-# ------------------------------------------------------------------------------------------------ uploads
-
-
-def take_files(upload):
-    """The files in a `FileUpload` as `[(name, bytes)]`; it is emptied, so that no notebook saves them."""
-    if isinstance(upload.value, dict):  # ipywidgets 7
-        files = [(name, bytes(file["content"])) for name, file in upload.value.items()]
-        upload.metadata, upload.data = [], []
-        upload._counter = 0  # empties the value
-    else:
-        files = [(file["name"], bytes(file["content"])) for file in upload.value]
-        upload.value = ()
-    return files
-
-
-def read_upload(name, data):
-    """The picture in the bytes `data` of a file as uint8 `(3, Y, X)`, RGB and upright, and its size `(Y, X)`.
-
-    Of an animation the first frame; transparent parts become white. Raises `ValueError` for anything else.
-    """
-    if len(data) > MOST_BYTES:
-        raise ValueError(
-            f"expected a file of at most {MOST_BYTES / 1e6:.0f} MB, found {short(name)!r} with {len(data) / 1e6:.1f} "
-            "MB; save a smaller copy"
-        )
-    with warnings.catch_warnings(action="ignore"):  # what a strange file deserves is the sentence, not stderr
-        image = decode(name, io.BytesIO(data))
-    return image, tuple(image.shape[1:])
