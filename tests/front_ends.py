@@ -283,8 +283,10 @@ EXPOSE = {name: {"expose_app_in_browser": True} for name in ("LabApp", "JupyterN
 LAB_CELLS = "[...jupyterapp.shell.currentWidget.content.widgets].filter((cell) => cell.model.type === 'code')"
 LAB_READY = """() => window.jupyterapp?.shell.currentWidget?.context?.isReady
   && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === "idle" """
+# Cells know their state since JupyterLab 4.3, the kernel always has.
 LAB_STATE = f"""() => {LAB_CELLS}.map((cell) => ({{
-  done: cell.model.executionState === "idle" && cell.model.executionCount !== null,
+  done: cell.model.executionCount !== null && "idle"
+    === (cell.model.executionState ?? jupyterapp.shell.currentWidget.sessionContext.session.kernel.status),
   error: cell.model.outputs.toJSON().find((output) => output.output_type === "error")?.traceback.join("\\n") ?? null,
 }}))"""
 CLASSIC_CELLS = "Jupyter.notebook.get_cells().filter((cell) => cell.cell_type === 'code')"

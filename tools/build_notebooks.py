@@ -42,7 +42,7 @@ KERNEL_METADATA = {
 }
 CELL_SECONDS = 300
 MOST_MEMORY = 1500  # MB, of the kernel and all processes that it starts
-MORE_MEMORY = {"11_making_it_fast": 2500}  # one cell starts torchrun and two processes, and says what they take
+MORE_MEMORY = {"11_making_it_fast": 2500}  # one cell starts torchrun and two processes, where that much is to be had
 # The first code cell of every notebook. `site.main` makes a Python that is running see what was installed meanwhile.
 SETUP = """\
 # On Colab this installs the course (about 20 seconds). Where the course is installed, it does nothing.

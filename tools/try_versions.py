@@ -14,6 +14,7 @@ import tomllib
 
 from environments import FOLDER, environment, install
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = FOLDER.parent
 EXTRAS = ("lab", "test", "export", "parquet", "classroom", "site")
@@ -32,7 +33,7 @@ def oldest(project):
         bounds = [str(bound.version) for bound in requirement.specifier if bound.operator == ">="]
         if len(bounds) != 1:
             raise ValueError(f"pyproject.toml: expected one lower bound, {requirement.name}>=..., found {requirement}")
-        pinned[requirement.name] = bounds[0]
+        pinned[requirement.name] = max(bounds[0], pinned.get(requirement.name, "0"), key=Version)
     return [f"{name}=={version}" for name, version in sorted(pinned.items())]
 
 

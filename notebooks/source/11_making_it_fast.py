@@ -16,6 +16,7 @@
 # %%
 import json
 import logging
+import os
 import shutil
 import statistics
 import subprocess
@@ -721,8 +722,7 @@ print("the same gradient")
 # %% [markdown]
 # The loss is a mean over images, so yes (it would not be with BatchNorm, which looks at the whole batch). That is
 # **data parallel** training. PyTorch's `DistributedDataParallel` does the exchange while backward still runs, and
-# `torchrun` starts the processes. The same training, as a file. (With the kernel, the four processes take 2.4 GB for
-# half a minute, more than a free Binder session has: leave `losses_of` out there.)
+# `torchrun` starts the processes. The same training, as a file:
 
 # %%
 program = """
@@ -754,10 +754,14 @@ def losses_of(processes):
 
 
 # %%
-one, two = losses_of(1), losses_of(2)
-difference = max(abs(a - b) for a, b in zip(one, two, strict=True))
-print(f"{len(one)} steps; the largest difference of a loss is below 0.0001: {difference < 1e-4}")
-assert difference < 1e-4
+granted = float(os.environ.get("MEM_LIMIT", "inf"))  # bytes, where a hub such as Binder sets a limit
+if granted < 2.5e9:  # this kernel, torchrun and its two processes
+    print("left out here: it takes 2.4 GB of memory for half a minute, more than this session may have")
+else:
+    one, two = losses_of(1), losses_of(2)
+    difference = max(abs(a - b) for a, b in zip(one, two, strict=True))
+    print(f"{len(one)} steps; the largest difference of a loss is below 0.0001: {difference < 1e-4}")
+    assert difference < 1e-4
 
 # %% [markdown]
 # The same losses, step by step. All processes draw the same random numbers for the whole batch and take their slices,
