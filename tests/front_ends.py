@@ -280,7 +280,8 @@ class Opened:
 
 # JupyterLab and Notebook 7 show their application to the page when their settings say so; it tells when all is done.
 EXPOSE = {name: {"expose_app_in_browser": True} for name in ("LabApp", "JupyterNotebookApp")}
-LAB_CELLS = "[...jupyterapp.shell.currentWidget.content.widgets].filter((cell) => cell.model.type === 'code')"
+LAB_SHOWN = "jupyterapp.shell.currentWidget.content"
+LAB_CELLS = f"{LAB_SHOWN}.widgets.filter((cell) => cell.model.type === 'code')"
 LAB_READY = """() => window.jupyterapp?.shell.currentWidget?.context?.isReady
   && jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === "idle" """
 # Cells know their state since JupyterLab 4.3, the kernel always has.
@@ -362,7 +363,7 @@ def open_notebook(front_end, notebook, folder, seconds=400, **options):
             page.wait_for_function(LAB_READY, timeout=90_000)
             run = "() => void jupyterapp.commands.execute('notebook:run-all-cells')"
             errors = run_all(page, run, LAB_STATE, seconds)
-            reveal = f"(cell) => {LAB_CELLS}[cell].node.scrollIntoView()"
+            reveal = f"(cell) => {LAB_SHOWN}.scrollToItem({LAB_SHOWN}.widgets.indexOf({LAB_CELLS}[cell]))"
         page.faults[:] = [fault for fault in page.faults if fault not in OWN_FAULTS.get(front_end, [])]
         yield Opened(front_end, page, errors, lambda cell: page.evaluate(reveal, cell))
 

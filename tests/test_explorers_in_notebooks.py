@@ -51,8 +51,10 @@ def test_notebook_runs_and_its_explorers_draw(path, tmp_path):
         for kind in CLASSES:
             explorers = page.locator(f".vit-explorer.vit-{kind.__module__.rpartition('.')[2]}")
             expect(explorers).to_have_count(counts[kind])
-        for root in page.locator(".vit-explorer").all():
-            root.evaluate("(root) => root.scrollIntoView()")
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        places = [number for number, cell in enumerate(code) for _ in shown(cell)]
+        for number, root in zip(places, page.locator(".vit-explorer").all(), strict=True):
+            opened.reveal(number)
             expect(root.locator("canvas:visible").first).to_be_visible()
             for canvas in root.locator("canvas:visible").all():
                 assert not is_blank(canvas), f"an empty canvas: {canvas.get_attribute('aria-label')}"
