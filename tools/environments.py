@@ -21,14 +21,16 @@ def find_python(version):
 
 
 def environment(name, packages, python=sys.executable):
-    """The Python of `.environments/NAME`, which is made if it does not hold these packages yet (torch: about 5 GB)."""
+    """The Python of `.environments/NAME`, made if that does not hold these packages for this Python (torch: 5 GB)."""
     folder = FOLDER / name
     stamp = folder / "installed"
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8").splitlines() != packages:
+    version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    wanted = [version, *packages]
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8").splitlines() != wanted:
         print(f"Making .environments/{name} (a few minutes)", flush=True)
         subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
         install(executable(folder), *packages)
-        stamp.write_text("\n".join(packages) + "\n", encoding="utf-8")
+        stamp.write_text("\n".join(wanted) + "\n", encoding="utf-8")
     return executable(folder)
 
 
