@@ -16,6 +16,7 @@ import re
 import shutil
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import build_notebooks
 import nbformat
@@ -132,11 +133,8 @@ def landing_explorer():
     """The explorer of the landing page: the shipped ViT looks at a photograph."""
     model = weights.load(CHECKPOINT)
     cat, sharp = (datasets.sample_image("cat", side)[None] for side in (32, 256))
-    before, widgets.attention.EXACT_BYTES = widgets.attention.EXACT_BYTES, 0
-    try:
+    with mock.patch.object(widgets.attention, "EXACT_BYTES", 0):
         return widgets.AttentionExplorer(model, cat, sharp)
-    finally:
-        widgets.attention.EXACT_BYTES = before
 
 
 # ------------------------------------------------------------------------------------------ all of it
