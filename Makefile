@@ -32,6 +32,10 @@ help:
 # A candidate counts only if it runs: a version manager's shim may exist for a Python that is not there.
 # PYTHON=/path/to/python overrides the search.
 define FIND_PYTHON
+if [ "$$(uname -sm)" = "Darwin x86_64" ]; then \
+  echo "The course needs a PyTorch that no longer exists for Intel Macs. Its notebooks run on Colab: see README.md."; \
+  exit 1; \
+fi; \
 found=; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14 python; do \
   if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$candidate; break; fi; \
 done; \

@@ -145,7 +145,9 @@ def project(course, tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text(
         '[project.urls]\nRepository = "https://github.com/a/b"\n', encoding="utf-8"
     )
-    (tmp_path / "README.md").write_text("git clone https://github.com/a/b && cd b\n", encoding="utf-8")
+    for name in ("README.md", "tools/hub/README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("git clone https://github.com/a/b && cd b\n", encoding="utf-8")
     build_notebooks.build(course)
     return tmp_path
 
@@ -153,7 +155,7 @@ def project(course, tmp_path, monkeypatch):
 def test_a_fork_changes_every_address_and_no_output(project, course):
     before = nbformat.read(build_notebooks.target(course), as_version=4)
     changed = fork.move("https://github.com/a/b", "https://github.com/you/mine")
-    assert changed == ["pyproject.toml", "README.md", "notebooks/01_title.ipynb"]
+    assert changed == [*fork.PAGES, "notebooks/01_title.ipynb"]
     assert build_notebooks.check(course) == []
     for name in changed:
         text = (project / name).read_text(encoding="utf-8")

@@ -141,7 +141,7 @@ def test_data(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "DATA", tmp_path)
     monkeypatch.setattr(files, "CHECKPOINT", tmp_path / "model.safetensors")
     assert [finding.state for finding in doctor.data()] == [OK, NOTE, PROBLEM]
-    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "train" / "cat").mkdir(parents=True)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     assert [finding.state for finding in doctor.data()] == [OK, OK, OK]
 

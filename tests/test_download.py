@@ -1,6 +1,7 @@
 """CIFAR-10 from a server on this machine, over lines that break and from places that lie."""
 
 import hashlib
+import io
 import itertools
 import multiprocessing
 import sys
@@ -8,15 +9,17 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from urllib.error import URLError
 
 import http_server as web
 import made_up_cifar10 as made_up
 import numpy as np
+import psutil
 import pytest
 import torch
 from made_up_cifar10 import cifar10
 
-from vit_tutorial import cli, datasets
+from vit_tutorial import cli, datasets, doctor, files
 from vit_tutorial.datasets import fetch
 
 PYTHON, BINARY = made_up.python_version(), made_up.binary_version()
@@ -177,6 +180,46 @@ def test_what_an_earlier_call_left_may_be_wrong(server, tmp_path):
     check(tmp_path)
 
 
+def test_an_archive_that_changed_on_the_way_is_fetched_anew(server, tmp_path):
+    server.files["/class.tar.gz"] = BINARY
+    part = tmp_path / f".{cifar10.part_name(server.url + '/class.tar.gz')}.part"
+    part.write_bytes(PYTHON[:1000])
+    datasets.download_cifar10(tmp_path, server.url + "/class.tar.gz")
+    check(tmp_path)
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_a_network_that_is_gone_for_a_moment_is_waited_for(server, tmp_path, monkeypatch, gone):
+    server.faults[ARCHIVE] = iter([web.cut(HALF)])
+    answers, opened = iter([None] + [URLError("no network")] * gone), fetch.opened
+
+    def sometimes(address, start):
+        if error := next(answers, None):
+            raise error
+        return opened(address, start)
+
+    monkeypatch.setattr(fetch, "opened", sometimes)
+    datasets.download_cifar10(tmp_path, server.url + ARCHIVE)
+    assert requested(server) == RESUMED
+    check(tmp_path)
+
+
+def test_no_file_is_deleted_while_it_is_open(server, tmp_path, monkeypatch):
+    """Windows would refuse."""
+    unlink, deleted = Path.unlink, []
+
+    def checked(path, *arguments, **options):
+        assert str(path) not in {file.path for file in psutil.Process().open_files()}
+        deleted.append(path.name)
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", checked)
+    server.files[ARCHIVE] = HOSTILE["other images"][0]()
+    with pytest.raises(ValueError, match="found others"):
+        datasets.download_cifar10(tmp_path, server.url + ARCHIVE)
+    assert ".cifar-10-python.tar.gz.part" in deleted
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_a_killed_process_leaves_no_set_and_is_gone_on_from(server, tmp_path):
     server.faults[ARCHIVE] = itertools.repeat(web.stall(HALF))
@@ -220,6 +263,30 @@ def test_what_is_there_is_not_downloaded_again(server, tmp_path, capsys):
     (tmp_path / cifar10.ARCHIVES[0]).write_bytes(PYTHON)  # as a teacher may hand it out
     datasets.download_cifar10(tmp_path)
     check(tmp_path)
+
+
+def test_what_is_there_is_enough_where_nothing_may_be_written(server, tmp_path, monkeypatch):
+    datasets.download_cifar10(tmp_path)
+    monkeypatch.setattr("filelock.FileLock", None)
+    monkeypatch.setattr(Path, "mkdir", None)
+    datasets.cifar10("test", tmp_path, download=True)
+
+
+def test_what_cannot_be_read_is_downloaded(server, tmp_path, monkeypatch):
+    """An empty folder counts as none; a part of one version hides the other, whole as it may be."""
+    (tmp_path / cifar10.FOLDER).mkdir()
+    with tarfile.open(fileobj=io.BytesIO(PYTHON)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / cifar10.BINARY).mkdir()
+    datasets.cifar10("train", tmp_path)
+    (tmp_path / cifar10.BINARY / "test_batch.bin").write_bytes(b"")
+    monkeypatch.setattr(files, "downloads", lambda: tmp_path)
+    assert "incomplete or damaged" in doctor.data()[1].found
+    with pytest.raises(ValueError, match="missing .*; run vit-tutorial download cifar10"):
+        datasets.cifar10("train", tmp_path)
+    datasets.download_cifar10(tmp_path)
+    datasets.cifar10("train", tmp_path)
+    assert requested(server) == ONE and doctor.data()[1].state == doctor.OK
 
 
 def test_offline_says_what_to_do(server, tmp_path, monkeypatch, capsys):

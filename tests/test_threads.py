@@ -73,6 +73,11 @@ def test_a_hub_says_how_many(machine, monkeypatch):
     assert machine(CONTAINER, {}) == 1
     monkeypatch.setenv("CPU_LIMIT", "3.0")
     assert machine(CONTAINER, {}) == 3
+    monkeypatch.setenv("CPU_LIMIT", "2.9")
+    assert machine(CONTAINER, {}) == 2
+    monkeypatch.setenv("CPU_LIMIT", "500m")  # not as JupyterHub writes it
+    assert machine(CONTAINER, {}) == 8
+    monkeypatch.setenv("CPU_LIMIT", "3.0")
     assert machine(CONTAINER, {"cpu.max": "200000 100000\n"}) == 2
 
 

@@ -12,7 +12,7 @@ import sys
 import build_notebooks
 import nbformat
 
-PAGES = ("pyproject.toml", "README.md")  # the rest is made from pyproject.toml
+PAGES = ("pyproject.toml", "README.md", "tools/hub/README.md")  # the rest is made from pyproject.toml
 
 
 def move(old: str, new: str) -> list[str]:

@@ -265,7 +265,7 @@ def load_test(students, notebook, cpu_limit):
     start = time.monotonic()
     with hub(folder, cpu_limit) as (address, password, process):
         pupils = [Student(f"student{i + 1:02}", address, password) for i in range(students)]
-        all_ready, threads = threading.Barrier(students), max(1, round(cpu_limit or os.cpu_count()))
+        all_ready, threads = threading.Barrier(students), max(1, int(cpu_limit or os.cpu_count()))
         common = notebook, THREADS.format(limit=threads), all_ready
         with Memory(process, [pupil.name for pupil in pupils]) as memory:
             room = [threading.Thread(target=learn, args=(pupil, *common), daemon=True) for pupil in pupils]

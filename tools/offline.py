@@ -5,14 +5,16 @@
     make test-offline                                            # the whole suite
 
 Linux only: the command and all that it starts get a network of their own (a namespace, see `man unshare`) that holds
-nothing but this machine's loopback. Every connection to anywhere else fails at once, and the kernel counts it: a name
-that is looked up, a packet sent. The exit status is the command's, or 1 where it succeeded but tried to get out.
+nothing but this machine's loopback, and look names up at a machine that is not there. Every connection to anywhere else
+fails at once, and the kernel counts it: a name that is looked up, a packet sent. The exit status is the command's, or 1
+where it succeeded but tried to get out.
 """
 
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 INSIDE = "--inside"  # the first argument of this program in the namespace
@@ -29,6 +31,21 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket, 0x8914, request.ljust(40, b"\0"))  # SIOCSIFFLAGS
 
 
+def names_outside() -> None:
+    """Has names looked up at another machine, where it counts: a resolver of this one would answer over the loopback.
+
+    Files of this mount namespace alone change.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write("nameserver 192.0.2.1\n")  # of the block for documentation (RFC 5737), which nobody has
+        file.flush()
+        places = {"/etc/resolv.conf": file.name}
+        places |= dict.fromkeys(("/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"), os.devnull)
+        for place, instead in places.items():
+            if os.path.exists(place):
+                subprocess.run(["mount", "--bind", instead, os.path.realpath(place)], check=True)
+
+
 def attempts() -> int:
     """How often something in this namespace tried to send where no route leads, by IPv4; names are looked up so too.
 
@@ -41,12 +58,13 @@ def attempts() -> int:
 def main(command: list[str]) -> int:
     if command[0] != INSIDE:
         linux = sys.platform == "linux"
-        unshare = ["unshare", "--net", *(["--map-root-user"] if linux and os.geteuid() else [])]
+        unshare = ["unshare", "--net", "--mount", *(["--map-root-user"] if linux and os.geteuid() else [])]
         if not linux or subprocess.run([*unshare, "true"]).returncode:
             print("offline: expected a Linux that lets this user make a network namespace, found none", file=sys.stderr)
             return 2
         return subprocess.run([*unshare, sys.executable, __file__, INSIDE, *command]).returncode
     loopback_up()
+    names_outside()
     before = attempts()
     status = subprocess.run(command[1:]).returncode
     tried = attempts() - before

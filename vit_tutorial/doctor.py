@@ -193,13 +193,16 @@ def disk() -> Finding:
 
 def data() -> list[Finding]:
     """Which images and trained models are on this machine."""
-    from vit_tutorial.datasets.cifar10 import BINARY, FOLDER, PICKLED
+    from vit_tutorial.datasets.cifar10 import complete, present
     from vit_tutorial.files import CHECKPOINT, downloads
 
     findings = [Finding("Shapes", OK, "drawn by the package; always here")]
-    here = [downloads() / name for name in (FOLDER, BINARY, PICKLED) if (downloads() / name).is_dir()]
-    if here:
-        findings.append(Finding("CIFAR-10", OK, f"in {here[0]}"))
+    here = present(downloads())
+    if here and complete(downloads()):
+        findings.append(Finding("CIFAR-10", OK, f"in {here}"))
+    elif here:
+        repair = "to have the rest: vit-tutorial download cifar10"
+        findings.append(Finding("CIFAR-10", NOTE, f"in {here}, incomplete or damaged", repair))
     else:
         found = "not here; the notebooks show recorded runs instead"
         findings.append(Finding("CIFAR-10", NOTE, found, "to have it: vit-tutorial download cifar10"))

@@ -6,6 +6,7 @@ and threads that share a core wait for each other.
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when torch or numpy is loaded
@@ -42,9 +43,10 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
         if not controllers or "cpu" in controllers.split(","):  # version 2 names none
             top, parts = cgroup / "cpu" if controllers else cgroup, PurePosixPath(path).parts[1:]
             limits += [quota(top.joinpath(*parts[:depth])) for depth in range(len(parts) + 1)]
-    if "JUPYTERHUB_USER" in os.environ and os.environ.get("CPU_LIMIT"):
-        limits.append(float(os.environ["CPU_LIMIT"]))
-    return max(1, round(min(limits)))
+    if "JUPYTERHUB_USER" in os.environ:
+        with suppress(ValueError):  # no number, no limit
+            limits.append(float(os.environ.get("CPU_LIMIT", "")))
+    return max(1, int(min(limits)))
 
 
 def limit_threads() -> None:

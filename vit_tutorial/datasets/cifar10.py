@@ -12,6 +12,7 @@ import os
 import pickletools
 import shutil
 import tarfile
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ import torch
 
 from ..files import atomic_path, downloads
 from .decode import short
-from .fetch import fetch
+from .fetch import check_address, fetch
 from .folders import image_folder
 from .images import ImageSet
 
@@ -67,16 +68,30 @@ def cifar10(split="train", root=None, download=False):
     root = Path(root or downloads())
     if download:
         download_cifar10(root)
-    if (root / FOLDER).is_dir():
-        return image_folder(root / FOLDER, split)
-    for folder in (root / BINARY, root / PICKLED):
-        if folder.is_dir():
-            names = [name for name in BATCHES if name.startswith("test") == (split == "test")]
-            return image_set([batch(folder, name) for name in names])
-    raise FileNotFoundError(
-        f"expected CIFAR-10 in {root}, found none of {BINARY}, {PICKLED} and the image folder {FOLDER}; run "
-        f"vit-tutorial download cifar10, {OFFLINE}"
-    )
+    folder = present(root)
+    if folder is None:
+        raise FileNotFoundError(
+            f"expected CIFAR-10 in {root}, found none of {BINARY}, {PICKLED} and the image folder {FOLDER}; run "
+            f"vit-tutorial download cifar10, {OFFLINE}"
+        )
+    if folder.name == FOLDER:
+        return image_folder(folder, split)
+    return image_set([batch(folder, name) for name in BATCHES if name.startswith("test") == (split == "test")])
+
+
+def present(root):
+    """The folder in `root` that `cifar10` reads, perhaps with a part of the files; None where all are empty."""
+    folders = (root / name for name in (FOLDER, BINARY, PICKLED))
+    return next((folder for folder in folders if folder.is_dir() and any(folder.iterdir())), None)
+
+
+def complete(root):
+    """Whether `cifar10` finds all that it reads in `root`; an image folder is taken as it is."""
+    folder = present(root)
+    try:
+        return folder is not None and (folder.name == FOLDER or all(batch(folder, name) for name in BATCHES))
+    except ValueError:
+        return False
 
 
 def image_set(batches):
@@ -116,6 +131,9 @@ def download_cifar10(root=None, source=None):
     from filelock import FileLock, Timeout
 
     root = Path(root or downloads())
+    if complete(root):  # perhaps where nothing may be written
+        print(f"CIFAR-10 is already in {root}.")
+        return
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / ".cifar10.lock")
     try:
@@ -124,8 +142,8 @@ def download_cifar10(root=None, source=None):
         print("Another process is downloading CIFAR-10; waiting for it ...", flush=True)
         held = lock.acquire()
     with held:
-        if (root / FOLDER).is_dir() or complete(root / BINARY) or complete(root / PICKLED):
-            print(f"CIFAR-10 is already in {root}.")
+        if complete(root):  # by now
+            print(f"CIFAR-10 is in {root}.")
             return
         if (free := shutil.disk_usage(root).free) < ROOM:
             needed = f"{ROOM / 1e6:.0f} MB free for CIFAR-10 in {root}"
@@ -137,13 +155,6 @@ def download_cifar10(root=None, source=None):
         print(f"CIFAR-10 is in {root / BINARY}, complete and checked.")
 
 
-def complete(folder):
-    try:
-        return all(batch(folder, name) for name in BATCHES)
-    except ValueError:
-        return False
-
-
 def from_source(source, root):
     """Unpack the one archive that a person named."""
     if "://" not in str(source):
@@ -151,15 +162,10 @@ def from_source(source, root):
             raise ValueError(f"expected an archive of CIFAR-10 or its web address, found no file {source}")
         keep(blocks_of_tar(Path(source)), root)
         return
-    part = root / f".given-{hashlib.sha1(str(source).encode()).hexdigest()[:8]}.part"
     try:
-        fetch(source, part, MOST_BYTES)
+        from_web([source], blocks_of_tar, None, root)
     except ConnectionError as error:
         raise ConnectionError(f"expected an archive of CIFAR-10 at {source}, found: {error}") from None
-    try:
-        keep(blocks_of_tar(part), root)
-    finally:
-        part.unlink()
 
 
 def from_anywhere(root):
@@ -198,7 +204,7 @@ def from_web(addresses, blocks, md5, root):
     """
     if blocks is blocks_of_parquet:
         need_pyarrow()
-    parts = [root / f".{urlsplit(address).path.rpartition('/')[2]}.part" for address in addresses]
+    parts = [root / f".{part_name(address)}.part" for address in addresses]
     while True:
         resumed = any(map(Path.exists, parts))
         try:
@@ -217,6 +223,13 @@ def from_web(addresses, blocks, md5, root):
             raise problem
 
 
+def part_name(address):
+    """The file's name where it is one that several sources have: what came from one is good for the next."""
+    check_address(address)
+    name = urlsplit(address).path.rpartition("/")[2]
+    return name if name in (*ARCHIVES, *TABLES) else f"given-{hashlib.sha1(address.encode()).hexdigest()[:8]}"
+
+
 def check_md5(parts, md5):
     for part in parts if md5 else ():
         with open(part, "rb") as file:
@@ -231,13 +244,14 @@ def keep(blocks, root):
     Raises `ValueError` for a block that is none of CIFAR-10's, or where one is missing.
     """
     names, missing = {digest: name for name, digest in BATCHES.items()}, set(BATCHES)
-    for block in blocks:
-        name = names.get(hashlib.sha1(block).hexdigest())
-        if name is None:
-            raise ValueError("expected CIFAR-10's images, found others")
-        with atomic_path(root / BINARY / f"{name}.bin") as temporary:
-            temporary.write_bytes(block)
-        missing.discard(name)
+    with closing(blocks):  # and the file that they come from: Windows deletes none that is open
+        for block in blocks:
+            name = names.get(hashlib.sha1(block).hexdigest())
+            if name is None:
+                raise ValueError("expected CIFAR-10's images, found others")
+            with atomic_path(root / BINARY / f"{name}.bin") as temporary:
+                temporary.write_bytes(block)
+            missing.discard(name)
     if missing:
         raise ValueError(f"expected all of CIFAR-10's images, found none of {', '.join(sorted(missing))}")
 

@@ -1,10 +1,12 @@
 """A file from the web, over lines that break: resumed where it stopped, bounded in size, refused in few words."""
 
+import ssl
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from tqdm import tqdm
 
@@ -30,9 +32,6 @@ class Redirects(HTTPRedirectHandler):
         return super().redirect_request(request, file, code, message, headers, address)
 
 
-OPENER = build_opener(Redirects)
-
-
 def check_address(address):
     try:
         parts = urlsplit(address)
@@ -51,22 +50,29 @@ def fetch(address, part, most):
     than `most` bytes, `ValueError` for an address that is none of the web, and `OSError` where the disk is full.
     """
     check_address(address)
-    idle = 0
+    idle, reached = 0, False
     while True:
         before = size(part)
         try:
-            return transfer(address, part, most)
+            return transfer(address, part, most, reached)
         except Broken:
+            reached = True
             idle = 0 if size(part) >= before + STEP else idle + 1
             if idle == TRIES:
                 raise
             time.sleep(PAUSE * 2 ** max(idle - 1, 0))
 
 
-def transfer(address, part, most):
-    """One try of `fetch`. Raises `Broken` where another one may help."""
+def transfer(address, part, most, reached):
+    """One try of `fetch`. Raises `Broken` where another one may help.
+
+    It may, too, where nothing answers now but something was `reached` before.
+    """
     start = size(part)
-    response = opened(address, start)
+    try:
+        response = opened(address, start)
+    except URLError as error:
+        raise (Broken if reached else ConnectionError)(f"not reached ({error.reason})") from None
     if response is None:
         return
     with response:
@@ -91,20 +97,29 @@ def transfer(address, part, most):
 
 
 def opened(address, start):
-    """The response to a request for all bytes from `start` on; None where there are no more."""
+    """The response to a request for all bytes from `start` on; None where there are no more.
+
+    Raises `URLError` where nobody answers.
+    """
     headers = {"User-Agent": "vit-tutorial", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
+    certificates = ssl.create_default_context()
+    with suppress(ImportError):  # of its own, python.org's Python for macOS may have none
+        import certifi
+
+        certificates.load_verify_locations(certifi.where())
+    opener = build_opener(Redirects, HTTPSHandler(context=certificates))  # with the proxy that is set now
     try:
-        return OPENER.open(Request(address, headers=headers), timeout=STALL)
+        return opener.open(Request(address, headers=headers), timeout=STALL)
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
             return None if error.headers.get("Content-Range") == f"bytes */{start}" else opened(address, 0)
         reason = f"the server answered {error.code} {error.reason}"
         raise ConnectionError(" ".join(reason.split())[:200]) from None
-    except URLError as error:
-        raise ConnectionError(f"not reached ({error.reason})") from None
+    except URLError:
+        raise
     except (OSError, HTTPException) as error:
         raise Broken(f"no answer ({error or type(error).__name__})") from None
 
