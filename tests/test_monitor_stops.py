@@ -58,7 +58,10 @@ def count_interrupts(page):
     return asked
 
 
-@pytest.mark.parametrize(("front_end", "interrupts"), [("lab", 0), ("notebook7", 0), ("classic", 1)])
+@pytest.mark.parametrize(
+    ("front_end", "interrupts"),
+    [("lab", 0), pytest.param("notebook7", 0, marks=pytest.mark.slow), ("classic", 1)],  # the second is as the first
+)
 def test_stop_ends_the_training_and_nothing_else(front_end, interrupts, tmp_path):
     from playwright.sync_api import expect
 
