@@ -152,6 +152,17 @@ def is_blank(canvas):
     )
 
 
+# Of a canvas: the keys that mean something to the browser, with Ctrl, Cmd or Alt, and that it keeps for itself.
+SWALLOWED = """(canvas) => {
+  const keys = ["+", "-", "=", " ", "Enter", "Escape", "Home", "End", "PageUp", "PageDown"];
+  keys.push("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight");
+  const pressed = (key, modifier) =>
+    new KeyboardEvent("keydown", { key, [modifier]: true, bubbles: true, cancelable: true });
+  return ["ctrlKey", "metaKey", "altKey"].flatMap((modifier) =>
+    keys.filter((key) => !canvas.dispatchEvent(pressed(key, modifier))).map((key) => `${modifier} ${key}`));
+}"""
+
+
 def read_table(table):
     """The texts of a <table> (a Locator of it or of what holds it): a list of rows, heads included."""
     return table.evaluate(

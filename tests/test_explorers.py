@@ -11,6 +11,7 @@ pytest.register_assert_rewrite("front_ends", "drives")
 
 from front_ends import (  # noqa: E402
     FRONT_ENDS,
+    SWALLOWED,
     axe,
     check_clean,
     go_dark,
@@ -91,6 +92,13 @@ def front_ends(*names):
 
 every_front_end = front_ends(*FRONT_ENDS)
 every_explorer = pytest.mark.parametrize("name", NAMES)
+
+
+@front_ends("page")
+@every_explorer
+def test_keys_of_the_browser_are_left_to_it(opened, name):
+    for place in show(opened, name).locator("[tabindex='0']").all():
+        assert place.evaluate(SWALLOWED) == []
 
 
 @every_front_end

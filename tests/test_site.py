@@ -23,7 +23,7 @@ from front_ends import axe, browser, check_clean, is_blank, static_server, watch
 BUILT = os.environ.get("SITE")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 NOTEBOOKS = ("00", "09")  # of the small site: one with an explorer, one with formulas and none
-JUDGED = ("index", "search", "glossary", "notebooks/00_start_here")  # of the small site
+JUDGED = ("404", "index", "search", "glossary", "notebooks/00_start_here")  # of the small site
 MOST_BYTES = {"index": 1_500_000, "notebooks": 3_000_000, "try": 15_000_000}
 WIDTHS = (390, 820, 1440)
 # Scrolls a page to its end, so that all pictures load and all explorers stand where their pictures were.
@@ -169,7 +169,8 @@ def opened(chromium, address, name, **options):
 def judge_theme(page, name, theme):
     """Asserts that the page has taken the theme of the system, and that axe-core finds nothing serious in it."""
     page.emulate_media(color_scheme=theme)
-    page.wait_for_function(f"() => document.documentElement.dataset.theme === '{theme}'")
+    if name != "404":  # which has the system's theme alone
+        page.wait_for_function(f"() => document.documentElement.dataset.theme === '{theme}'")
     page.evaluate(TRANSITIONS_END)  # a colour on its way is no fault
     try:
         axe(page, page.locator("html"))
@@ -291,5 +292,71 @@ def test_theme_and_search_by_keyboard(address, chromium):
     page.wait_for_url("**/search.html**")
     page.wait_for_selector("#search-results a[href*='notebooks/']")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"  # it is remembered
+    check_clean(page)
+    page.close()
+
+
+def test_a_missing_page_leads_home_from_any_depth(site, chromium):
+    page = chromium.new_page()
+    lost = (site / "404.html").read_text(encoding="utf-8")
+    page.route("**/*", lambda route: route.fulfill(status=404, content_type="text/html", body=lost))
+    homes = {
+        "https://someone.github.io/course/notebooks/deep/none.html": "https://someone.github.io/course/",
+        "https://course.example/notebooks/deep/none.html": "https://course.example/",
+    }
+    for address, home in homes.items():
+        page.goto(address)
+        assert page.evaluate("() => [...document.links].map((link) => link.href)") == [home, home]
+    page.close()
+
+
+def test_an_explorer_that_fails_leaves_its_picture(address, chromium):
+    page, said = watched_page(chromium), []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    broken = "vitExplorers.modules.attention = { render({ el }) { el.append('half'); throw new Error('broken'); } };"
+    page.route("**/explorers/attention.js", lambda route: route.fulfill(content_type="text/javascript", body=broken))
+    with page.expect_event("console", lambda message: "explorer failed" in message.text, timeout=5000):
+        page.goto(f"{address}index.html", wait_until="load")
+    figure = page.locator("[data-explorer]").first
+    assert figure.locator("img").is_visible() and "half" not in figure.inner_text()
+    check_clean(page)
+    page.close()
+
+
+# What the canvases of the page's explorers show in the light theme, in the dark one, for paper, and afterwards.
+PRINTED = """async () => {
+  const look = document.documentElement.dataset;
+  const images = () => [...document.querySelectorAll("[data-explorer] canvas")].map((canvas) => canvas.toDataURL());
+  const frames = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const shown = async (theme) => {
+    look.theme = theme;
+    await frames();
+    return images().join();
+  };
+  const [light, dark] = [await shown("light"), await shown("dark")];
+  dispatchEvent(new Event("beforeprint"));
+  const paper = images().join();
+  await null; // as after each of the browser's own events
+  dispatchEvent(new Event("afterprint"));
+  await frames();
+  return [light !== dark, paper === light, images().join() === dark];
+}"""
+
+
+def test_paper_is_white(address, chromium):
+    page = opened(chromium, address, "index")
+    assert page.evaluate(SHOW_ALL)
+    assert page.evaluate(PRINTED) == [True, True, True]
+    check_clean(page)
+    page.close()
+
+
+def test_words_of_the_glossary_are_found_by_name(address, chromium):
+    page = opened(chromium, address, "search")
+    page.goto(f"{address}search.html?q=attention")
+    page.locator("#search-results a", has_text="Glossary: attention weights").wait_for(timeout=5000)
+    page.wait_for_timeout(100)
+    names = page.locator("#search-results a[href*=glossary]").all_inner_texts()
+    assert len(set(names)) == len(names), names
     check_clean(page)
     page.close()

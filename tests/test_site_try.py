@@ -17,7 +17,7 @@ pytest.register_assert_rewrite("front_ends")
 import front_ends  # noqa: E402
 import install_front_ends  # noqa: E402
 import site_try  # noqa: E402
-from front_ends import axe, check_clean, is_blank, pixels, read_table  # noqa: E402
+from front_ends import SWALLOWED, axe, check_clean, is_blank, pixels, read_table  # noqa: E402
 
 from vit_tutorial import datasets, export, interpret, weights  # noqa: E402
 from vit_tutorial.files import CHECKPOINT  # noqa: E402
@@ -33,6 +33,27 @@ TRANSFER = """(node, [event, name, type, data]) => {
   files.items.add(new File([bytes], name, { type }));
   const options = { bubbles: true, cancelable: true, dataTransfer: files, clipboardData: files };
   node.dispatchEvent(event === "drop" ? new DragEvent(event, options) : new ClipboardEvent(event, options));
+}"""
+# Whether all canvases are drawn anew, at once, for paper; the theme then; and the theme that comes back.
+PRINTED = """() => {
+  const images = () => [...document.querySelectorAll("canvas.vit-stage")].map((canvas) => canvas.toDataURL());
+  const theme = () => document.documentElement.dataset.theme;
+  const before = images();
+  dispatchEvent(new Event("beforeprint"));
+  const now = [images(), theme()];
+  dispatchEvent(new Event("afterprint"));
+  return [now[0].some((image, i) => image !== before[i]), now[1], theme()];
+}"""
+# The first picture that is read takes half a second more.
+SLOW_ONCE = """() => {
+  const read = globalThis.createImageBitmap;
+  globalThis.createImageBitmap = async (...given) => {
+    globalThis.createImageBitmap = read;
+    const bitmap = await read(...given);
+    await new Promise((done) => setTimeout(done, 500));
+    globalThis.slowRead = true;
+    return bitmap;
+  };
 }"""
 RUN = """async (pixels) => {
   const { logits, attention } = await tryIt.run(new Uint8Array(pixels));
@@ -183,11 +204,28 @@ def test_the_page_fits_its_weight(folder):
 
 
 def test_a_photograph_is_cut_resized_and_answered_as_in_torch(page, folder, model):
-    for name in ("rocket", "cat"):  # the second while the first may still be under way
+    page.evaluate(SLOW_ONCE)
+    for name in ("rocket", "coffee"):  # the second while the first is under way
         page.get_by_role("button", name=name, exact=True).click()
-    assert page.locator("[data-name=cat]").get_attribute("aria-pressed") is not None
-    page.wait_for_function("() => document.querySelector('[data-name=cat]').ariaPressed === 'true'")
-    check_scores(page, model, square(sample(folder, "cat")))
+    chosen = "() => document.querySelector('.try-sample[aria-pressed=true]').dataset.name"
+    page.wait_for_function(f"{chosen} === 'coffee'")
+    page.wait_for_function("() => globalThis.slowRead")
+    page.wait_for_timeout(200)
+    assert page.evaluate(chosen) == "coffee"
+    check_scores(page, model, square(sample(folder, "coffee")))
+
+
+def test_the_photographs_are_the_course_s(page, folder, model):
+    for name in site_try.SAMPLES:
+        assert torch.equal(sample(folder, name), datasets.sample_image(name))
+        page.get_by_role("button", name=name, exact=True).click()
+        page.wait_for_function(f"() => document.querySelector('[data-name={name}]').ariaPressed === 'true'")
+        image = datasets.sample_image(name, 32)
+        check_scores(page, model, image)
+        with torch.no_grad():
+            expected = model(normalise(image[None], model.config)).softmax(dim=1)[0]
+        assert scores(page).argmax() == expected.argmax()
+        assert (scores(page) - expected).abs().max() < 0.005  # a pixel or two differ by one level
 
 
 @pytest.mark.parametrize("way", ["paste", "drop", "choose"])
@@ -277,6 +315,47 @@ def test_drawing(page):
     assert not torch.equal(scores(page), white)
 
 
+def test_a_drawing_stays_while_another_picture_is_looked_at(page):
+    page.get_by_role("button", name="Draw one").click()
+    assert "whole sheet" in page.locator(".vit-square .vit-hint").inner_text()
+    page.get_by_role("button", name="Clear").click()
+    settle(page)
+    assert not is_blank(page.locator(".vit-tokens canvas")), "the patches of a white sheet cannot be seen"
+    stroke(page, page.locator(".vit-square canvas"), [(0.1, 0.6), (0.9, 0.4)])
+    drawn = scores(page)
+    page.get_by_role("button", name="cat", exact=True).click()
+    page.wait_for_function("() => document.querySelector('[data-name=cat]').ariaPressed === 'true'")
+    assert "this square" in page.locator(".vit-square .vit-hint").inner_text()
+    assert not torch.equal(scores(page), drawn)
+    page.get_by_role("button", name="Draw one").click()
+    assert torch.equal(scores(page), drawn)
+    page.get_by_role("button", name="Clear").click()
+    assert not torch.equal(scores(page), drawn)
+    page.get_by_role("button", name="Undo").click()
+    assert torch.equal(scores(page), drawn)
+
+
+def test_a_second_finger_does_nothing(page):
+    canvas = page.locator(".vit-tokens canvas")
+    canvas.scroll_into_view_if_needed()
+    box, hand = canvas.bounding_box(), page.context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [
+            {"id": i, "x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+            for i, (x, y) in enumerate(places)
+        ]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.06, 0.06))
+    touch("touchStart", (0.06, 0.06), (0.9, 0.9))
+    touch("touchMove", (0.06, 0.06), (0.9, 0.5))
+    touch("touchMove", (0.2, 0.06))
+    touch("touchEnd")
+    settle(page)
+    assert page.locator(".vit-tokens .vit-status").inner_text().startswith("2 patches are covered")
+
+
 # ------------------------------------------------------------------------------------------ covering and attention
 
 
@@ -303,6 +382,10 @@ def test_which_patch_matters(page, folder, model):
     image = check_scores(page, model, square(sample(folder, "cat")))
     page.get_by_role("button", name="Which patch matters?").click()
     page.locator(".try-legend").wait_for()
+    assert [text.split()[0] for text in page.locator(".try-scale").inner_text().splitlines() if text] == [
+        "gains",
+        "loses",
+    ]
     rows = read_table(page.locator(".try-legend"))
     found = torch.tensor([[float(text) for text in row[1:]] for row in rows[1:]]) / 100
     expected = interpret.occlusion(model, normalise(image[None], model.config), "predicted", 4, 4)[0]
@@ -360,9 +443,13 @@ def test_the_keyboard_reaches_everything(page):
             """() => {
               const node = document.activeElement;
               const name = node.ariaLabel || node.textContent.trim() || node.type;
-              return [name.split(/[.?]/)[0], parseFloat(getComputedStyle(node).outlineWidth)];
+              if (node === document.body) return [null, 0];
+              const { outlineStyle, outlineWidth } = getComputedStyle(node);
+              return [name.split(/[.?]/)[0], outlineStyle === "none" ? 0 : parseFloat(outlineWidth)];
             }"""
         )
+        if name is None:  # past the last element
+            continue
         if name in seen:
             break
         seen.append(name)
@@ -382,6 +469,44 @@ def test_the_keyboard_reaches_everything(page):
     assert [name for name in expected if name not in seen] == []
 
 
+def test_focus_stays_on_a_button_that_has_nothing_more_to_do(page):
+    def press(name):
+        button = page.get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Enter")
+        settle(page)
+        return button
+
+    press("Draw one")
+    page.locator(".vit-square canvas").press("Space")
+    while page.get_by_role("button", name="Undo").is_enabled():
+        undo = press("Undo")
+    assert undo.evaluate("(node) => document.activeElement === node")
+    page.locator(".vit-tokens canvas[tabindex]").press("Space")
+    assert press("Uncover all").evaluate("(node) => document.activeElement === node && node.ariaDisabled === 'true'")
+    asked = press("Which patch matters?")
+    page.locator(".try-legend").wait_for()
+    assert asked.evaluate("(node) => document.activeElement === node && node.ariaDisabled === 'false'")
+
+
+def test_keys_of_the_browser_are_left_to_it(page):
+    for name in ("cat", "Draw one"):
+        page.get_by_role("button", name=name, exact=True).click()
+        settle(page)
+        for canvas in page.locator("canvas[tabindex]").all():
+            assert canvas.evaluate(SWALLOWED) == []
+
+
+def test_paper_is_white(page):
+    page.get_by_role("button", name="Dark theme").click()
+    settle(page)
+    assert page.evaluate(PRINTED) == [True, "light", "dark"]
+    page.get_by_role("button", name="Light theme").click()
+    page.emulate_media(media="print")
+    assert not page.locator(".try-sources, .vit-controls, .try-theme").filter(visible=True).count()
+    page.emulate_media(media="screen")
+
+
 @pytest.mark.parametrize("width", [390, 820, 1440])
 def test_both_themes_at_every_width(page, width):
     page.set_viewport_size({"width": width, "height": 900})
@@ -396,8 +521,10 @@ def test_it_works_from_a_folder(folder, running):
     page = front_ends.watched_page(running)
     page.set_default_timeout(90_000)
     page.goto((folder / "index.html").as_uri())
+    page.locator("#check summary").click()  # before the model is there
     page.wait_for_function(READY)
     assert abs(scores(page).sum() - 1) < 0.01
+    page.locator("#agreement", has_text="It agrees with PyTorch on 2 pictures").wait_for()
     check_clean(page)
 
 
@@ -415,6 +542,33 @@ def test_a_missing_part_gets_a_sentence(folder, running, tmp_path):
     page = front_ends.watched_page(running)
     page.goto((tmp_path / "index.html").as_uri())
     page.get_by_role("alert").filter(has_text="Expected runtime.js beside index.html").wait_for()
+    page.locator(".try-time", has_text="The model is not running.").wait_for()
+    page.locator("#check summary").click()
+    page.locator("#agreement", has_text="The model is not running.").wait_for()
+    assert page.get_by_role("button", name="Which patch matters?").is_disabled()
+
+
+def test_what_the_reader_does_before_all_is_there_counts(folder, running):
+    page, held = front_ends.watched_page(running), []
+    for name in ("samples", "runtime"):
+        page.route(f"**/{name}.js", lambda route: held.append(route))
+    page.goto((folder / "index.html").as_uri(), wait_until="domcontentloaded")
+    tokens = page.locator(".vit-tokens canvas")
+    tokens.press("Space")  # there is no picture yet
+    page.get_by_role("button", name="Uncover all").click(force=True)
+    assert page.get_by_role("button", name="Which patch matters?").is_disabled()
+    page.locator("#check summary").click()
+    page.locator("#agreement", has_text="Waiting for the model").wait_for()
+    page.get_by_role("button", name="Draw one").click()
+    stroke(page, page.locator(".vit-square canvas"), [(0.1, 0.6), (0.9, 0.4)])
+    for route in held:
+        if "samples" in route.request.url:
+            route.continue_()
+    page.get_by_role("button", name="cat", exact=True).wait_for()
+    page.wait_for_timeout(200)
+    assert page.get_by_role("button", name="Undo").is_enabled() and not is_blank(page.locator(".vit-square canvas"))
+    check_clean(page)
+    page.close()
 
 
 def test_the_page_may_send_nothing(page, folder):

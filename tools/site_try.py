@@ -76,11 +76,11 @@ def app(config):
     return '"use strict";\n(() => {\n' + "\n".join(MODULE_ONLY.sub("", text) for text in texts) + "})();\n"
 
 
-def jpeg(image):
-    """A uint8 image `(3, Y, X)` as the address of a JPEG file in itself."""
+def webp(image):
+    """A uint8 image `(3, Y, X)` as the address of a WebP file in itself, which loses nothing."""
     file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=90)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "WEBP", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def reference(model):
@@ -112,7 +112,7 @@ def build(out):
             "wasm": packed((runtime / "ort-wasm-simd-threaded.wasm").read_bytes()),
         },
         "model": {"onnx": packed(onnx)},
-        "samples": {name: jpeg(datasets.sample_image(name)) for name in SAMPLES},
+        "samples": {name: webp(datasets.sample_image(name)) for name in SAMPLES},
         "reference": reference(model),
     }
     texts = {f"{name}.js": part({name: values}) for name, values in parts.items()}

@@ -64,18 +64,26 @@ window.vitExplorers = (() => {
     const [module, values] = taken[name];
     for (const [trait, value] of Object.entries(values)) if (value?.gzip) values[trait] = await unpack(value);
     await load(module);
-    const el = document.createElement("div");
-    figure.replaceChildren(el);
-    modules[module].render({ model: new Model(values), el });
+    const [el, still] = [document.createElement("div"), [...figure.childNodes]];
+    figure.append(el);
+    try {
+      modules[module].render({ model: new Model(values), el });
+    } catch (error) {
+      el.remove();
+      throw error;
+    }
+    still.forEach((node) => node.remove());
     figure.dataset.shown = "";
   }
 
   addEventListener("DOMContentLoaded", () => {
-    const near = new IntersectionObserver(
-      (entries) =>
-        entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => (near.unobserve(target), show(target))),
-      { rootMargin: "400px" },
-    );
+    const seen = ({ target }) => {
+      near.unobserve(target);
+      show(target).catch((error) => console.warn("The picture stays, its explorer failed:", error));
+    };
+    const near = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(seen), {
+      rootMargin: "400px",
+    });
     document.querySelectorAll("[data-explorer]").forEach((figure) => near.observe(figure));
   });
 

@@ -51,5 +51,5 @@ export function answerCard(el) {
     say(`It says: ${first}, then ${second}.`);
     return first;
   }
-  return { show };
+  return { show, stop: () => (time.textContent = "The model is not running.") };
 }

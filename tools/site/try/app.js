@@ -30,13 +30,22 @@ class State {
 const place = (id) => document.getElementById(id);
 const state = new State({ source: null, zoom: 1, layer: L - 1, head: MEAN, query: 0, numbers: false });
 const square = squareCard(place("picture"), place("sources"), state, refresh);
-const patches = patchesCard(place("patches"), refresh, whatPatchesAreWorth);
+const patches = patchesCard(place("patches"), refresh, whatPatchesAreWorth, stop);
 const answer = answerCard(place("answer"));
 const looks = looksCard(place("attention"), state, paint);
 
 function trouble(error) {
   place("trouble").textContent = error.message;
   place("trouble").hidden = false;
+}
+
+// The model did not start, or stopped.
+function stop(error) {
+  engine = false;
+  trouble(error);
+  answer.stop();
+  patches.enable(false);
+  agree();
 }
 
 // The picture with what is covered, in the rectangle (x, y, width, height).
@@ -51,7 +60,7 @@ function paint(context, [x, y, width, height]) {
 
 // ---------------------------------------------------------------- a picture's way through the page
 
-let engine = null;
+let engine = null; // false where it cannot be
 let asked = null; // {pixels, colour, source, number}: what is on the page now
 let drawn = false; // a refresh waits for the next frame
 let running = false;
@@ -63,6 +72,7 @@ function refresh() {
   drawn = true;
   requestAnimationFrame(() => {
     drawn = false;
+    if (!state.get("source")) return;
     const whole = modelPixels(state.get("source").canvas, square.square());
     const colour = meanColour(whole);
     const pixels = cover(whole, patches.covered, colour);
@@ -88,7 +98,7 @@ async function score() {
       place("answer").dataset.answered = job.number;
     }
   } catch (error) {
-    trouble(error);
+    stop(error);
   } finally {
     running = false;
   }
@@ -96,29 +106,23 @@ async function score() {
 
 // What the best class loses where each patch is covered in turn, a row of patches at a time.
 async function whatPatchesAreWorth(progress) {
-  if (!engine || !asked) return null;
-  const job = asked;
-  try {
-    const before = softmax((await engine.run(job.pixels, false)).logits);
-    const best = before.indexOf(Math.max(...before));
-    const lost = [];
-    for (let row = 0; row < COLUMNS; row++) {
-      const batch = new Uint8Array(COLUMNS * job.pixels.length);
-      for (let i = 0; i < COLUMNS; i++) {
-        batch.set(cover(job.pixels, [row * COLUMNS + i], job.colour), i * job.pixels.length);
-      }
-      const { logits } = await engine.run(batch, false);
-      if (job !== asked) return null;
-      for (let i = 0; i < COLUMNS; i++) {
-        lost.push(before[best] - softmax(logits.subarray(i * before.length, (i + 1) * before.length))[best]);
-      }
-      progress(lost.length);
+  const [job, { run }] = [asked, engine];
+  const before = softmax((await run(job.pixels, false)).logits);
+  const best = before.indexOf(Math.max(...before));
+  const lost = [];
+  for (let row = 0; row < COLUMNS; row++) {
+    const batch = new Uint8Array(COLUMNS * job.pixels.length);
+    for (let i = 0; i < COLUMNS; i++) {
+      batch.set(cover(job.pixels, [row * COLUMNS + i], job.colour), i * job.pixels.length);
     }
-    return { lost, name: CLASSES[best] };
-  } catch (error) {
-    trouble(error);
-    return null;
+    const { logits } = await run(batch, false);
+    if (job !== asked) return null;
+    for (let i = 0; i < COLUMNS; i++) {
+      lost.push(before[best] - softmax(logits.subarray(i * before.length, (i + 1) * before.length))[best]);
+    }
+    progress(lost.length);
   }
+  return { lost, name: CLASSES[best] };
 }
 
 // ---------------------------------------------------------------- pictures that are dropped and pasted
@@ -145,9 +149,13 @@ addEventListener("paste", (event) => {
 
 // ---------------------------------------------------------------- the start
 
-place("check").addEventListener("toggle", async () => {
-  if (!place("check").open || !engine) return;
+async function agree() {
+  if (!place("check").open) return;
   const said = place("agreement");
+  if (!engine) {
+    said.textContent = engine === null ? "Waiting for the model …" : "The model is not running.";
+    return;
+  }
   said.textContent = "Comparing …";
   try {
     const { count, logits, attention } = await compareWithTorch(engine);
@@ -159,13 +167,16 @@ place("check").addEventListener("toggle", async () => {
   } catch (error) {
     said.textContent = error.message;
   }
-});
+}
+place("check").addEventListener("toggle", agree);
 
 part("samples").then(square.offer).catch(trouble);
 startEngine()
   .then((started) => {
     engine = started;
     globalThis.tryIt = { run: engine.run, pixels: () => asked.pixels }; // for the browser's console, and for the tests
+    patches.enable(true);
     score();
+    agree();
   })
-  .catch(trouble);
+  .catch(stop);

@@ -1,5 +1,6 @@
 // The drawing board: a sheet of white paper, a brush, and the tools for it.
-import { arrow, element } from "../../../vit_tutorial/widgets/static/draw.js";
+import { arrow, element, plain } from "../../../vit_tutorial/widgets/static/draw.js";
+import { able } from "./card.js";
 import { paper } from "./picture.js";
 
 const SHEET = 256; // pixels
@@ -31,7 +32,7 @@ export function makeBoard(changed) {
   const act = (label, onclick) => element("button", { type: "button", className: "vit-button", onclick }, label);
   const undoButton = act("Undo", undo);
   const eraser = act("Eraser", () => choose("#ffffff", eraser));
-  undoButton.disabled = true;
+  able(undoButton, false);
   const swatches = COLOURS.map(([name, value]) => {
     const swatch = element("button", { type: "button", className: "try-swatch", title: name, "aria-label": name });
     swatch.style.backgroundColor = value;
@@ -57,12 +58,12 @@ export function makeBoard(changed) {
   function remember() {
     past.push(context.getImageData(0, 0, SHEET, SHEET));
     if (past.length > REMEMBERED) past.shift();
-    undoButton.disabled = false;
+    able(undoButton, true);
   }
   function undo() {
     if (!past.length) return;
     context.putImageData(past.pop(), 0, 0);
-    undoButton.disabled = !past.length;
+    able(undoButton, past.length);
     changed();
   }
   function mark(draw) {
@@ -102,12 +103,13 @@ export function makeBoard(changed) {
     // Arrow keys move the brush, with Shift they draw, Space sets a dot. Whether the key meant anything.
     key: (event) => {
       const step = arrow(event);
-      if (step) {
+      if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
+      else if (!plain(event)) return false;
+      else if (step) {
         const from = [...cursor];
         cursor.forEach((value, i) => (cursor[i] = Math.min(SHEET, Math.max(0, value + STEP * step[1 - i]))));
         if (event.shiftKey) mark(() => line(from, cursor));
       } else if (event.key === " ") mark(() => line(cursor, cursor));
-      else if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo();
       else return false;
       return true;
     },

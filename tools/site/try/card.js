@@ -8,3 +8,6 @@ export function card(el, options) {
   title.setAttribute("aria-level", "2");
   return view;
 }
+
+// Whether a button can be used now. Unlike `disabled` this leaves it the keyboard's focus; its action looks itself.
+export const able = (button, can) => button.setAttribute("aria-disabled", String(!can));

@@ -1,8 +1,8 @@
 // The attention of every layer and head: a large map over the picture, and small ones of all of them.
 import { MEAN, ramp, readAttention, ROLLOUT } from "../../../vit_tutorial/widgets/static/attention.js";
 import {
-  arrow, choice, colour, drawHeat, drawHeats, element, outline, pointer, slider, stage, table, toggle, veil, viridis,
-  watch,
+  arrow, choice, colour, drawHeat, drawHeats, element, onPlainKey, outline, pointer, slider, stage, table, toggle, veil,
+  viridis, watch,
 } from "../../../vit_tutorial/widgets/static/draw.js";
 import { card } from "./card.js";
 import { COLUMNS, H, L, N } from "./model.js";
@@ -126,7 +126,7 @@ export function looksCard(el, state, paint) {
     const token = tokenAt(event);
     if (token !== null) state.set("query", token);
   });
-  large.canvas.addEventListener("keydown", (event) => {
+  onPlainKey(large.canvas, (event) => {
     const step = arrow(event);
     const from = state.get("query");
     if (event.key === "Home") state.set("query", 0);
@@ -149,7 +149,7 @@ export function looksCard(el, state, paint) {
     const [width, step] = [small.canvas.clientWidth, tile(small.canvas.clientWidth) + GAP];
     choose(Math.floor((y * small.canvas.clientHeight - EDGE) / step), Math.floor((x * width - EDGE - GAP) / step));
   });
-  small.canvas.addEventListener("keydown", (event) => {
+  onPlainKey(small.canvas, (event) => {
     const step = arrow(event);
     if (!step) return;
     choose(state.get("layer") + step[0], HEADS.findIndex(([head]) => head === state.get("head")) + step[1]);

@@ -1,15 +1,16 @@
 // Card 2: the 64 patches that the model gets. Painting covers them; a map says which of them matter.
 import { ramp } from "../../../vit_tutorial/widgets/static/attention.js";
 import {
-  arrow, button, diverging, drawHeat, element, outline, picture, pointer, stage, table,
+  arrow, button, diverging, drawHeat, element, onPlainKey, outline, picture, pointer, stage, table,
 } from "../../../vit_tutorial/widgets/static/draw.js";
-import { card } from "./card.js";
+import { able, card } from "./card.js";
 import { COLUMNS, PATCH, SIDE } from "./model.js";
 import { interleaved } from "./picture.js";
 
 // `changed()` runs when another set of patches is covered. `measure(progress)` gives what each patch is worth,
-// {lost: (64), name} or null where the picture changed meanwhile.
-export function patchesCard(el, changed, measure) {
+// {lost: (64), name} or null where the picture changed meanwhile, once `enable(true)` has said that it can; what it throws
+// goes to `failed`.
+export function patchesCard(el, changed, measure, failed) {
   const view = card(el, {
     name: "tokens",
     title: "2 · What the model gets",
@@ -21,6 +22,7 @@ export function patchesCard(el, changed, measure) {
   let map = null; // {lost, name}
   let at = 27; // the keyboard's patch
   let stroke = null; // {cover, last} while painting
+  let idle = false; // the model is there, and busy with no map
 
   const panel = element("div", { className: "vit-panel" });
   view.body.append(panel);
@@ -36,8 +38,6 @@ export function patchesCard(el, changed, measure) {
       context.imageSmoothingEnabled = false;
       context.drawImage(shown, 0, 0, width, width);
       if (map) drawMap(context, width);
-      context.strokeStyle = "rgba(255, 255, 255, 0.55)";
-      context.lineWidth = 1;
       context.beginPath();
       for (let i = 1; i < COLUMNS; i++) {
         const where = Math.round(i * length) + 0.5;
@@ -46,7 +46,10 @@ export function patchesCard(el, changed, measure) {
         context.moveTo(0, where);
         context.lineTo(width, where);
       }
-      context.stroke();
+      for (const [style, thickness] of [["rgba(0, 0, 0, 0.25)", 2], ["rgba(255, 255, 255, 0.55)", 1]]) {
+        Object.assign(context, { strokeStyle: style, lineWidth: thickness }); // to be seen on any picture
+        context.stroke();
+      }
       for (const patch of covered) hatch(context, box(patch));
       if (main.canvas.matches(":focus-visible")) outline(context, box(at), colours.mark);
     },
@@ -56,10 +59,13 @@ export function patchesCard(el, changed, measure) {
   panel.append(now, below);
   const controls = { controls: below };
   const clear = button(controls, "Uncover all", () => {
+    if (!covered.size) return;
     covered.clear();
     changed();
   });
-  const ask = button(controls, "Which patch matters?", findMap);
+  const ask = button(controls, "Which patch matters?", () => findMap().catch(failed));
+  able(clear, false);
+  enable(false);
   const progress = element("progress", { className: "vit-progress", max: COLUMNS * COLUMNS, hidden: true });
   progress.setAttribute("aria-label", "Patches covered in turn");
   below.append(progress);
@@ -93,15 +99,20 @@ export function patchesCard(el, changed, measure) {
     drawHeat(context, values, COLUMNS, [0, 0, width, width], strength, diverging);
   }
 
+  function enable(can) {
+    idle = can;
+    able(ask, can && shown);
+  }
   async function findMap() {
-    ask.disabled = true;
+    if (!idle || !shown) return;
+    enable(false);
     Object.assign(progress, { hidden: false, value: 0 });
     try {
       const found = await measure((done) => (progress.value = done));
       if (found) showMap(found);
       else view.say("The picture changed meanwhile: ask again.");
+      enable(true);
     } finally {
-      ask.disabled = false;
       progress.hidden = true;
     }
   }
@@ -117,7 +128,7 @@ export function patchesCard(el, changed, measure) {
     const numbers = element("details", {}, element("summary", {}, "Numbers"), table(caption, names, names, lines));
     legend.replaceChildren(
       element("p", {}, `Each patch covered in turn. Orange: “${map.name}” loses by it; purple: it gains.`),
-      element("p", { className: "try-scale" }, `−${percent(most)} points`, bar, `+${percent(most)} points`),
+      element("p", { className: "try-scale" }, `gains ${percent(most)} points`, bar, `loses ${percent(most)}`),
       numbers,
     );
     legend.hidden = false;
@@ -140,7 +151,7 @@ export function patchesCard(el, changed, measure) {
     changed();
   }
   main.canvas.addEventListener("pointerdown", (event) => {
-    if (event.button || !shown) return;
+    if (!event.isPrimary || event.button || !shown) return; // a second finger does nothing
     main.canvas.setPointerCapture(event.pointerId);
     const last = pointer(event, main.canvas);
     at = patchAt(last);
@@ -148,7 +159,7 @@ export function patchesCard(el, changed, measure) {
     set(at, stroke.cover);
   });
   main.canvas.addEventListener("pointermove", (event) => {
-    if (!stroke) return;
+    if (!event.isPrimary || !stroke) return;
     const to = pointer(event, main.canvas);
     const steps = 1 + Math.ceil(2 * COLUMNS * Math.hypot(to[0] - stroke.last[0], to[1] - stroke.last[1]));
     for (let i = 1; i <= steps; i++) { // a quick stroke leaves no patch out
@@ -157,8 +168,10 @@ export function patchesCard(el, changed, measure) {
     }
     stroke.last = to;
   });
-  for (const name of ["pointerup", "pointercancel"]) main.canvas.addEventListener(name, () => (stroke = null));
-  main.canvas.addEventListener("keydown", (event) => {
+  for (const name of ["pointerup", "pointercancel"]) {
+    main.canvas.addEventListener(name, (event) => event.isPrimary && (stroke = null));
+  }
+  onPlainKey(main.canvas, (event) => {
     const step = arrow(event);
     if (step) {
       const [y, x] = [Math.floor(at / COLUMNS) + step[0], (at % COLUMNS) + step[1]];
@@ -177,10 +190,11 @@ export function patchesCard(el, changed, measure) {
     paintColour = `rgb(${meanColour.join(", ")})`;
     map = null;
     legend.hidden = true;
-    clear.disabled = !covered.size;
+    able(clear, covered.size);
+    enable(idle);
     const count = covered.size === 1 ? "1 patch is" : `${covered.size} patches are`;
     view.say(covered.size ? `${count} covered, with the picture's mean colour.` : "");
     main.redraw();
   }
-  return { covered, show, tell: (text) => (now.textContent = text) };
+  return { covered, enable, show, tell: (text) => (now.textContent = text) };
 }

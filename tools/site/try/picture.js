@@ -76,7 +76,7 @@ function triangles(side) {
 export function modelPixels(canvas, { x, y, side }) {
   const { data } = canvas.getContext("2d").getImageData(x, y, side, side);
   const taps = triangles(side);
-  const narrow = new Float32Array(3 * side * SIDE); // (3, side, 32)
+  const narrow = new Uint8Array(3 * side * SIDE); // (3, side, 32), rounded, as PyTorch does
   for (let row = 0; row < side; row++) {
     taps.forEach(([first, weights], i) => {
       let [red, green, blue] = [0, 0, 0];
@@ -86,9 +86,9 @@ export function modelPixels(canvas, { x, y, side }) {
         blue += weights[j] * data[at + 2];
       }
       const to = row * SIDE + i;
-      narrow[to] = red;
-      narrow[to + side * SIDE] = green;
-      narrow[to + 2 * side * SIDE] = blue;
+      narrow[to] = Math.round(red);
+      narrow[to + side * SIDE] = Math.round(green);
+      narrow[to + 2 * side * SIDE] = Math.round(blue);
     });
   }
   const pixels = new Uint8Array(3 * SIDE * SIDE);

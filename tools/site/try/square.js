@@ -1,9 +1,15 @@
 // Card 1: the reader's picture, and the square of it that the model gets; or the drawing board.
-import { arrow, button, element, pointer, slider, stage } from "../../../vit_tutorial/widgets/static/draw.js";
+import { arrow, button, element, plain, pointer, slider, stage } from "../../../vit_tutorial/widgets/static/draw.js";
 import { makeBoard } from "./board.js";
 import { card } from "./card.js";
 import { readPicture } from "./picture.js";
 
+const HINTS = {
+  picture: "The model gets this square of it. Drag it, zoom in.",
+  board: "The model gets the whole sheet. Draw with the pointer, or with Shift and the arrow keys.",
+};
+// Halves go to the even number, as in torchvision's center_crop.
+const round = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
 const ZOOMS = [1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
 
 // `bar` gets the ways to choose a picture. `state` holds "source" {canvas, about, board} and "zoom"; `moved()` runs
@@ -12,11 +18,12 @@ export function squareCard(el, bar, state, moved) {
   const view = card(el, {
     name: "square",
     title: "1 · Your picture",
-    hint: "The model gets this square of it. Drag it, zoom in.",
+    hint: HINTS.picture,
   });
   const note = element("p", { className: "vit-note", role: "alert", hidden: true });
   const below = element("div", { className: "vit-controls try-below" });
   let centre = [0, 0]; // of the square, in the source's pixels
+  let sheet = null; // the drawing board, kept while another picture is shown
   let newest = 0; // the picture that was asked for last; one that took longer to read is dropped
 
   const file = element("input", { type: "file", accept: "image/*", hidden: true });
@@ -33,7 +40,7 @@ export function squareCard(el, bar, state, moved) {
   function square() {
     const { canvas } = source();
     const length = Math.max(1, Math.round(Math.min(canvas.width, canvas.height) / state.get("zoom")));
-    const start = (at, whole) => Math.min(whole - length, Math.max(0, Math.round(at - length / 2)));
+    const start = (at, whole) => Math.min(whole - length, Math.max(0, round(at - length / 2)));
     return { x: start(centre[0], canvas.width), y: start(centre[1], canvas.height), side: length };
   }
   // The square's picture in the rectangle (x, y, width, height).
@@ -83,6 +90,7 @@ export function squareCard(el, bar, state, moved) {
     zoomLabel.hidden = Boolean(board);
     below.querySelector(".try-tools")?.remove();
     if (board) below.append(board.tools);
+    view.root.querySelector(".vit-hint").textContent = board ? HINTS.board : HINTS.picture;
     const what = board
       ? "Your sheet of paper. Draw with the pointer; arrow keys move the brush, with Shift they draw, Space sets a dot."
       : "Your picture. Drag it, or use the arrow keys, to move the square that the model gets; plus and minus zoom.";
@@ -107,8 +115,8 @@ export function squareCard(el, bar, state, moved) {
     note.hidden = false;
   }
   function draw() {
-    const board = makeBoard(redraw);
-    show({ canvas: board.canvas, board, about: "A white sheet: draw one of the ten things." });
+    sheet ??= makeBoard(redraw);
+    show({ canvas: sheet.canvas, board: sheet, about: "Your sheet of paper: draw one of the ten things." });
     main.canvas.focus({ preventScroll: true });
   }
   function offer(photographs) {
@@ -118,10 +126,10 @@ export function squareCard(el, bar, state, moved) {
       node.dataset.name = name;
       node.append(image, element("span", {}, name));
       const packed = Uint8Array.from(atob(url.split(",")[1]), (letter) => letter.charCodeAt(0));
-      node.addEventListener("click", () => take(new Blob([packed], { type: "image/jpeg" }), name));
+      node.addEventListener("click", () => take(new Blob([packed], { type: "image/webp" }), name));
       samples.append(node);
     }
-    samples.firstChild.click();
+    if (!newest) samples.firstChild.click(); // else the reader was quicker
   }
 
   // ---------------------------------------------------------------- what the pointer and the keys do
@@ -135,13 +143,13 @@ export function squareCard(el, bar, state, moved) {
     redraw();
   };
   main.canvas.addEventListener("pointerdown", (event) => {
-    if (event.button || !source()) return;
+    if (!event.isPrimary || event.button || !source()) return; // a second finger does nothing
     main.canvas.setPointerCapture(event.pointerId);
     held = pointer(event, main.canvas);
     source().board?.begin(held);
   });
   main.canvas.addEventListener("pointermove", (event) => {
-    if (!held) return;
+    if (!event.isPrimary || !held) return;
     const events = event.getCoalescedEvents?.() ?? [];
     for (const one of events.length ? events : [event]) {
       const at = pointer(one, main.canvas);
@@ -151,7 +159,8 @@ export function squareCard(el, bar, state, moved) {
     }
   });
   for (const name of ["pointerup", "pointercancel"]) {
-    main.canvas.addEventListener(name, () => {
+    main.canvas.addEventListener(name, (event) => {
+      if (!event.isPrimary) return;
       held = null;
       source()?.board?.end();
     });
@@ -162,7 +171,8 @@ export function squareCard(el, bar, state, moved) {
     if (source().board) {
       if (!source().board.key(event)) return;
       main.redraw();
-    } else if (step) move(step[1] / 16, step[0] / 16);
+    } else if (!plain(event)) return;
+    else if (step) move(step[1] / 16, step[0] / 16);
     else if ("+-=".includes(event.key)) {
       const next = ZOOMS[ZOOMS.indexOf(state.get("zoom")) + (event.key === "-" ? -1 : 1)];
       if (next) state.set("zoom", next);

@@ -17,6 +17,11 @@
   dark.addEventListener("change", show);
   show();
 
+  // Paper is white.
+  const look = document.documentElement.dataset;
+  addEventListener("beforeprint", () => Object.assign(look, { onScreen: look.theme, theme: "light" }));
+  addEventListener("afterprint", () => (look.theme = look.onScreen));
+
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     const name = () => {

@@ -1,6 +1,6 @@
 import {
-  arrow, bytes, choice, colour, drawHeat, drawHeats, element, floats, frame, outline, picture, pointer, slider, stage,
-  table, toggle, veil, viridis, watch,
+  arrow, bytes, choice, colour, drawHeat, drawHeats, element, floats, frame, onPlainKey, outline, picture, pointer,
+  slider, stage, table, toggle, veil, viridis, watch,
 } from "./draw.js";
 
 export const MEAN = -1;
@@ -230,7 +230,7 @@ function render({ model, el }) {
       const token = tokenAt(event, big.canvas);
       if (token !== null) hold(held && token === query ? null : token);
     });
-    big.canvas.addEventListener("keydown", onKey);
+    onPlainKey(big.canvas, onKey);
     tiles.canvas.addEventListener("click", (event) => {
       const [across] = tiling(tiles.canvas.clientWidth);
       const [x, y] = pointer(event, tiles.canvas);

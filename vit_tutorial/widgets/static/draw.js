@@ -112,6 +112,10 @@ export function outline(context, [x, y, width, height], colour, thickness = 2.5)
 
 // ------------------------------------------------------------------------------------------ the frame
 
+// Whether a key was pressed without Ctrl, Cmd or Alt: with them it is the browser's (zoom, the page before).
+export const plain = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
+export const onPlainKey = (node, act) => node.addEventListener("keydown", (event) => plain(event) && act(event));
+
 // The explorer's frame. `controls` and `body` are to be filled; `say(text)` writes the line that screen readers
 // announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark or the screen finer. Keys
 // that mean something here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
@@ -124,8 +128,7 @@ export function frame(el, { name, title, hint }) {
   const header = element("div", { className: "vit-header" });
   header.append(element("span", { className: "vit-title" }, title), element("span", { className: "vit-hint" }, hint));
   root.append(header, controls, body, status);
-  const plain = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
-  root.addEventListener("keydown", (event) => plain(event) && event.stopPropagation());
+  onPlainKey(root, (event) => event.stopPropagation());
   // JupyterLab and Notebook 7 look for shortcuts before any element sees the key, and would take a slider's arrows.
   const shield = (event) =>
     root.contains(event.target) && event.target.toggleAttribute("data-lm-suppress-shortcuts", plain(event));
@@ -134,13 +137,14 @@ export function frame(el, { name, title, hint }) {
   el.append(root);
 
   const themed = new Set();
+  const redrawAll = () => themed.forEach((redraw) => redraw());
   let seen = "";
   const themeChanged = () => {
     const now = JSON.stringify([palette(root), window.devicePixelRatio]);
     if (now === seen) return;
     seen = now;
     // JupyterLab hides the page while it changes its theme: what is drawn then has no size.
-    requestAnimationFrame(() => themed.forEach((redraw) => redraw()));
+    requestAnimationFrame(redrawAll);
   };
   const observer = new MutationObserver(themeChanged);
   const attributes = { attributes: true, attributeFilter: ["class", "data-theme", "data-jp-theme-light", "style"] };
@@ -148,6 +152,8 @@ export function frame(el, { name, title, hint }) {
   const darkness = window.matchMedia("(prefers-color-scheme: dark)");
   darkness.addEventListener("change", themeChanged);
   endings.push(() => observer.disconnect(), () => darkness.removeEventListener("change", themeChanged));
+  window.addEventListener("beforeprint", redrawAll); // the page has turned light for it, and waits for no frame
+  endings.push(() => window.removeEventListener("beforeprint", redrawAll));
   let sharpness = null; // a window that moves to a finer screen keeps its size: no ResizeObserver tells
   const screenChanged = () => {
     sharpness?.removeEventListener("change", screenChanged);

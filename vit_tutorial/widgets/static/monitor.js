@@ -1,4 +1,4 @@
-import { button, element, floats, frame, pointer, stage, table, toggle, watch } from "./draw.js";
+import { button, element, floats, frame, onPlainKey, pointer, stage, table, toggle, watch } from "./draw.js";
 
 const PATIENCE = 1.5; // seconds that Python has to hear of Stop before the kernel is interrupted
 const MARGIN = 2; // seconds of training that must be left then: no later cell may be hit
@@ -292,7 +292,7 @@ function render({ model, el }) {
     move(((x * width - left) / across) * end());
   });
   plot.canvas.addEventListener("pointerleave", () => move(null));
-  plot.canvas.addEventListener("keydown", (event) => {
+  onPlainKey(plot.canvas, (event) => {
     const from = point();
     const stride = Math.max(1, Math.round(steps.length / 20));
     const strides = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: stride, PageUp: -stride };

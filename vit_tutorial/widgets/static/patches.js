@@ -1,5 +1,6 @@
 import {
-  arrow, button, bytes, cividis, element, frame, outline, picture, pointer, slider, stage, table, toggle, watch,
+  arrow, button, bytes, cividis, element, frame, onPlainKey, outline, picture, pointer, slider, stage, table,
+  toggle, watch,
 } from "./draw.js";
 
 const CHANNELS = ["red", "green", "blue"];
@@ -298,7 +299,7 @@ function render({ model, el }) {
     model.set("dropped", dropped.has(n) ? others : [...others, n]);
     model.save_changes();
   }
-  stages[0].canvas.addEventListener("keydown", (event) => {
+  onPlainKey(stages[0].canvas, (event) => {
     const step = arrow(event);
     if (step) {
       const [y, x] = [Math.floor(patch / columns) + step[0], (patch % columns) + step[1]];

@@ -1,5 +1,5 @@
 import {
-  arrow, button, choice, colour, element, frame, inkOn, pointer, slider, stage, table, viridis, watch,
+  arrow, button, choice, colour, element, frame, inkOn, onPlainKey, pointer, slider, stage, table, viridis, watch,
 } from "./draw.js";
 
 const STEP = 20; // places where a tip can stand, to the unit: 0.05 apart
@@ -310,7 +310,7 @@ function render({ model, el }) {
     node.addEventListener("focus", () => activate(tip));
     node.addEventListener("blur", () => activate(null));
     node.addEventListener("click", () => choose(token));
-    node.addEventListener("keydown", (event) => {
+    onPlainKey(node, (event) => {
       const step = arrow(event);
       if (!step) return;
       event.preventDefault();

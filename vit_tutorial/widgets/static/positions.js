@@ -1,6 +1,6 @@
 import {
-  arrow, choice, diverging, drawHeat, element, floats, frame, outline, pointer, slider, stage, table, toggle, viridis,
-  watch,
+  arrow, choice, diverging, drawHeat, element, floats, frame, onPlainKey, outline, pointer, slider, stage, table,
+  toggle, viridis, watch,
 } from "./draw.js";
 
 const SCALE = 34; // under each picture: the colour scale, or what is to be said about it
@@ -265,7 +265,7 @@ function render({ model, el }) {
       const p = placeAt(event, main.canvas);
       if (p !== null) hold(held && p === place ? null : p);
     });
-    main.canvas.addEventListener("keydown", onKey);
+    onPlainKey(main.canvas, onKey);
     tiles.canvas.addEventListener("click", (event) => {
       const { down, across, w, h } = tiling(tiles.canvas.clientWidth);
       const [x, y] = pointer(event, tiles.canvas);

@@ -1,6 +1,6 @@
 import {
-  arrow, button, bytes, colour, drawHeat, element, floats, frame, inkOn, outline, picture, pointer, stage, table,
-  toggle, veil, viridis, watch,
+  arrow, button, bytes, colour, drawHeat, element, floats, frame, inkOn, onPlainKey, outline, picture, pointer, stage,
+  table, toggle, veil, viridis, watch,
 } from "./draw.js";
 
 const STRIP = 28; // the class token's place, above the image
@@ -258,9 +258,9 @@ function render({ model, el }) {
     if (found.stage !== undefined) go(found.stage);
     else goToBlock(found.block);
   });
-  view.root.addEventListener("keydown", (event) => {
+  onPlainKey(view.root, (event) => {
     const own = [main.canvas, small.canvas].includes(event.target);
-    if (event.target.closest("select, input, .vit-table") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("select, input, .vit-table")) return;
     const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
     if (event.key === "PageDown") goToBlock(stages[at()].block + 1);
     else if (event.key === "PageUp") goToBlock(stages[at()].block - 1);
@@ -364,7 +364,7 @@ function render({ model, el }) {
   small.canvas.addEventListener("pointermove", (event) => preview(tokenOnImage(event)));
   small.canvas.addEventListener("pointerleave", () => preview(null));
   small.canvas.addEventListener("click", (event) => tokenOnImage(event) !== null && choose(tokenOnImage(event)));
-  small.canvas.addEventListener("keydown", (event) => {
+  onPlainKey(small.canvas, (event) => {
     const step = arrow(event);
     if (step) choose(moveOnGrid(chosen(), step));
     else if (event.key === "Home") choose(0);
@@ -641,7 +641,7 @@ function render({ model, el }) {
     if (found.key) choose(found.key[1]);
     else if (found.token !== undefined && found.token !== null) choose(found.token);
   });
-  main.canvas.addEventListener("keydown", (event) => {
+  onPlainKey(main.canvas, (event) => {
     const [s, step] = [stages[at()], arrow(event)];
     if (event.key === "Escape") [column, key] = [null, null];
     else if (!step && event.key !== "Home") return;
