@@ -279,7 +279,11 @@ def scripts():
 # ------------------------------------------------------------------------------------------ notebooks in front ends
 
 # Faults of a front end's own, seen in an empty notebook as well.
-OWN_FAULTS = {"notebook7": ["page error: Cannot read properties of undefined (reading 'schema')"]}
+OWN_FAULTS = {
+    "notebook7": [
+        f"page error: Cannot read properties of undefined (reading '{name}')" for name in ("schema", "last_modified")
+    ]
+}
 
 
 class Opened:

@@ -750,7 +750,7 @@ def losses_of(processes):
         command = [sys.executable, *(launch if processes > 1 else []), str(path)]
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # before it, some versions speak of their connections
 
 
 # %%

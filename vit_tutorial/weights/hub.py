@@ -80,8 +80,9 @@ def pretrained(name):
         return from_transformers(state, config, processor)
     try:
         theirs = library("timm").create_model(f"local-dir:{file.parent}", pretrained=False)
-    except RuntimeError as error:
-        raise ValueError(f"expected a model that this timm knows, found: {error}; pip install --upgrade timm") from None
+    except (RuntimeError, AssertionError) as error:  # the second from timm before 1.0.16, without a word
+        found = error if str(error) else "an older timm"
+        raise ValueError(f"expected a model that this timm knows, found: {found}; pip install --upgrade timm") from None
     model = from_timm(theirs)  # says what does not fit before the large file is fetched
     load_state(model, load_file(fetch(repo, "model.safetensors")))
     data = library("timm.data")
