@@ -42,6 +42,7 @@ VERSIONS = [
     "pillow==11.3.0",
     "tqdm==4.67.1",
 ]
+BUILDS = ["setuptools>=77"]  # with what pip builds the course: Python 3.11 brings an older one, seen through the layers
 MOST_SECONDS = 60  # of the setup cell
 STAND_IN = {
     "google/colab/__init__.py": "from . import output\n",
@@ -128,7 +129,7 @@ def main(arguments=None):
     parser.add_argument("--python", default=find_python("3.13") or sys.executable, help="the Python of the emulation")
     options = parser.parse_args(arguments)
     sources = build_notebooks.find_sources(options.prefixes)
-    base = environment("colab", VERSIONS, options.python)
+    base = environment("colab", VERSIONS + BUILDS, options.python)
     os.environ.pop("PYTHONPATH", None)  # the kernels must find nothing of this checkout
     os.environ["VIT_TUTORIAL_HOME"] = os.devnull
     with tempfile.TemporaryDirectory() as folder:

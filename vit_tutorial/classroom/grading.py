@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -122,13 +123,17 @@ def reason(result):
     return told[-1] if told else "no reason given"
 
 
+FORKING = threading.Lock()  # filelock, which nbgrader's libraries use, lets no two threads fork at once
+
+
 def attend(course, assignment, student, settings, seconds):
     """Run `grade_one` and wait for it; returns `(seconds, what went wrong or None)`."""
     context = multiprocessing.get_context("fork")  # nbgrader is loaded once, not once a submission
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=grade_one, args=(course, assignment, student, settings, theirs))
     started = time.monotonic()
-    process.start()
+    with FORKING:
+        process.start()
     theirs.close()
     try:
         trouble = ours.recv() if ours.poll(seconds) else f"no end after {seconds} s"
