@@ -90,7 +90,8 @@ def front_ends(*names):
     return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
 
 
-every_front_end = front_ends(*FRONT_ENDS)
+# Notebook 7 is built of JupyterLab's parts, and its widgets of the same manager's.
+every_front_end = front_ends(*(pytest.param(n, marks=pytest.mark.slow) if n == "notebook7" else n for n in FRONT_ENDS))
 every_explorer = pytest.mark.parametrize("name", NAMES)
 
 

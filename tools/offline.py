@@ -10,8 +10,10 @@ fails at once, and the kernel counts it: a name that is looked up, a packet sent
 where it succeeded but tried to get out.
 """
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,6 @@ INSIDE = "--inside"  # the first argument of this program in the namespace
 def loopback_up() -> None:
     """Switches the loopback of this network namespace on; a new namespace has it switched off."""
     import fcntl
-    import socket
     import struct
 
     with socket.socket() as any_socket:
@@ -31,19 +32,22 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket, 0x8914, request.ljust(40, b"\0"))  # SIOCSIFFLAGS
 
 
-def names_outside() -> None:
+@contextlib.contextmanager
+def names_outside():
     """Has names looked up at another machine, where it counts: a resolver of this one would answer over the loopback.
 
-    Files of this mount namespace alone change.
+    This machine's own name, which torchrun asks for, is known. Files of this mount namespace alone change.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
-        file.write("nameserver 192.0.2.1\n")  # of the block for documentation (RFC 5737), which nobody has
-        file.flush()
-        places = {"/etc/resolv.conf": file.name}
+    with tempfile.TemporaryDirectory() as folder:
+        resolver, hosts = Path(folder, "resolv.conf"), Path(folder, "hosts")
+        resolver.write_text("nameserver 192.0.2.1\n")  # of the block for documentation (RFC 5737), which nobody has
+        hosts.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n::1 localhost\n")
+        places = {"/etc/resolv.conf": resolver, "/etc/hosts": hosts}
         places |= dict.fromkeys(("/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"), os.devnull)
         for place, instead in places.items():
             if os.path.exists(place):
                 subprocess.run(["mount", "--bind", instead, os.path.realpath(place)], check=True)
+        yield
 
 
 def attempts() -> int:
@@ -64,9 +68,9 @@ def main(command: list[str]) -> int:
             return 2
         return subprocess.run([*unshare, sys.executable, __file__, INSIDE, *command]).returncode
     loopback_up()
-    names_outside()
-    before = attempts()
-    status = subprocess.run(command[1:]).returncode
+    with names_outside():
+        before = attempts()
+        status = subprocess.run(command[1:]).returncode
     tried = attempts() - before
     print(f"offline: {tried} attempts to reach another machine", file=sys.stderr)
     return status or int(tried > 0)
