@@ -78,7 +78,8 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "bomb": (1, SCALE, "import os, time\nwhile True:\n    os.fork() or time.sleep(60)", (1, 0), "memory"),
     "memory": (1, SCALE, "blocks = [bytearray(50 << 20) for _ in range(1000)]", (1, 0), ""),
     "exit": (1, SCALE, "import os\nos._exit(0)", (1, 0), "ended"),
-    "flood": (1, SCALE, "while True:\n    print('x' * 100_000)", (1, 0), "output"),
+    # At full speed its own memory may end first, for what it has printed waits there.
+    "flood": (1, SCALE, "import time\nwhile time.sleep(0.005) is None:\n    print('x' * 100_000)", (1, 0), "output"),
     "forged": (1, FORGED, SPLIT, (0, 3), ""),
     "broken": (1, "not a notebook", None, (0, 0), "JSON"),
 }

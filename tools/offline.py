@@ -36,12 +36,14 @@ def loopback_up() -> None:
 def names_outside():
     """Has names looked up at another machine, where it counts: a resolver of this one would answer over the loopback.
 
-    This machine's own name, which torchrun asks for, is known. Files of this mount namespace alone change.
+    This machine's own name and addresses, which torch's processes ask for, are known. Files of this mount namespace alone
+    change.
     """
     with tempfile.TemporaryDirectory() as folder:
         resolver, hosts = Path(folder, "resolv.conf"), Path(folder, "hosts")
         resolver.write_text("nameserver 192.0.2.1\n")  # of the block for documentation (RFC 5737), which nobody has
-        hosts.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n::1 localhost\n")
+        own = f"localhost {socket.gethostname()}"
+        hosts.write_text("".join(f"{address} {own}\n" for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")))
         places = {"/etc/resolv.conf": resolver, "/etc/hosts": hosts}
         places |= dict.fromkeys(("/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"), os.devnull)
         for place, instead in places.items():
