@@ -36,8 +36,8 @@ def loopback_up() -> None:
 def names_outside():
     """Has names looked up at another machine, where it counts: a resolver of this one would answer over the loopback.
 
-    This machine's own name and addresses, which torch's processes ask for, are known. Files of this mount namespace alone
-    change.
+    This machine's own name and addresses, which torch's processes ask for, are known. Files of this mount namespace
+    alone change.
     """
     with tempfile.TemporaryDirectory() as folder:
         resolver, hosts = Path(folder, "resolv.conf"), Path(folder, "hosts")
