@@ -8,8 +8,8 @@ import { COLUMNS, PATCH, SIDE } from "./model.js";
 import { interleaved } from "./picture.js";
 
 // `changed()` runs when another set of patches is covered. `measure(progress)` gives what each patch is worth,
-// {lost: (64), name} or null where the picture changed meanwhile, once `enable(true)` has said that it can; what it throws
-// goes to `failed`.
+// {lost: (64), name} or null where the picture changed meanwhile, once `enable(true)` has said that it can; what it
+// throws goes to `failed`.
 export function patchesCard(el, changed, measure, failed) {
   const view = card(el, {
     name: "tokens",
