@@ -81,7 +81,7 @@ def lockstep():
 def runs(folder):
     """Everything that the tests below look at: one process, two, two with sharded weights, stopped and resumed."""
     torch.set_num_threads(1)
-    loop.BF16_PAYS["cpu"] = False  # 8 bits of bfloat16 would hide what is compared
+    os.environ[loop.PRECISION] = "float32"  # 8 bits of bfloat16 would hide what is compared
     begin(None, epochs=0.2)
     wait_for(fork(begin, folder / "one", recipe=ONE), None)
     wait_for(fork(begin, folder / "one-adamw", recipe=ADAMW), None)

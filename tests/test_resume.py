@@ -158,6 +158,21 @@ def test_a_stopped_run_goes_on_where_it_was(steps, tmp_path, monkeypatch):
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
 
 
+def test_a_run_goes_on_in_the_precision_that_it_began_with(tmp_path, monkeypatch):
+    seen = []
+
+    def stop(history, progress):
+        seen.append(dict(loop.BF16))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv(loop.PRECISION, "bfloat16")
+    begin(tmp_path, stop, epochs=1)
+    monkeypatch.setenv(loop.PRECISION, "float32")
+    history, _ = begin(tmp_path, stop, resume=True, epochs=1)
+    assert seen == [{"cpu": True}] * 5 and history.info["precision"] == "bfloat16"
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     first, trained = begin(tmp_path, epochs=1)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

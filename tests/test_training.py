@@ -31,6 +31,27 @@ def model():
     return VisionTransformer(MODEL)
 
 
+@pytest.mark.parametrize("units", ["_is_avx512_bf16_supported", "_is_amx_tile_supported", None])
+def test_precision_follows_from_the_processor_not_from_a_clock(monkeypatch, units):
+    monkeypatch.delenv(loop.PRECISION, raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == units)
+    assert loop.bf16_pays("cpu") == (units is not None) and not loop.bf16_pays("mps")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)  # oneDNN was told not to use it
+    assert not loop.bf16_pays("cpu")
+
+
+def test_precision_is_the_users_if_they_wish_and_recorded_with_the_run(monkeypatch, model):
+    for wish in ("float32", "bfloat16"):
+        monkeypatch.setenv(loop.PRECISION, wish)
+        history = training.train(model, brightness(16), RECIPE, epochs=1)
+        assert history.info["precision"] == wish and not loop.BF16
+    monkeypatch.setenv(loop.PRECISION, "half")
+    with pytest.raises(ValueError, match="float32 or bfloat16, found 'half'"):
+        training.train(model, brightness(16), RECIPE, epochs=1)
+
+
 def test_training_learns_and_records(model, tmp_path):
     data, test = brightness(), brightness(32, seed=1)
     history = training.train(model, data, RECIPE, test, out=tmp_path)

@@ -10,6 +10,7 @@ Writes data/runs/loop.json.
 
 import argparse
 import json
+import os
 import statistics
 import time
 from dataclasses import replace
@@ -79,7 +80,7 @@ def course_loop(dataset, seconds, bf16, **changes):
         if len(times) > WARM_UP and times[-1] - times[WARM_UP - 1] > seconds:
             raise KeyboardInterrupt
 
-    loop.BF16_PAYS["cpu"] = bf16
+    os.environ[loop.PRECISION] = "bfloat16" if bf16 else "float32"
     training.train(VisionTransformer(recipe.config(dataset)), dataset, recipe, epochs=1000, on_step=on_step)
     return recipe.batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
 
@@ -116,7 +117,7 @@ def main():
         dataset = ImageSet(images, torch.arange(20_000) % 10, tuple("abcdefghij"))
     else:
         dataset = datasets.image_folder(args.data, "train", 32)
-    bf16 = loop.measure_bf16("cpu")
+    bf16 = loop.bf16_pays("cpu")
     keep_memory()
     ladder = rungs(dataset, bf16)
     found = {name: [] for name in ladder}

@@ -120,12 +120,12 @@ def arithmetic() -> Finding:
     from vit_tutorial.training.loop import bf16_pays
 
     single, half = matmul_rate(torch.float32), matmul_rate(torch.bfloat16)
-    chosen = "bfloat16" if bf16_pays("cpu") else "float32"
-    return Finding(
-        "Arithmetic",
-        OK,
-        f"float32 {single:.0f}, bfloat16 {half:.0f} GFLOP/s (x {half / single:.1f}); training uses {chosen}",
-    )
+    bf16 = bf16_pays("cpu")
+    chosen, other = ("bfloat16", "float32") if bf16 else ("float32", "bfloat16")
+    found = f"float32 {single:.0f}, bfloat16 {half:.0f} GFLOP/s (x {half / single:.1f}); training uses {chosen}"
+    if half > 1.5 * single and not bf16 or half < single and bf16:
+        return Finding("Arithmetic", NOTE, found, f"{other} is faster here: set VIT_TUTORIAL_PRECISION={other}")
+    return Finding("Arithmetic", OK, found)
 
 
 def gpu() -> Finding:

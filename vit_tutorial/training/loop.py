@@ -1,5 +1,6 @@
 """The training loop and the evaluation."""
 
+import os
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,33 +21,34 @@ from .initialise import initialise
 from .optimizer import make_optimizer
 from .schedule import Clock, Schedule, warmup_cosine
 
-BF16_PAYS = {}  # device type: what was found; a run that goes on, and all processes of one, compute alike
+PRECISION = "VIT_TUTORIAL_PRECISION"  # environment: float32 or bfloat16, instead of what the processor suggests
+BF16 = {}  # device type: whether the run there computes in bfloat16; one that goes on, and all its processes, alike
 
 
 def bf16_pays(device_type):
-    """Whether bfloat16 matrix products are clearly faster than float32 ones here; measured once, in about 20 ms."""
-    if device_type not in BF16_PAYS:
-        BF16_PAYS[device_type] = measure_bf16(device_type)
-    return BF16_PAYS[device_type]
+    """Whether to compute matrix products in bfloat16 on such a device, a fixed property of the machine.
 
-
-def measure_bf16(device_type):
+    True where the processor has units for it (AVX512-BF16, AMX; CUDA from Ampere on), which make products several
+    times as fast. Elsewhere they are emulated, at up to 70 times the time of float32. The environment variable
+    `VIT_TUTORIAL_PRECISION` decides instead where it is set; raises `ValueError` where it is neither `float32` nor
+    `bfloat16`.
+    """
+    wish = os.environ.get(PRECISION)
+    if wish:
+        if wish not in ("float32", "bfloat16"):
+            raise ValueError(f"expected {PRECISION} to be float32 or bfloat16, found {wish!r}; set one of these, or none")
+        return wish == "bfloat16"
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, as on a T4, it is slow
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(512, 512, dtype=dtype)
-        a @ a
-        start = time.perf_counter()
-        for _ in range(5):
-            a @ a
-        seconds[dtype] = time.perf_counter() - start
-    return seconds[torch.bfloat16] < 0.7 * seconds[torch.float32]
+    if device_type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(device):
     """Mixed precision where it pays: matrix products in bfloat16, weights and sums in float32."""
-    return torch.autocast(device.type, torch.bfloat16) if bf16_pays(device.type) else nullcontext()
+    bf16 = BF16.get(device.type, bf16_pays(device.type))
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
 def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_norm=1.0, after_step=None):
@@ -194,7 +196,7 @@ def train(
     torch.manual_seed(seed)
     device = next(model.parameters()).device
     dataset = dataset.to(device)
-    BF16_PAYS[device.type] = bool(distributed.from_first(bf16_pays(device.type)))
+    bf16 = BF16[device.type] = bool(distributed.from_first(bf16_pays(device.type)))
     steps_per_epoch = len(dataset) // batch_size
     clock = Clock(total_epochs * steps_per_epoch, None if minutes is None else 60 * minutes)
     initialise(model, dataset.images[:5000], recipe.initialise)
@@ -205,14 +207,15 @@ def train(
         distributed.parallel(average.module, shard)
     optimizer = make_optimizer(model, recipe)
     scheduler = Schedule(optimizer, lambda: warmup_cosine(clock.progress, recipe.warmup))
-    history = History(info=run_info(recipe, seed, epochs, minutes, device) | (info or {}))
-    checkpoint = Checkpoint(out, dataset, model, average, optimizer, clock, history, BF16_PAYS[device.type])
+    precision = {"precision": "bfloat16" if bf16 else "float32"}
+    history = History(info=run_info(recipe, seed, epochs, minutes, device) | precision | (info or {}))
+    checkpoint = Checkpoint(out, dataset, model, average, optimizer, clock, history, bf16)
     if resume:
         checkpoint.resume(recipe)
-        BF16_PAYS[device.type] = checkpoint.bf16
         if checkpoint.finished:
             model.eval()
             return history
+        BF16[device.type] = checkpoint.bf16
 
     leave_out = LeaveOutPatches(recipe.patch_dropout, first=int(model.cls_token is not None))
     uncompiled = torch.compiler.disable(leave_out) if recipe.compile else leave_out  # `disable` loads the compiler
@@ -291,6 +294,7 @@ def train(
                     checkpoint.save(finished=True)
                 break
     finally:
+        BF16.pop(device.type, None)
         if hook is not None:
             hook.remove()
         if hasattr(on_step, "finish"):
