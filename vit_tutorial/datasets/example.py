@@ -1,13 +1,14 @@
 """A folder of pictures as a person would have one: stickers, photographed, with all that goes wrong on the way."""
 
 import colorsys
+from math import cos, sin
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .photographs import NAMES, sample_image
+from .photographs import NAMES, resize, sample_image
 from .shapes import DISTANCES
 
 KINDS = {"heart": ("heart", 0.98), "moon": ("crescent", 0.58), "star": ("star", 0.14)}  # shape, usual hue
@@ -25,7 +26,7 @@ def example_folder(folder, count=14, seed=0):
     from PIL import Image, ImageOps
 
     folder, generator = Path(folder), torch.Generator().manual_seed(seed)
-    photographs = [sample_image(name).float() / 255 for name in NAMES]
+    photographs = [sample_image(name) for name in NAMES]
     for kind in KINDS:
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for i in range(count):
@@ -56,7 +57,7 @@ def example_folder(folder, count=14, seed=0):
 
 
 def sticker(kind, odd, photograph, generator):
-    """A part of a photograph `(3, Y', X')` with a sticker on it, `(3, Y, X)`, and the sticker's mask `(Y, X)`; floats.
+    """A part of a uint8 photograph `(3, Y', X')` with a sticker on it, `(3, Y, X)`, and its mask `(Y, X)`, in 0..1.
 
     An `odd` sticker has any colour.
     """
@@ -68,17 +69,16 @@ def sticker(kind, odd, photograph, generator):
     side = between(0.4, 1.0) * min(photograph.shape[1] / Y, photograph.shape[2] / X)
     high, wide = int(side * Y), int(side * X)
     top, left = int(between(0, photograph.shape[1] - high)), int(between(0, photograph.shape[2] - wide))
-    part = photograph[None, :, top : top + high, left : left + wide]
-    ground = F.interpolate(part, size=(Y, X), mode="bilinear", antialias=True)[0]  # (3, Y, X)
+    ground = resize(photograph[:, top : top + high, left : left + wide], (Y, X)).double() / 255  # (3, Y, X)
 
-    radius, angle = between(36, 50), torch.tensor(between(-0.4, 0.4))
-    x = torch.arange(X)[None, :] - between(X / 2 - 12, X / 2 + 12)
-    y = between(Y / 2 - 8, Y / 2 + 8) - torch.arange(Y)[:, None]
-    x, y = (x * angle.cos() + y * angle.sin()) / radius, (y * angle.cos() - x * angle.sin()) / radius
+    radius, angle = between(36, 50), between(-0.4, 0.4)
+    x = torch.arange(X, dtype=torch.float64)[None, :] - between(X / 2 - 12, X / 2 + 12)
+    y = between(Y / 2 - 8, Y / 2 + 8) - torch.arange(Y, dtype=torch.float64)[:, None]
+    x, y = (x * cos(angle) + y * sin(angle)) / radius, (y * cos(angle) - x * sin(angle)) / radius
     distance = radius * DISTANCES[shape](x, y)  # (Y, X), in pixels
     mask = (0.5 - distance).clamp(0, 1)
     paper = F.max_pool2d(mask[None], 9, stride=1, padding=4)[0]  # a white rim of 4 pixels
     hue = between(0, 1) if odd else hue + between(-0.05, 0.05)
-    colour = torch.tensor(colorsys.hsv_to_rgb(hue, between(0.6, 0.95), between(0.7, 0.95))).view(3, 1, 1)
-    image = torch.lerp(ground, torch.ones(3, 1, 1), paper)
+    colour = ground.new_tensor(colorsys.hsv_to_rgb(hue, between(0.6, 0.95), between(0.7, 0.95))).view(3, 1, 1)
+    image = torch.lerp(ground, torch.ones_like(ground), paper)
     return torch.lerp(image, colour.expand_as(image), mask), paper

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import torch
 
-from ..layers import image_sides
 from .copies import find_copies, fold_groups, split_groups
 from .decode import Unreadable, decode, short
 from .images import ImageSet
-from .photographs import centre_square
+from .photographs import centre_square, resize
 
 MOST_FILES = 10_000
 MOST_BYTES = 100_000_000  # of one file
@@ -48,9 +47,7 @@ class OwnImages:
 
     def at(self, image_size):
         """The pictures as an `ImageSet` of a size that a model takes: one side in pixels or `(rows, columns)`."""
-        from torchvision.transforms.v2 import functional as F
-
-        images = F.resize(self.images.images, list(image_sides(image_size)), antialias=True)
+        images = torch.stack([resize(image, image_size) for image in self.images.images])
         return ImageSet(images, self.images.labels, self.images.classes)
 
     def split(self, holdout=0.2, seed=0):

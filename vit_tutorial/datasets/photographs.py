@@ -1,5 +1,6 @@
 """Photographs that come with scikit-image, so that they are there without a network."""
 
+import numpy as np
 import torch
 
 from ..layers import image_sides
@@ -28,4 +29,17 @@ def centre_square(image, size):
     from torchvision.transforms.v2 import functional as F
 
     side = min(image.shape[1:])
-    return F.resize(F.center_crop(image, [side, side]), list(image_sides(size)), antialias=True)
+    return resize(F.center_crop(image, [side, side]), size)
+
+
+def resize(image, size):
+    """A uint8 image `(C, Y, X)` resized bilinearly with antialiasing; `size` as for `centre_square`.
+
+    By Pillow, which computes in whole numbers and so gives the same pixels on every machine. PyTorch's differ by a
+    level in every tenth pixel between processors.
+    """
+    from PIL import Image
+
+    rows, columns = image_sides(size)
+    channels = [Image.fromarray(channel.numpy()).resize((columns, rows), Image.BILINEAR) for channel in image.cpu()]
+    return torch.stack([torch.from_numpy(np.array(channel)) for channel in channels])

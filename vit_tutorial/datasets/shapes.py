@@ -64,7 +64,8 @@ CLASSES = tuple(DISTANCES)
 
 
 def _uniform(generator, low, high, *shape):
-    return low + (high - low) * torch.rand(shape, generator=generator)
+    """Drawn in float32, computed with in float64: then every machine rounds to the same pixels."""
+    return low + (high - low) * torch.rand(shape, generator=generator).double()
 
 
 def _colour(lightness, chroma, hue):
@@ -133,7 +134,7 @@ def _add_object(generator, images, hue, kind, centre, radius, textured):
     centre, radius = centre[:, :, None, None], radius[:, None, None]
     x, y = (x - centre[:, 0]) / radius, (centre[:, 1] - y) / radius
     x, y = _turned(x, y, _uniform(generator, -0.4, 0.4, n, 1, 1))
-    distance = torch.empty(n, SIZE, SIZE)
+    distance = torch.empty(n, SIZE, SIZE, dtype=torch.float64)
     for label, shape in enumerate(DISTANCES.values()):
         chosen = kind == label
         distance[chosen] = shape(x[chosen], y[chosen])
@@ -194,7 +195,7 @@ def _one_object(generator):
     labels = _balanced(generator, len(CLASSES))
     radii = _uniform(generator, 7, 12, CHUNK)
     room = SIZE - 2 * radii[:, None]
-    centres = radii[:, None] + room * torch.rand(CHUNK, 2, generator=generator)
+    centres = radii[:, None] + room * torch.rand(CHUNK, 2, generator=generator).double()
     return labels, labels[:, None], centres[:, None], radii[:, None]
 
 
