@@ -167,6 +167,20 @@ def test_photographs_need_no_network(name):
     assert small.shape == (3, 32, 32) and small.dtype == torch.uint8
 
 
+PIXELS = {  # CRC-32 of what every machine must draw
+    "cat": (lambda: datasets.sample_image("cat", 32), 3122007087),
+    "astronaut": (lambda: datasets.sample_image("astronaut", 224), 278788428),
+    "shapes": (lambda: datasets.shapes("train", 100).images, 912668850),
+    "masks": (lambda: datasets.shapes("test", 100).masks, 729627457),
+    "pairs": (lambda: datasets.same_or_different("train", 100).images, 3323819151),
+}
+
+
+@pytest.mark.parametrize(("draw", "checksum"), PIXELS.values(), ids=PIXELS.keys())
+def test_pixels_are_the_same_on_every_machine(draw, checksum):
+    assert zlib.crc32(draw().numpy().tobytes()) == checksum
+
+
 def test_an_image_set_is_indexed_like_a_list():
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     data = ImageSet(images, torch.tensor([0, 1, 0, 1]), ("a", "b"), masks=torch.ones(4, 2, 2, dtype=torch.bool))
