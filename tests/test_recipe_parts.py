@@ -9,7 +9,7 @@ import torch
 from vit_tutorial import VisionTransformer, ViTConfig, datasets, training
 from vit_tutorial.training.augment import drop_patches, normalise
 from vit_tutorial.training.initialise import initialise
-from vit_tutorial.training.loop import step_on_nothing
+from vit_tutorial.training.loop import LeaveOutPatches, steps_on_nothing
 
 MODEL = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=32, depth=1, num_heads=2)
 RECIPE = training.Recipe(model=MODEL, batch_size=32, epochs=4, patch_dropout=0.5, clean_from=0.5)
@@ -103,5 +103,5 @@ def test_compiled_training_is_the_same_training(data):
 
 def test_compiling_leaves_no_gradient_behind(data):
     model = VisionTransformer(RECIPE.config(data))
-    step_on_nothing(model, model.config, 4)
+    steps_on_nothing(model, model.config, 4, LeaveOutPatches(0.0, 1))
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())

@@ -5,9 +5,11 @@
 
 from importlib import import_module
 
+from .files import usable_cache
 from .threads import limit_threads
 
 limit_threads()  # before torch is loaded, where the reader has not loaded it
+usable_cache()
 
 from .layers import (  # noqa: E402
     MLP,

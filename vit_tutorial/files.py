@@ -42,6 +42,14 @@ def atomic_path(path):
         raise
 
 
+def usable_cache():
+    """Have torch forget a `TORCHINDUCTOR_CACHE_DIR` that cannot be made, for its optimisers do not load with one."""
+    try:
+        os.makedirs(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or ".", exist_ok=True)
+    except OSError:
+        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+
+
 def keep_memory():
     """Have glibc keep large blocks for reuse; by default it returns and asks for them again at every training step.
 

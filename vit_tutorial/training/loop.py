@@ -1,9 +1,9 @@
 """The training loop and the evaluation."""
 
 import os
-import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from ..layers import image_sides
 from . import distributed
 from .augment import batches, cutmix, drop_patches, normalise
 from .checkpoint import Checkpoint, writing
+from .compiling import try_to_compile
 from .history import History, run_info
 from .initialise import initialise
 from .optimizer import make_optimizer
@@ -36,7 +37,7 @@ def bf16_pays(device_type):
     wish = os.environ.get(PRECISION)
     if wish:
         if wish not in ("float32", "bfloat16"):
-            raise ValueError(f"expected {PRECISION} to be float32 or bfloat16, found {wish!r}; set one of these, or none")
+            raise ValueError(f"expected {PRECISION} to be float32 or bfloat16, found {wish!r}; set one, or none")
         return wish == "bfloat16"
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, as on a T4, it is slow
@@ -79,15 +80,16 @@ class LeaveOutPatches:
         return drop_patches(tokens, self.fraction, first=self.first)
 
 
-def step_on_nothing(model, config, batch_size):
-    """Compute the gradients of an empty batch and throw them away; random numbers stay as they are."""
+def steps_on_nothing(model, config, batch_size, leave_out):
+    """Compute the gradients of an empty batch and throw them away, for each number of tokens that training has."""
     device = next(model.parameters()).device
     images = torch.zeros(batch_size, config.in_channels, *image_sides(config.image_size), device=device)
     model.train()
-    with torch.random.fork_rng(), autocast(device):
-        logits = model(images)
-    logits.float().sum().backward()
-    model.zero_grad()
+    for leave_out.active in (False, True):
+        with autocast(device):
+            logits = model(images)
+        logits.float().sum().backward()
+        model.zero_grad()
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,12 @@ def train(
     initialise(model, dataset.images[:5000], recipe.initialise)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
     best = model if average is None else average.module  # what is evaluated and kept
+    leave_out = LeaveOutPatches(recipe.patch_dropout, first=int(model.cls_token is not None))
+    batch = batch_size // distributed.world_size()
+    first_steps = partial(steps_on_nothing, config=model.config, batch_size=batch, leave_out=leave_out)
+    compilation = {"compile_failure": None}
+    if recipe.compile and distributed.world_size() > 1:  # tried before a step of one process waits for the others
+        _, compilation = try_to_compile(model, first_steps)
     shared = distributed.parallel(model, shard)  # the model, as all processes train it
     if shard and average is not None:
         distributed.parallel(average.module, shard)
@@ -217,15 +225,12 @@ def train(
             return history
         BF16[device.type] = checkpoint.bf16
 
-    leave_out = LeaveOutPatches(recipe.patch_dropout, first=int(model.cls_token is not None))
     uncompiled = torch.compiler.disable(leave_out) if recipe.compile else leave_out  # `disable` loads the compiler
     hook = model.pos_drop.register_forward_hook(uncompiled) if recipe.patch_dropout else None
     if recipe.compile:
-        start = time.perf_counter()
-        shared = torch.compile(shared, dynamic=False)
-        for leave_out.active in (False, True):  # torch compiles a model in its first step, for each number of tokens
-            step_on_nothing(shared, model.config, batch_size // distributed.world_size())
-        history.info["compile_seconds"] = round(time.perf_counter() - start, 1)
+        if compilation["compile_failure"] is None:
+            shared, compilation = try_to_compile(shared, first_steps)
+        history.info |= compilation
         clock.resume()
 
     def after_step(loss):
