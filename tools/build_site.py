@@ -6,6 +6,9 @@
 The pages are the built notebooks, with their outputs; links to notebooks that are not in the site lead to the
 repository. Explorers answer without a kernel (tools/site_explorers.py), formulas are MathML, nothing comes from another
 host. build/site-source is what Sphinx reads: tools/site, and what is written here from the notebooks.
+
+A notebook that fails when it is run for its explorers has a page all the same: the built one, with still pictures. That
+is said as it happens and again at the end, and the exit status stays 0, for the site is whole without them.
 """
 
 import argparse
@@ -157,7 +160,8 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     """Write the site of the notebooks whose names start with one of `prefixes` (all without) into the folder `out`.
 
     `own_picture` says whether the page on which a picture of one's own is tried belongs to it. An earlier site in the
-    folder is replaced; a folder that holds something else is left alone, with a `ValueError`.
+    folder is replaced; a folder that holds something else is left alone, with a `ValueError`. Returns the names of the
+    notebooks that failed when they were run for their explorers.
     """
     if out.is_dir() and any(out.iterdir()) and not (out / "searchindex.js").is_file():
         raise ValueError(
@@ -173,10 +177,14 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     shutil.copy(STATIC / "explorer.css", static)
     scripts = {f"{path.stem}.js": explorer_module(path.stem) for path in STATIC.glob("*.js") if path.stem != "draw"}
 
-    pictures = []
+    pictures, failures = [], []
     for path in sources:
-        notebook = nbformat.read(build_notebooks.target(path), as_version=4)
-        live = site_explorers.explorer_scripts(path, notebook, cache)
+        notebook, live = nbformat.read(build_notebooks.target(path), as_version=4), {}
+        try:
+            live = site_explorers.explorer_scripts(path, notebook, cache)
+        except build_notebooks.BuildError as error:
+            failures.append(path.stem)
+            print(f"{path.stem} keeps its still pictures, for its run failed: {error}", flush=True)
         scripts |= {f"{path.stem}-{number}.js": text for number, text in live.items()}
         shown = page(notebook, path.stem, names, live, pictures)
         write(source / "notebooks", {f"{path.stem}.ipynb": nbformat.writes(shown)})
@@ -213,6 +221,7 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     for path in (out / "_static").rglob("*"):
         if path.suffix in (".map", ".html"):  # the theme's own, which no page uses
             path.unlink()
+    return failures
 
 
 def beside(folder, sources, pictures):
@@ -235,10 +244,12 @@ def main():
     parser.add_argument("--out", type=Path, default=BUILD / "site", help="folder to write (default build/site)")
     options = parser.parse_args()
     try:
-        build(options.out, options.prefixes)
+        failures = build(options.out, options.prefixes)
     except (ValueError, OSError, build_notebooks.BuildError) as error:
         raise SystemExit(str(error)) from None
     print(f"Wrote {options.out / 'index.html'}")
+    if failures:
+        print(f"Without live explorers, for their runs failed (see above): {', '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The explorers of a built notebook, as scripts that tools/site/_static/explorers.js shows in a page without a kernel.
 
 A built notebook holds a picture of each explorer, not its numbers. `explorer_scripts` runs the notebook once more, up
-to its last explorer, and writes down what each one holds; that is kept until the notebook or the package changes.
+to its last explorer, and writes down what each one holds; that is kept until the notebook or the package changes. A
+run that fails leaves nothing behind, so the next build tries it again.
 """
 
 import base64
+import copy
 import gzip
 import hashlib
 import json
@@ -15,6 +17,7 @@ from pathlib import Path
 import build_notebooks
 import numpy as np
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
 from vit_tutorial import widgets
@@ -66,26 +69,42 @@ def run(source, built, cells):
     """The scripts `{number of the cell: text}` of the explorers in these cells of a notebook, which runs to the last.
 
     A cell that prints something else than in the `built` notebook (training on another machine) keeps its picture.
+    Raises `BuildError` with the cell and the reason where the run fails, or a cell does not show its explorer.
     """
-    notebook = build_notebooks.read_source(source)
+    notebook, begun = copy.deepcopy(built), [1]
     notebook.cells = [new_code_cell(SMALLER), *notebook.cells[: cells[-1] + 1]]
     environment = os.environ | {"PYTHONHASHSEED": "0", "VIT_TUTORIAL_HOME": os.devnull}
-    resources = {"metadata": {"path": str(build_notebooks.NOTEBOOKS)}}
-    NotebookClient(notebook, timeout=4 * build_notebooks.CELL_SECONDS, resources=resources).execute(env=environment)
-    state = notebook.metadata.widgets[STATE]["state"]
+    client = NotebookClient(
+        notebook,
+        timeout=4 * build_notebooks.CELL_SECONDS,
+        resources={"metadata": {"path": str(build_notebooks.NOTEBOOKS)}},
+        on_cell_start=lambda cell, cell_index: begun.append(cell_index),
+    )
+    try:
+        client.execute(env=environment)
+    except Exception as error:  # the cell's, the clock's, or that of a kernel which dies or never comes
+        said = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else f"{error}"
+        line = build_notebooks.ANSI.sub("", said).strip().split("\n")[0]
+        raise build_notebooks.BuildError(f"cell {begun[-1] - 1}: {line:.200}") from None
     scripts = {}
     for number in cells:
         if printed(notebook.cells[number + 1]) != printed(built.cells[number]):
             continue
         data = [output.get("data", {}) for output in notebook.cells[number + 1].outputs]
-        (model,) = [state[d[build_notebooks.WIDGET_VIEW]["model_id"]] for d in data if build_notebooks.WIDGET_VIEW in d]
+        views = [d[build_notebooks.WIDGET_VIEW]["model_id"] for d in data if build_notebooks.WIDGET_VIEW in d]
+        if len(views) != 1:
+            raise build_notebooks.BuildError(f"cell {number}: expected one explorer, found {len(views)}")
+        model = notebook.metadata.widgets[STATE]["state"][views[0]]
         buffers = {buffer["path"][0]: base64.b64decode(buffer["data"]) for buffer in model.get("buffers", [])}
         scripts[number] = as_script(f"{source.stem}-{number}", model["state"] | buffers)
     return scripts
 
 
 def explorer_scripts(source, notebook, cache):
-    """The scripts of `run` for all explorers of the built `notebook`, from the folder `cache` where nothing changed."""
+    """The scripts of `run` for all explorers of the built `notebook`, from the folder `cache` where nothing changed.
+
+    Raises `BuildError` where `run` does.
+    """
     cells = explorer_cells(notebook)
     if not cells:
         return {}
