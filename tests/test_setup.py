@@ -76,7 +76,7 @@ def test_a_wheel_holds_the_package_and_all_that_the_course_ships(tmp_path):
     for name in ("pyproject.toml", "README.md", *PROJECT["license-files"]):
         shutil.copy(ROOT / name, source)
     build = "from setuptools import build_meta; build_meta.build_wheel('..')"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -92,7 +92,7 @@ def test_a_wheel_holds_the_package_and_all_that_the_course_ships(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(site), "VIT_TUTORIAL_HOME": str(tmp_path / "home")}
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     expected = [site / "vit_tutorial" / "data" / "vit_cifar10.safetensors", tmp_path / "home" / "data"]
     assert process.stdout.split() == list(map(str, expected)), process.stderr
@@ -129,7 +129,7 @@ def test_conda_environment_installs_the_project_from_conda_forge_alone():
 def test_import_stays_light(module):
     heavy = ["torchvision", "matplotlib", "anywidget", "ipywidgets", "timm", "skimage", "jupyterlab"]
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.stdout.strip() == "[]", process.stdout + process.stderr
 
 
@@ -164,7 +164,7 @@ def test_workflow_on_windows_and_other_versions_run_what_make_test_runs():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(JOBS)", "2")
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     for command in (
-        "-m pytest --nbval --nbval-cell-timeout 300 -n 2 --dist loadfile --no-loadscope-reorder "
+        "-m pytest --nbval --nbval-cell-timeout 1200 -n 2 --dist loadfile --no-loadscope-reorder "
         '-m "not slow" tests notebooks',
         "tools/build_notebooks.py --check",
         "ruff check .",
@@ -188,7 +188,7 @@ unix = pytest.mark.skipif(sys.platform == "win32" or not shutil.which("make"), r
 
 @unix
 def test_make_lists_its_targets_by_default():
-    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     targets = set(re.findall(r"\bmake ([\w-]+)(?=  |, make)", listed.stdout))
     assert {"lab", "test", "notebooks", "coverage", "clean"} <= targets
@@ -207,9 +207,7 @@ def test_make_with_an_old_python_says_what_to_do(tmp_path):
     (tools / "python3").chmod(0o755)
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    process = subprocess.run(
-        ["make", "lab"], cwd=tmp_path, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60
-    )
+    process = subprocess.run(["make", "lab"], cwd=tmp_path, env={"PATH": str(tools)}, capture_output=True, text=True)
     assert process.returncode != 0
     assert "needs Python 3.11 or newer; found: Python 3.9.1" in process.stdout
     assert not (tmp_path / ".venv").exists()

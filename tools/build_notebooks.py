@@ -40,7 +40,7 @@ KERNEL_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-CELL_SECONDS = 300
+CELL_SECONDS = 1200  # a cell takes seconds; this ends one that hangs, on a slow or busy machine too
 MOST_MEMORY = 1500  # MB, of the kernel and all processes that it starts
 MORE_MEMORY = {"11_making_it_fast": 2500}  # one cell starts torchrun and two processes, where that much is to be had
 # The first code cell of every notebook. `site.main` makes a Python that is running see what was installed meanwhile.

@@ -158,7 +158,7 @@ def main(arguments=None):
         found = set_up(alone / build_notebooks.target(sources[0]).name, python)
         if not found.is_relative_to(folder / "bare"):
             raise ValueError(f"expected the course among the packages, found {found}")
-        nbval = ["--nbval", "--nbval-kernel-name", "colab", "--nbval-cell-timeout", "300", "-p", "no:cacheprovider"]
+        nbval = ["--nbval", "--nbval-kernel-name", "colab", "--nbval-cell-timeout", "1200", "-p", "no:cacheprovider"]
         return subprocess.run([sys.executable, "-m", "pytest", *nbval, str(alone)], cwd=alone).returncode
 
 

@@ -18,7 +18,7 @@ from packaging.version import Version
 
 ROOT = FOLDER.parent
 EXTRAS = ("lab", "test", "export", "parquet", "classroom", "site")
-SUITE = ["--nbval", "--nbval-cell-timeout", "300", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+SUITE = ["--nbval", "--nbval-cell-timeout", "1200", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 SUITE += ["-m", "not slow", "tests", "notebooks"]
 
 

@@ -958,9 +958,8 @@ except ValueError as error:
 # grid, as in notebook 02, and changes the model in place. A copy keeps the original as it was:
 
 # %%
-from torchvision.transforms.v2.functional import resize
-
 from vit_tutorial import set_image_size
+from vit_tutorial.datasets.photographs import resize
 
 
 def answer_at_its_size(image):
@@ -971,7 +970,7 @@ def answer_at_its_size(image):
 
 # %%
 pictures = [datasets.sample_image("cat", side) for side in (32, 48, 64)]
-pictures.append(resize(datasets.sample_image("cat"), [32, 48]))  # the whole photograph, not a square
+pictures.append(resize(datasets.sample_image("cat"), (32, 48)))  # the whole photograph, not a square
 answers = [f"{tuple(picture.shape[1:])}, {answer_at_its_size(picture)}" for picture in pictures]
 
 # %%

@@ -167,7 +167,8 @@ check.softmax_bounds(answer)
 # %%
 CONFIG = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=48, depth=2, num_heads=4, mlp_ratio=2.0)
 train_set = datasets.shapes("train", 3200)
-IMAGES, LABELS = training.normalise(train_set.images, CONFIG), train_set.labels
+IMAGES = training.normalise(train_set.images, CONFIG)
+LABELS = train_set.labels
 PIXELS = train_set.images.float()  # as they come from the file: 0 to 255
 model = VisionTransformer(CONFIG)
 print(f"{sum(p.numel() for p in model.parameters()):,} weights")
@@ -191,12 +192,11 @@ def no_final_norm(config):
 
 # %% [markdown]
 # And a loop that hides nothing. For debugging, a loop that you can read beats any framework. This one notes the
-# length of the whole gradient beside the loss, hands each step to the monitor that you know from 06, and stops after
-# an epoch in which a step's loss passes the `alarm`:
+# length of the whole gradient beside the loss, and hands each step to the monitor that you know from 06:
 
 
 # %%
-def plain_loop(model, images, learning_rate, epochs, warmup=0, alarm=math.inf, on_step=lambda *progress: None):
+def plain_loop(model, images, learning_rate, epochs, warmup=0, on_step=lambda *progress: None):
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     start = time.perf_counter()
     history, norms, order = training.History(), [], torch.Generator().manual_seed(0)
@@ -215,48 +215,61 @@ def plain_loop(model, images, learning_rate, epochs, warmup=0, alarm=math.inf, o
         mean = sum(history.steps["loss"][-100:]) / 100
         entry = {"epoch": epoch, "seconds": time.perf_counter() - start, "train_loss": mean}
         history.epochs.append({**entry, "test_loss": None, "test_accuracy": None})
-        if epoch > 1 and max(history.steps["loss"][-100:]) > alarm:
-            history.stopped = True
-            break
     return history, norms
 
 
 # %% [markdown]
-# **Predict before you run:** where does the first *step* start, where does the loss sit, and will it stay there?
+# **Predict before you run:** where does the first *step* start, and where does the loss sit after the first epoch?
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(1)
 sick = no_final_norm(CONFIG)
 monitor = widgets.TrainingMonitor(log=True)
-history, norms = plain_loop(sick, PIXELS, learning_rate=0.03, epochs=60, alarm=5.0, on_step=monitor)
+history, norms = plain_loop(sick, PIXELS, learning_rate=0.03, epochs=5, on_step=monitor)
 monitor.finish(history)
-ours = [entry["train_loss"] for entry in history.epochs]
+ours, steps = [entry["train_loss"] for entry in history.epochs], history.steps["loss"]
 print("our log:", ", ".join(f"{loss:.2f}" for loss in ours))
-assert ours[0] > guess + 0.1 and guess < min(ours) < guess + 0.2
-assert history.stopped and max(history.steps["loss"][100:]) > 5
+assert abs(steps[0] - guess) < 0.1 and max(steps[1:21]) > 4  # MARGIN_A
+assert ours[0] > guess + 0.4 and guess < min(ours) < guess + 0.2  # MARGIN_B
 
 # %% [markdown]
-# The same story: a first epoch above ln 10, epochs a little worse than a guess, and out of nowhere a leap. *When* it
-# leaps is luck: the last digit of a sum decides, and it differs between machines. We let the run go on until a step's
-# loss passed 5 again. In nine runs with other seeds this took 2 to 18 epochs, mostly 3 or 4. Change the seed and see.
-#
-# An epoch's mean hides a lot. Look at the steps:
+# The same story: a first epoch far above ln 10, then epochs a little worse than a guess. So far it is certain. Whether
+# the loss leaps once more is not: the last digit of a sum decides, and it differs between seeds, processors and even
+# numbers of threads. So for this part we look at *recorded* runs: ten seeds on each of five machines, 16 epochs each
+# (`python tools/explosions.py`).
 
-# %% tags=["nbval-ignore-output"]
-steps = history.steps["loss"]
+# %%
+record = json.loads((DATA / "runs" / "explosions.json").read_text())
+runs = record["runs"]
+leaps = sorted(run["leap"] for run in runs if run["leap"])  # after epoch 1, the first step with a loss above 5
+best = [min(run["epochs"]) - guess for run in runs]
+print(f"{len(runs)} runs; the best epoch of each lies {min(best):.2f} to {max(best):.2f} above ln 10")
+print(f"in {len(leaps)} of them a step's loss passes 5 again, the first time in epoch {leaps[0] // 100 + 1}")
+print(f"half of these have done so by epoch {leaps[len(leaps) // 2] // 100 + 1}")
+assert min(best) > 0 and 0 < len(leaps) < len(runs)
+
+# %% [markdown]
+# Like our log, most of them sit still and then leap, and some never do. If you like, train for 20 epochs in the cell
+# above: your run may take another turn than its neighbour's.
+#
+# An epoch's mean hides a lot. Here is one of the recorded runs, step by step:
+
+# %%
+shown, gradients_shown = zip(*record["shown"]["steps"], strict=True)
 fig, (top, bottom) = plots.figure(7.5, 3.6, 2, 1, sharex=True)
-top.plot(range(1, len(steps) + 1), steps, linewidth=1, color=plots.COLOURS[1])
+top.plot(range(1, len(shown) + 1), shown, linewidth=1, color=plots.COLOURS[1])
 top.axhline(guess, color="#777777", linewidth=1, dashes=(4, 3))
 top.set(yscale="log", ylabel="loss")
-bottom.plot(range(1, len(norms) + 1), norms, linewidth=1)
+bottom.plot(range(1, len(shown) + 1), gradients_shown, linewidth=1)
 bottom.set(yscale="log", ylabel="gradient length", xlabel="step")
 plots.show(
     fig,
     "Above, the loss of each step: it starts at ln 10, leaps within a few steps, settles just above ln 10, and leaps "
     "again later. Below, the length of the gradient: it leaps at the same steps, by a factor of a hundred and more.",
 )
-print(f"first step {steps[0]:.2f}, largest among the next 20: {max(steps[1:21]):.1f}")
-assert abs(steps[0] - guess) < 0.2 and max(steps[1:21]) > 3
+early, late = max(shown[1:21]), max(shown[100:])
+print(f"first step {shown[0]:.2f}, largest of the next 20 {early:.1f}, largest after epoch 1 {late:.1f}")
+print(f"in all {len(runs)} runs the largest of the steps 2 to 21 is above {min(run['early'] for run in runs):.1f}")
 
 # %% [markdown]
 # Three things that the log of epochs had hidden:
@@ -267,14 +280,14 @@ assert abs(steps[0] - guess) < 0.2 and max(steps[1:21]) > 3
 #   to know.
 # - **Afterwards the rate stays high.** Every step moves each weight by about 0.03, wherever that leads.
 #
-# And the hypothesis from the log, that the logits do not depend on the picture?
+# And the hypothesis from the log, that the logits do not depend on the picture? Ask the model that you have trained:
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
     logits = sick(PIXELS[:500])  # (500, 10)
 over_images, over_classes = logits.std(dim=0).mean(), logits.mean(dim=0).std(correction=0)
 print(f"one class over 500 pictures varies by {over_images:.4f}, ten classes on average by {over_classes:.4f}")
-assert over_images < 0.3 * over_classes
+assert over_images < 0.5 * over_classes  # MARGIN_C
 
 # %% [markdown]
 # Confirmed: 500 different pictures get nearly the same ten numbers, and these ten numbers differ: an opinion without
@@ -697,7 +710,7 @@ def epoch_schedule(step):
 
 # %%
 stuck = Setup(factor=epoch_schedule)
-print(f"healthy ends at {one_batch(healthy)[-1]:.2f}, epoch schedule stepped per step at {one_batch(stuck)[-1]:.2f}")
+print(f"healthy ends at {one_batch(healthy)[-1]:.1f}, epoch schedule stepped per step at {one_batch(stuck)[-1]:.1f}")
 assert not one_batch_fails(healthy) and one_batch_fails(stuck)
 
 # %% [markdown]

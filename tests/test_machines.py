@@ -1,0 +1,20 @@
+"""The notebooks on a simulated machine: the two that tell most. `make test-machines` runs all of them on six."""
+
+import pytest
+import torch
+from build_notebooks import find_sources, target
+from try_machines import MACHINES, failures, run, settings
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"), reason="is such a machine itself")
+def test_notebooks_hold_where_the_processor_is_another():
+    """04 has dropout and numbers that grow through 24 blocks, 07 trainings that fail."""
+    cases, _ = run("sse, 1 thread", [target(source) for source in find_sources(["04", "07"])], jobs=1)
+    assert len(cases) > 100 and failures(cases) == []
+
+
+def test_machines_differ_in_instructions_threads_and_precision():
+    all_settings = [settings(name) for name in MACHINES]
+    assert len(MACHINES) >= 5 and {s.get("ATEN_CPU_CAPABILITY") for s in all_settings} == {"default", "avx2", None}
+    assert {s["OMP_NUM_THREADS"] for s in all_settings} == {"1", "2", "4"}
+    assert {s["VIT_TUTORIAL_PRECISION"] for s in all_settings} == {"float32", "bfloat16"}
