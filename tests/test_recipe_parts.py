@@ -95,7 +95,9 @@ def test_compiled_training_is_the_same_training(data):
         torch.manual_seed(0)
         model = VisionTransformer(RECIPE.config(data))
         recipe = replace(RECIPE, compile=compiled, patch_dropout=0.0)  # one shape, one compilation
-        history = training.train(model, data, recipe, epochs=1)
+        with torch.compiler.set_stance("default"):  # to which it returns
+            on_step = (lambda *_: torch.compiler.set_stance("fail_on_recompile")) if compiled else None
+            history = training.train(model, data, recipe, epochs=1, on_step=on_step)
         losses.append(torch.tensor(history.steps["loss"]))
     assert history.info["compile_seconds"] > 0
     assert torch.allclose(*losses, atol=0.02)  # fused sums round elsewhere
