@@ -10,6 +10,7 @@ from vit_tutorial import VisionTransformer, ViTConfig, datasets, training
 from vit_tutorial.training.augment import drop_patches, normalise
 from vit_tutorial.training.initialise import initialise
 from vit_tutorial.training.loop import LeaveOutPatches, steps_on_nothing
+from vit_tutorial.training.optimizer import Muon
 
 MODEL = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=32, depth=1, num_heads=2)
 RECIPE = training.Recipe(model=MODEL, batch_size=32, epochs=4, patch_dropout=0.5, clean_from=0.5)
@@ -107,3 +108,21 @@ def test_compiling_leaves_no_gradient_behind(data):
     model = VisionTransformer(RECIPE.config(data))
     steps_on_nothing(model, model.config, 4, LeaveOutPatches(0.0, 1))
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_muon_is_torchs_in_bfloat16_and_nearly_so_in_float32(monkeypatch):
+    def moved(optimizer, precision):
+        monkeypatch.setenv("VIT_TUTORIAL_PRECISION", precision)
+        torch.manual_seed(0)
+        matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in ((8, 24), (24, 8))]
+        muon = optimizer(matrices, lr=0.1, weight_decay=0.1)
+        for _ in range(3):
+            for matrix in matrices:
+                matrix.grad = torch.randn(matrix.shape)
+            muon.step()
+        return torch.cat([matrix.detach().flatten() for matrix in matrices])
+
+    theirs = moved(torch.optim.Muon, "bfloat16")
+    assert torch.equal(moved(Muon, "bfloat16"), theirs)
+    exact = moved(Muon, "float32")
+    assert not torch.equal(exact, theirs) and (exact - theirs).abs().max() < 0.02

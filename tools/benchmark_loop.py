@@ -24,7 +24,7 @@ from torchvision.transforms.functional import to_pil_image
 from vit_tutorial import VisionTransformer, datasets, training
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.files import DATA, atomic_path, keep_memory
-from vit_tutorial.training import loop
+from vit_tutorial.training import precision
 
 RECIPE = training.RECIPES["cifar10-laptop"]
 WARM_UP = 3  # steps that are not counted
@@ -80,7 +80,7 @@ def course_loop(dataset, seconds, bf16, **changes):
         if len(times) > WARM_UP and times[-1] - times[WARM_UP - 1] > seconds:
             raise KeyboardInterrupt
 
-    os.environ[loop.PRECISION] = "bfloat16" if bf16 else "float32"
+    os.environ[precision.PRECISION] = "bfloat16" if bf16 else "float32"
     training.train(VisionTransformer(recipe.config(dataset)), dataset, recipe, epochs=1000, on_step=on_step)
     return recipe.batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
 
@@ -117,7 +117,7 @@ def main():
         dataset = ImageSet(images, torch.arange(20_000) % 10, tuple("abcdefghij"))
     else:
         dataset = datasets.image_folder(args.data, "train", 32)
-    bf16 = loop.bf16_pays("cpu")
+    bf16 = precision.bf16_pays("cpu")
     keep_memory()
     ladder = rungs(dataset, bf16)
     found = {name: [] for name in ladder}

@@ -117,7 +117,7 @@ def arithmetic() -> Finding:
     """How fast this CPU multiplies matrices, and in which precision the course trains on it."""
     import torch
 
-    from vit_tutorial.training.loop import bf16_pays
+    from vit_tutorial.training.precision import bf16_pays
 
     single, half = matmul_rate(torch.float32), matmul_rate(torch.bfloat16)
     bf16 = bf16_pays("cpu")

@@ -1,7 +1,6 @@
 """The training loop and the evaluation."""
 
-import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,36 +19,8 @@ from .compiling import try_to_compile
 from .history import History, run_info
 from .initialise import initialise
 from .optimizer import make_optimizer
+from .precision import BF16, autocast, bf16_pays
 from .schedule import Clock, Schedule, warmup_cosine
-
-PRECISION = "VIT_TUTORIAL_PRECISION"  # environment: float32 or bfloat16, instead of what the processor suggests
-BF16 = {}  # device type: whether the run there computes in bfloat16; one that goes on, and all its processes, alike
-
-
-def bf16_pays(device_type):
-    """Whether to compute matrix products in bfloat16 on such a device, a fixed property of the machine.
-
-    True where the processor has units for it (AVX512-BF16, AMX; CUDA from Ampere on), which make products several
-    times as fast. Elsewhere they are emulated, at up to 70 times the time of float32. The environment variable
-    `VIT_TUTORIAL_PRECISION` decides instead where it is set; raises `ValueError` where it is neither `float32` nor
-    `bfloat16`.
-    """
-    wish = os.environ.get(PRECISION)
-    if wish:
-        if wish not in ("float32", "bfloat16"):
-            raise ValueError(f"expected {PRECISION} to be float32 or bfloat16, found {wish!r}; set one, or none")
-        return wish == "bfloat16"
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, as on a T4, it is slow
-    if device_type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def autocast(device):
-    """Mixed precision where it pays: matrix products in bfloat16, weights and sums in float32."""
-    bf16 = BF16.get(device.type, bf16_pays(device.type))
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
 def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_norm=1.0, after_step=None):

@@ -4,6 +4,7 @@ import torch
 from torch.optim import AdamW
 
 from .finetune import freeze
+from .precision import product_dtype
 
 
 def param_groups(model, weight_decay):
@@ -47,7 +48,39 @@ def make_optimizer(model, recipe):
     rest = at_rate(recipe.learning_rate, lambda p: p not in matrices)
     if not muon:
         return AdamW(rest, betas=(0.9, 0.98))
-    return Together(torch.optim.Muon(muon), AdamW(rest, betas=(0.9, 0.95)))
+    return Together(Muon(muon), AdamW(rest, betas=(0.9, 0.95)))
+
+
+class Muon(torch.optim.Muon):
+    """torch's, whose products are always in bfloat16: without units for that they take more than half of a training.
+
+    Here they are in float32 where bfloat16 does not pay.
+    """
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)
+                momentum = self.state[p]["momentum_buffer"].lerp_(p.grad, 1 - group["momentum"])
+                direction = orthogonal(p.grad.lerp(momentum, group["momentum"]), product_dtype(p.device.type))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(direction, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+
+
+def orthogonal(matrix, dtype, steps=5):
+    """About U V^T, where the matrix is U S V^T (SVD): Newton-Schulz iterations (Jordan et al. 2024), in `dtype`."""
+    x = matrix.to(dtype, copy=True)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x.div_(x.norm().clamp(min=1e-7))
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.T if tall else x
 
 
 class Together:
