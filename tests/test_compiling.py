@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from test_cli import make_folder
-from test_distributed import ONE, UNTESTED, together
+from test_distributed import ONE, UNTESTED, losses, together
 from test_resume import ALONE, RUN, begin, check_same
 from test_training import MODEL, RECIPE
 
@@ -23,6 +24,9 @@ PROGRAMS = {  # what stands where a C++ compiler should
     "error only when it compiles": "case $1 in --version) echo g++ 15;; *) echo 'error: no' >&2; exit 1;; esac",
     "killed when it compiles": "case $1 in --version) echo g++ 15;; *) kill -9 $$;; esac",
 }
+
+
+TRACED = partial(torch.compile, backend="eager")  # all of torch's compiler but the last part, which takes long
 
 
 def broken(*_, **__):
@@ -134,16 +138,27 @@ def test_the_cell_of_notebook_11_says_so_and_goes_on(monkeypatch, capfd):
     assert out == f"{SENTENCE}RuntimeError: Windows not yet supported for torch.compile).\n" and err == ""
 
 
-def one_of_two_cannot(folder):
-    """Two processes, of which the second cannot compile: both train uncompiled, with the whole model or a part each."""
+def test_each_run_is_compiled_anew(monkeypatch):
+    """torch would take what it has compiled for a model without patch dropout for one with it."""
+    monkeypatch.setattr(torch, "compile", TRACED)
+    curves = []
+    for dropped, compiled in ((0.0, True), (0.5, True), (0.5, False)):
+        recipe = replace(ONE, patch_dropout=dropped, compile=compiled)
+        curves.append(begin(None, recipe=recipe, epochs=1)[0].steps["loss"])
+    assert curves[0] != curves[1] == pytest.approx(curves[2], abs=1e-6)
+
+
+def two_processes(folder):
+    """The same training uncompiled, compiled, and where one of two cannot: with whole models, and with parts."""
     torch.set_num_threads(1)
 
     def all_in_two():
-        torch.compile = broken if training.distributed.rank() == 1 else lambda model, **_: model
+        second = training.distributed.rank() == 1
         for name, recipe, shard in (("whole", ONE, False), ("sharded", replace(ONE, muon_learning_rate=0.0), True)):
-            for compiled in (False, True):
-                recipe = replace(recipe, compile=compiled)
-                begin(folder / f"{name}-{compiled}", recipe=recipe, epochs=1, shard=shard)
+            for kind in ("plain", "compiled", "half"):
+                torch.compile = broken if second and kind == "half" else TRACED
+                recipe = replace(recipe, compile=kind != "plain")
+                begin(folder / f"{name}-{kind}", recipe=recipe, epochs=1, shard=shard)
 
     assert together(all_in_two) == [True, True]
 
@@ -153,9 +168,11 @@ def test_processes_compile_together_or_not_at_all(tmp_path):
     done = in_a_process(tmp_path, "two")
     assert done.stdout.count(f"{SENTENCE}another process cannot compile).") == 2
     for name in ("whole", "sharded"):
-        check_same_weights(*(tmp_path / f"{name}-{compiled}" for compiled in (False, True)))
+        check_same_weights(tmp_path / f"{name}-plain", tmp_path / f"{name}-half")
+        found, expected = (losses(tmp_path / f"{name}-{kind}") for kind in ("compiled", "plain"))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 if __name__ == "__main__":
     folder, what = Path(sys.argv[1]), sys.argv[2]
-    sys.exit(one_of_two_cannot(folder) if what == "two" else train(folder, what == "compiled"))
+    sys.exit(two_processes(folder) if what == "two" else train(folder, what == "compiled"))

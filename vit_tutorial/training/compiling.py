@@ -21,6 +21,7 @@ def try_to_compile(model, step):
     start, failure = time.perf_counter(), None
     try:
         with quiet(), torch.random.fork_rng():
+            torch.compiler.reset()  # or it takes what it has for a like model, which may have had other hooks
             compiled = torch.compile(model, dynamic=False)
             step(compiled)
     except Exception as error:  # torch's own, a compiler's, the system's, Triton's: they have no class in common
