@@ -1,5 +1,9 @@
-"""The order of the files: those that take minutes first, so that two workers, each with a file, end together."""
+"""The order of the files, and how long a test waits."""
 
+# Seconds that a test waits for what must come: many times what a slow, busy machine needs, so this ends what hangs.
+PATIENCE = 300
+
+# Those that take minutes come first, so that two workers, each with a file, end together.
 LONGEST = ("test_explorers_in_notebooks.py", "test_explorers.py", "test_monitor_stops.py", "06_training.ipynb")
 
 

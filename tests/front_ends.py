@@ -28,6 +28,7 @@ from pathlib import Path
 import install_front_ends
 import nbformat
 import pytest
+from conftest import PATIENCE
 from nbformat.v4 import new_code_cell, new_notebook
 
 from vit_tutorial import lab
@@ -74,13 +75,15 @@ def chromium():
 @contextlib.contextmanager
 def browser():
     """A headless Chromium that reaches this machine alone."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=1000 * PATIENCE)
 
     path = chromium()
     if not path:
         skip("needs Chromium or Chrome: the system's, or Playwright's own (python -m playwright install chromium)")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+        running = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS, timeout=1000 * PATIENCE)
         try:
             yield running
         finally:
@@ -90,6 +93,7 @@ def browser():
 def watched_page(running, **options):
     """A new page of the browser. `page.faults` lists what went wrong in it so far, in words."""
     page = running.new_page(**{"viewport": {"width": 1280, "height": 900}} | options)
+    page.set_default_timeout(1000 * PATIENCE)
     page.faults = []
 
     def host_seen(url):
@@ -209,7 +213,7 @@ def jupyter(command, folder):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    killer = threading.Timer(120, process.kill)
+    killer = threading.Timer(PATIENCE, process.kill)
     killer.start()
     try:
         said = []
@@ -226,7 +230,7 @@ def jupyter(command, folder):
         killer.cancel()
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
 
@@ -326,19 +330,20 @@ def plain(traceback):
     return traceback and re.sub(r"\x1b\[[0-9;]*m", "", traceback)
 
 
-def run_all(page, run, state, seconds):
+def run_all(page, run, state):
     """Runs all cells and returns the error of each, or None; stops at the first where the front end does."""
     page.evaluate(run)
     ended = f"({state})().every((cell) => cell.done) || ({state})().some((cell) => cell.error)"
-    page.wait_for_function(f"() => {ended}", timeout=1000 * seconds, polling=250)
+    count = len(page.evaluate(state))
+    page.wait_for_function(f"() => {ended}", timeout=1000 * PATIENCE * count, polling=250)
     return [plain(cell["error"]) for cell in page.evaluate(state)]
 
 
 @contextlib.contextmanager
-def open_notebook(front_end, notebook, folder, seconds=400, **options):
+def open_notebook(front_end, notebook, folder, **options):
     """`notebook` (a nbformat node), run in a front end: yields an `Opened`. `folder` takes all files.
 
-    `seconds` is how long all cells may take together; `options` go to the new page.
+    `options` go to the new page.
     """
     notebook = nbformat.from_dict(notebook)
     for cell in notebook.cells:
@@ -371,13 +376,13 @@ def open_notebook(front_end, notebook, folder, seconds=400, **options):
             page.wait_for_function("() => document.readyState === 'complete'")
             reveal = "(cell) => document.getElementById('cell-' + cell).scrollIntoView()"
         elif front_end == "classic":
-            page.wait_for_function(CLASSIC_READY, timeout=90_000)
-            errors = run_all(page, CLASSIC_RUN, CLASSIC_STATE, seconds)
+            page.wait_for_function(CLASSIC_READY)
+            errors = run_all(page, CLASSIC_RUN, CLASSIC_STATE)
             reveal = f"(cell) => {CLASSIC_CELLS}[cell].element[0].scrollIntoView()"
         else:
-            page.wait_for_function(LAB_READY, timeout=90_000)
+            page.wait_for_function(LAB_READY)
             run = "() => void jupyterapp.commands.execute('notebook:run-all-cells')"
-            errors = run_all(page, run, LAB_STATE, seconds)
+            errors = run_all(page, run, LAB_STATE)
             reveal = f"(cell) => {LAB_SHOWN}.scrollToItem({LAB_SHOWN}.widgets.indexOf({LAB_CELLS}[cell]))"
         page.faults[:] = [fault for fault in page.faults if fault not in OWN_FAULTS.get(front_end, [])]
         yield Opened(front_end, page, errors, lambda cell: page.evaluate(reveal, cell))
@@ -392,9 +397,7 @@ def static_page(file, folder):
     from ipywidgets.embed import escape_script
 
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--allow-errors", "--inplace"]
-    done = subprocess.run(
-        [*command, str(file)], env=os.environ | own_folders(folder), capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([*command, str(file)], env=os.environ | own_folders(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(file, as_version=4)
     for script in ("require.js", "embed-amd.js"):

@@ -66,7 +66,7 @@ def show(opened, name):
         pytest.fail(opened.errors[cell], pytrace=False)
     opened.reveal(cell)
     root = opened.page.locator(f".vit-{name}").first
-    expect(root).to_be_visible(timeout=20_000)
+    expect(root).to_be_visible()
     wait_until_sharp(opened.page, root)
     return root
 
@@ -77,7 +77,6 @@ def wait_until_sharp(page, root):
         """(root) => [...root.querySelectorAll("canvas")].every((canvas) =>
           !canvas.clientWidth || Math.abs(canvas.width - devicePixelRatio * canvas.clientWidth) <= devicePixelRatio)""",
         arg=root.element_handle(),
-        timeout=5000,
     )
 
 

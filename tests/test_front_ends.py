@@ -1,6 +1,7 @@
 """The watchers of the browser tests cannot be silent: each is shown a page with the fault that it must find."""
 
 import pytest
+from conftest import PATIENCE
 
 pytest.register_assert_rewrite("front_ends")
 
@@ -40,7 +41,7 @@ def test_a_clean_page_passes(page):
 def test_check_clean_finds(page, code, fault):
     show(page, "")
     page.evaluate(f"() => {{ {code}; }}")
-    for _ in range(50):  # a request fails when it fails
+    for _ in range(10 * PATIENCE):  # a request fails when it fails
         if any(fault in found for found in page.faults):
             break
         page.wait_for_timeout(100)

@@ -12,6 +12,7 @@ import nbformat
 import psutil
 import pytest
 import requests
+from conftest import PATIENCE
 from nbformat.v4 import new_code_cell, new_notebook
 
 from vit_tutorial import lab
@@ -97,7 +98,7 @@ def test_settings_join_those_that_are_there(monkeypatch):
 def test_listens_on_this_machine_alone(server):
     folder, address = server
     (running,) = Path(front_ends.own_folders(folder)["JUPYTER_RUNTIME_DIR"]).glob("jpserver-*.json")
-    assert requests.get(address, timeout=60).ok  # so it has begun to listen
+    assert requests.get(address, timeout=PATIENCE).ok  # so it has begun to listen
     process = psutil.Process(json.loads(running.read_text())["pid"])
     open_to = {(c.laddr.ip, c.laddr.port) for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     assert ("127.0.0.1", urlsplit(address).port) in open_to
@@ -112,7 +113,7 @@ def test_only_the_token_lets_in(server, path):
 
     def ask(token):
         headers = {"Authorization": f"token {token}"} if token else {}
-        answer = requests.get(page, headers=headers, allow_redirects=False, timeout=60)
+        answer = requests.get(page, headers=headers, allow_redirects=False, timeout=PATIENCE)
         return answer.status_code, answer.headers.get("Location", "")
 
     for guess in (None, "0" * len(token)):
@@ -128,12 +129,12 @@ def test_opens_without_pop_ups_and_with_working_widgets(server):
     with front_ends.browser() as browser:
         page = front_ends.watched_page(browser)
         page.goto(address)
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
-        page.get_by_text("| Idle").wait_for(timeout=60_000)  # before that, Run asks which kernel to start
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.get_by_text("| Idle").wait_for()  # before that, Run asks which kernel to start
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         handle = page.locator(".widget-slider .noUi-handle").first
-        handle.wait_for(timeout=60_000)
+        handle.wait_for()
         handle.focus()
         page.keyboard.press("ArrowRight")
         expect(page.locator(".widget-slider .widget-readout").first).to_have_text("4")

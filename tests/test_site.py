@@ -14,6 +14,7 @@ import build_notebooks
 import build_site
 import nbformat
 import pytest
+from conftest import PATIENCE
 
 pytest.register_assert_rewrite("front_ends")
 
@@ -27,14 +28,14 @@ JUDGED = ("404", "index", "search", "glossary", "notebooks/00_start_here")  # of
 MOST_BYTES = {"index": 1_500_000, "notebooks": 3_000_000, "try": 15_000_000}
 WIDTHS = (390, 820, 1440)
 # Scrolls a page to its end, so that all pictures load and all explorers stand where their pictures were.
-SHOW_ALL = """async () => {
+SHOW_ALL = """async (seconds) => {
   for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight) {
     scrollTo({ top: y, behavior: "instant" });
     await new Promise((done) => setTimeout(done, 30));
   }
   const shown = () => [...document.images].filter((image) => image.offsetParent).every((image) => image.complete)
     && document.querySelectorAll("[data-explorer]:not([data-shown])").length === 0;
-  for (let i = 0; i < 200 && !shown(); i++) await new Promise((done) => setTimeout(done, 50));
+  for (let i = 0; i < 20 * seconds && !shown(); i++) await new Promise((done) => setTimeout(done, 50));
   scrollTo({ top: 0, behavior: "instant" });
   return shown();
 }"""
@@ -185,7 +186,7 @@ def judge_widths(page, name):
         page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("() => new Promise(requestAnimationFrame)")
         if SCREENSHOTS:
-            page.evaluate(SHOW_ALL)
+            page.evaluate(SHOW_ALL, PATIENCE)
             page.screenshot(path=Path(SCREENSHOTS) / f"{name.replace('/', '-')}-{width}.png", full_page=True)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{name}: {wide} pixels wide on a screen of {width}"
@@ -199,7 +200,7 @@ def test_pages(site, address, chromium):
         page, answers = watched_page(chromium, viewport={"width": 1440, "height": 900}), []
         page.on("requestfinished", lambda request, answers=answers: answers.append(request))
         page.goto(f"{address}{name}.html", wait_until="load")
-        assert page.evaluate(SHOW_ALL), f"{name}: a picture or an explorer did not load"
+        assert page.evaluate(SHOW_ALL, PATIENCE), f"{name}: a picture or an explorer did not load"
         for canvas in page.locator("[data-explorer] canvas:visible").all():
             assert not is_blank(canvas), name
         sizes = {request.url: len(request.response().body()) for request in answers if request.url.startswith("http")}
@@ -218,12 +219,12 @@ def test_works_from_a_folder(site, chromium):
     for name in ("index", *(name for name in judged(site) if name.startswith("notebooks/"))):
         page = watched_page(chromium)
         page.goto((site / f"{name}.html").as_uri(), wait_until="load")
-        assert page.evaluate(SHOW_ALL), name
+        assert page.evaluate(SHOW_ALL, PATIENCE), name
         check_clean(page)
         page.close()
     page = watched_page(chromium)
     page.goto((site / "search.html").as_uri() + "?q=patches")
-    page.wait_for_selector("#search-results a[href*='notebooks/']", timeout=5000)
+    page.wait_for_selector("#search-results a[href*='notebooks/']")
     check_clean(page)
     page.close()
 
@@ -248,7 +249,7 @@ CAN_FOCUS = """() => [...document.querySelectorAll("a[href], button, input, sele
 def test_the_keyboard_reaches_everything(site, address, chromium):
     for name in ("index", "notebooks/00_start_here")[: 2 if BUILT else 1]:
         page = opened(chromium, address, name)
-        assert page.evaluate(SHOW_ALL)
+        assert page.evaluate(SHOW_ALL, PATIENCE)
         count = page.evaluate(CAN_FOCUS)
         assert count > 10
         reached, unseen = [], []
@@ -280,7 +281,6 @@ def test_the_keyboard_reaches_everything(site, address, chromium):
 
 def test_theme_and_search_by_keyboard(address, chromium):
     page = opened(chromium, address, "index")
-    page.set_default_timeout(5000)
     page.locator("button.theme-switch-button").first.focus()
     page.keyboard.press("Enter")
     page.locator(".theme-change-button[data-mode=dark]").first.focus()
@@ -297,7 +297,7 @@ def test_theme_and_search_by_keyboard(address, chromium):
 
 
 def test_a_missing_page_leads_home_from_any_depth(site, chromium):
-    page = chromium.new_page()
+    page = watched_page(chromium)
     lost = (site / "404.html").read_text(encoding="utf-8")
     page.route("**/*", lambda route: route.fulfill(status=404, content_type="text/html", body=lost))
     homes = {
@@ -315,7 +315,7 @@ def test_an_explorer_that_fails_leaves_its_picture(address, chromium):
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     broken = "vitExplorers.modules.attention = { render({ el }) { el.append('half'); throw new Error('broken'); } };"
     page.route("**/explorers/attention.js", lambda route: route.fulfill(content_type="text/javascript", body=broken))
-    with page.expect_event("console", lambda message: "explorer failed" in message.text, timeout=5000):
+    with page.expect_event("console", lambda message: "explorer failed" in message.text):
         page.goto(f"{address}index.html", wait_until="load")
     figure = page.locator("[data-explorer]").first
     assert figure.locator("img").is_visible() and "half" not in figure.inner_text()
@@ -345,7 +345,7 @@ PRINTED = """async () => {
 
 def test_paper_is_white(address, chromium):
     page = opened(chromium, address, "index")
-    assert page.evaluate(SHOW_ALL)
+    assert page.evaluate(SHOW_ALL, PATIENCE)
     assert page.evaluate(PRINTED) == [True, True, True]
     check_clean(page)
     page.close()
@@ -354,9 +354,8 @@ def test_paper_is_white(address, chromium):
 def test_words_of_the_glossary_are_found_by_name(address, chromium):
     page = opened(chromium, address, "search")
     page.goto(f"{address}search.html?q=attention")
-    page.locator("#search-results a", has_text="Glossary: attention weights").wait_for(timeout=5000)
-    page.wait_for_timeout(100)
+    page.locator("#search-results .search-summary", has_text="Search finished").wait_for()
     names = page.locator("#search-results a[href*=glossary]").all_inner_texts()
-    assert len(set(names)) == len(names), names
+    assert "Glossary: attention weights" in names and len(set(names)) == len(names), names
     check_clean(page)
     page.close()

@@ -44,13 +44,14 @@ PRINTED = """() => {
   dispatchEvent(new Event("afterprint"));
   return [now[0].some((image, i) => image !== before[i]), now[1], theme()];
 }"""
-# The first picture that is read takes half a second more.
+# The first picture that is read is there when `letGo()` is called.
 SLOW_ONCE = """() => {
   const read = globalThis.createImageBitmap;
+  const free = new Promise((done) => { globalThis.letGo = done; });
   globalThis.createImageBitmap = async (...given) => {
     globalThis.createImageBitmap = read;
     const bitmap = await read(...given);
-    await new Promise((done) => setTimeout(done, 500));
+    await free;
     globalThis.slowRead = true;
     return bitmap;
   };
@@ -93,7 +94,6 @@ def running():
 def opened(folder, running):
     with front_ends.static_server(folder) as address:
         page = front_ends.watched_page(running, viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(90_000)  # on a busy machine the model takes its time to start
         page.goto(address)
         page.wait_for_function(READY)
         yield page
@@ -209,6 +209,7 @@ def test_a_photograph_is_cut_resized_and_answered_as_in_torch(page, folder, mode
         page.get_by_role("button", name=name, exact=True).click()
     chosen = "() => document.querySelector('.try-sample[aria-pressed=true]').dataset.name"
     page.wait_for_function(f"{chosen} === 'coffee'")
+    page.evaluate("() => letGo()")
     page.wait_for_function("() => globalThis.slowRead")
     page.wait_for_timeout(200)
     assert page.evaluate(chosen) == "coffee"
@@ -519,7 +520,6 @@ def test_both_themes_at_every_width(page, width):
 
 def test_it_works_from_a_folder(folder, running):
     page = front_ends.watched_page(running)
-    page.set_default_timeout(90_000)
     page.goto((folder / "index.html").as_uri())
     page.locator("#check summary").click()  # before the model is there
     page.wait_for_function(READY)

@@ -3,6 +3,7 @@
 import math
 import re
 
+from conftest import PATIENCE
 from front_ends import pixels, read_table
 from playwright.sync_api import expect
 
@@ -37,7 +38,7 @@ def drive(page, root, numbers):
 
     def at(low, high):
         """Waits for the crosshair at a step in low..high; what is said of it must be what the history holds."""
-        for _ in range(500):
+        for _ in range(100 * PATIENCE):
             found = said.fullmatch(status.inner_text())
             if found and low <= int(found[1].replace(",", "")) <= high:
                 break
