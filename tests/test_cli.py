@@ -51,6 +51,23 @@ def test_a_finished_run_is_not_overwritten(folder, tmp_path, capsys):
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 
 
+def interrupted(command, folder, **options):
+    """The exit status, output and errors of a training in a shell that gets Ctrl-C after its first steps."""
+    out, err = folder / "out.txt", folder / "err.txt"
+    with out.open("w") as output, err.open("w") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=errors,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
+            **options,
+        )
+        while "loss" not in err.read_text() and process.poll() is None:  # the progress bar
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        return process.wait(), out.read_text(), err.read_text()
+
+
 BAD_LINES = {
     "no such folder": (["train", "--data", "nowhere"], "found nothing at nowhere"),
     "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-gpu, found 'soup'"),
@@ -79,32 +96,9 @@ def test_usage_errors_are_status_2(line, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C another way")
 def test_ctrl_c_keeps_the_model(folder, tmp_path):
     run = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "vit_tutorial.cli",
-        "train",
-        "--data",
-        str(folder),
-        "--minutes",
-        "5",
-        "--out",
-        str(run),
-    ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
-    )
-    deadline = time.monotonic() + 120
-    while not (run / "history.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    command = [sys.executable, "-m", "vit_tutorial.cli", "train", "--data", str(folder), "--minutes", "5"]
+    status, out, err = interrupted([*command, "--out", str(run)], tmp_path)
+    assert status == 0, err
     assert "Stopped early" in out and "Traceback" not in err
     assert History.load(run / "history.json").stopped
     weights.load(run / "model.safetensors")
