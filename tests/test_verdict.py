@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from conftest import PATIENCE
 
 from vit_tutorial.check import verdict
 from vit_tutorial.check.verdict import (
@@ -161,12 +162,6 @@ def test_what_an_answer_prints_is_shown_and_cut(capsys):
     assert len(out) < 2500 and "more characters" in out
 
 
-@pytest.fixture
-def short(monkeypatch):
-    monkeypatch.setattr(verdict, "SECONDS", 0.2)
-    monkeypatch.setattr(verdict, "GRACE", 0.3)
-
-
 def spins(x):
     while True:
         pass
@@ -193,8 +188,10 @@ def catches(x):
 
 @pytest.mark.parametrize("answer", [spins, prints, computes, catches])
 @pytest.mark.parametrize("main", [True, False], ids=["main thread", "other thread"])
-def test_an_endless_loop_is_stopped(answer, main, short, capsys):
-    before, results, started = set(threading.enumerate()), [], time.monotonic()
+def test_an_endless_loop_is_stopped(answer, main, monkeypatch, capsys):
+    before, results, usual, started = set(threading.enumerate()), [], verdict.SECONDS, time.monotonic()
+    monkeypatch.setattr(verdict, "SECONDS", 0.2)
+    monkeypatch.setattr(verdict, "GRACE", PATIENCE)
     if main:
         results.append(doubled(answer))
     else:
@@ -202,16 +199,20 @@ def test_an_endless_loop_is_stopped(answer, main, short, capsys):
         thread.start()
         thread.join()
     (result,) = results
-    assert (result.passed, result.mistake) == (False, "no end") and time.monotonic() - started < 2
+    assert (result.passed, result.mistake) == (False, "no end") and time.monotonic() - started < usual
     assert "Expected an answer within 0.2 s" in result.message and "restart" not in result.message
     assert set(threading.enumerate()) <= before, "the loop still runs"
     assert capsys.readouterr().err == ""
+    monkeypatch.undo()
     assert doubled(lambda x: 2 * x).passed
 
 
-def test_what_cannot_be_stopped_is_left_behind_and_said(short):
-    """A sleep inside a library: nothing reaches it, and the learner has the notebook back all the same."""
-    result = doubled(lambda x: time.sleep(1.5))
+def test_what_cannot_be_stopped_is_left_behind_and_said(monkeypatch):
+    """A wait inside a library: nothing reaches it, and the learner has the notebook back all the same."""
+    with monkeypatch.context() as patch:
+        patch.setattr(verdict, "SECONDS", 0.2)
+        patch.setattr(verdict, "GRACE", 0.2)
+        result = doubled(lambda x: threading.Event().wait())
     assert result.mistake == "no end" and "restart the kernel" in result.message
     assert doubled(lambda x: 2 * x).passed
 
@@ -232,13 +233,13 @@ def test_the_learners_own_interrupt_gets_through(monkeypatch):
 
     def interrupted(thread, timeout=None):
         monkeypatch.setattr(threading.Thread, "join", join)
-        assert started.wait(2)
+        assert started.wait(PATIENCE)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         doubled(answer)
-    assert stopped.wait(2)
+    assert stopped.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("on", [True, False])
