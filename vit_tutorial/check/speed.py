@@ -21,12 +21,13 @@ __all__ = [
 def stopwatch(function):
     """`(function, repeats) -> seconds`: the median after an uncounted warm-up."""
     for repeats in (5, 3):
-        naps = [0.05, *([0.005] * (repeats - 1)), 0.05]  # a slow first call, and one slow try
         calls = []  # seconds that each took
 
-        def nap(naps=naps, calls=calls):
+        def nap(calls=calls, repeats=repeats):
             started = time.perf_counter()
-            time.sleep(naps[min(len(calls), len(naps) - 1)])
+            # A slow first call, and one slow try, slow beside the others even where a busy machine prolongs those.
+            slow = {0: 0.05, repeats: max(0.05, 4 * sum(calls[1:]))}
+            time.sleep(slow.get(len(calls), 0.005))
             calls.append(time.perf_counter() - started)
 
         found = number(call(function, nap, repeats), "the seconds")
