@@ -7,9 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Says nothing, and answers with what `reply` is given."""
+    """Says nothing, and answers with what `reply` is given, unless the client has had enough."""
 
     protocol_version = "HTTP/1.1"
+
+    def handle(self):
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, *_):
         pass
@@ -52,12 +56,11 @@ class Files(Handler):
         part = self.headers.get("Range")
         server.requests.append((path, part))
         fault = next(server.faults.get(path, iter(())), None)
-        with suppress(ConnectionError):  # a client that had enough
-            if fault:
-                return fault(self, server.files.get(path, b""), part)
-            if path not in server.files:
-                return self.reply(404, Content_Length=0)
-            self.send(server.files[path], part)
+        if fault:
+            return fault(self, server.files.get(path, b""), part)
+        if path not in server.files:
+            return self.reply(404, Content_Length=0)
+        self.send(server.files[path], part)
 
     def send(self, body, part=None, sent=None, length=None):
         """The body from `part` on: of it `sent` bytes (None: all), and a Content-Length that may be another."""
@@ -114,18 +117,17 @@ def web_page(handler, body, part):
 
 
 def stall(sent):
-    """So many bytes, then nothing more for ten seconds."""
+    """So many bytes, then nothing more until the client hangs up."""
 
     def fault(handler, body, part):
         handler.send(body, part, sent=sent)
-        handler.wfile.flush()
-        time.sleep(10)
+        silent(handler, body, part)
 
     return fault
 
 
 def silent(handler, body, part):
-    time.sleep(10)
+    handler.connection.recv(1)
 
 
 def drip(handler, body, part):

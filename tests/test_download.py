@@ -32,7 +32,6 @@ def server(monkeypatch):
     """A server with two mirrors of the made-up archive, and nothing of the hub."""
     made_up.install(monkeypatch)
     monkeypatch.setattr(fetch, "PAUSE", 0.0)
-    monkeypatch.setattr(fetch, "STALL", 0.2)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with web.serving(web.Files) as server:
         server.files, server.faults = {ARCHIVE: PYTHON, OTHER: PYTHON}, {}
@@ -142,6 +141,8 @@ FAULTS = {  # what the first mirror does, request by request, and which requests
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_ends_in_the_whole_set_all_the_same(server, tmp_path, monkeypatch, fault):
     faults, requests = FAULTS[fault]
+    if fault in ("stalls", "silent", "drips"):
+        monkeypatch.setattr(fetch, "STALL", 0.5)  # elsewhere it is none to be short of patience
     monkeypatch.setattr(cifar10, "MOST_BYTES", 10_000_000)
     server.faults[ARCHIVE] = iter(faults)
     datasets.download_cifar10(tmp_path)
