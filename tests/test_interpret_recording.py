@@ -275,6 +275,7 @@ def test_attention_out_of_sight_is_named():
             function(model, images_for(model))
 
 
+@pytest.mark.slow
 def test_cost_of_the_rollout_of_vit_b_16(capsys):
     """Five pairs of one rollout and one forward pass that keeps the attention, the order changing within the pairs."""
     model, image = VisionTransformer(ViTConfig(num_classes=10)), torch.randn(1, 3, 224, 224)
