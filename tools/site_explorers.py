@@ -76,7 +76,7 @@ def run(source, built, cells):
     environment = os.environ | {"PYTHONHASHSEED": "0", "VIT_TUTORIAL_HOME": os.devnull}
     client = NotebookClient(
         notebook,
-        timeout=4 * build_notebooks.CELL_SECONDS,
+        timeout=build_notebooks.CELL_SECONDS,
         resources={"metadata": {"path": str(build_notebooks.NOTEBOOKS)}},
         on_cell_start=lambda cell, cell_index: begun.append(cell_index),
     )

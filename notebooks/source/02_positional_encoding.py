@@ -696,6 +696,11 @@ plots.show(
     "with learned positions it rises to about 100 %. Right: three similarity maps of the learned table; in each "
     "one quarter of the grid is bright, that of the place.",
 )
+y, x = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+quarter = (2 * (y // 3) + x // 3).flatten()  # (36,): the quarter of each place
+together = quarter == quarter[:, None]  # (36, 36): are two places in one quarter?
+sim = similarity(quarters_table)
+assert sim[together].mean() > 0.8 and sim[~together].mean() < 0.3
 
 # %% [markdown]
 # **The table has learned the task, not geometry.** All places of a quarter have nearly the same vector: as the task
@@ -799,7 +804,7 @@ plots.show(
 # %% tags=["nbval-ignore-output"]
 shouting = train_on_quarters(nn.Parameter(10 * torch.randn(1, 36, 32)))
 print(f"{100 * shouting[-20:].mean():.0f} % right in the last 20 steps")
-assert shouting[-20:].mean() < 0.6
+assert shouting[-20:].mean() < 0.4
 
 # %% [markdown]
 # The same model, data and number of steps, and yet it learns next to nothing. Before each block, **LayerNorm**

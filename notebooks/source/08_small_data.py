@@ -413,7 +413,7 @@ fig, ax = plots.figure(6.5, 2.4)
 ax.axhline(0.693, color="#888888", linewidth=0.8)
 ax.plot(losses, linewidth=1)
 ax.set(xlabel="step", ylabel="training loss", ylim=(0, 0.9))
-plots.show(fig, "The ViT's loss on same or different: flat at ln 2 for a quarter of the run or more, then a fast fall.")
+plots.show(fig, "The ViT's loss on same or different: flat at ln 2 at first, then a fast fall.")
 print(f"ViT, 1,600 pictures, 400 steps: {pair_accuracy:.0%}")
 assert pair_accuracy > 0.8 and sum(losses[20:60]) / 40 > 0.6
 
@@ -546,23 +546,23 @@ ax.legend(frameon=False, fontsize=9, loc="upper right")
 plots.show(
     fig,
     "Test accuracy of three models on the pictures as they are, with patches in one other order, and in a fresh order "
-    "each. The CNN falls from nearly all to about two in ten; the ViT loses a few per cent; the ViT without positions "
-    "stays as it was.",
+    "each. The CNN falls from nearly all to less than half; the ViT loses little; the ViT without positions stays as "
+    "it was.",
 )
 plain, one_order, fresh = zip(*results.values(), strict=True)  # each: CNN, ViT, ViT without positions
 assert plain[0] - one_order[0] > 50 and plain[0] - fresh[0] > 50
-assert plain[1] - one_order[1] < 25 and plain[1] - fresh[1] < 25
+assert plain[1] - one_order[1] < 20 and plain[1] - fresh[1] < 20 and abs(plain[1] - plain[2]) < 15
 assert abs(plain[2] - one_order[2]) < 0.5 and abs(plain[2] - fresh[2]) < 0.5
 
 # %% [markdown]
-# Surprised? The CNN falls from nearly all to about two in ten: it lives on which edge lies beside which. Our ViT hardly
-# notices. It *has* positions and was free to use them; in 250 steps it made almost nothing of them, and the ViT without
+# Surprised? The CNN falls from nearly all to less than half: it lives on which edge lies beside which. Our ViT loses
+# little. It *has* positions and was free to use them; in 250 steps it made almost nothing of them, and the ViT without
 # any is about as good.
 
 # %% [markdown]
 # So what has it learned? A **bag of patches**: points, curves and corners *inside* single patches, counted. That gets
-# three shapes in four right, and explains the first race. The outline, which piece lies beside which, takes the rest.
-# The CNN has it built in; the ViT must learn it by way of the positions, from more pictures and more steps. (On
+# about three shapes in four right, and explains the first race. The outline, which piece lies beside which, takes the
+# rest. The CNN has it built in; the ViT must learn it by way of the positions, from more pictures and more steps. (On
 # ImageNet, too, ViTs lose less by shuffling than ResNets: Naseer et al. 2021.)
 
 # %% [markdown]

@@ -227,11 +227,11 @@ axes[0].text(1, equal + 0.12, "equal weights", fontsize=8)
 plots.show(
     fig,
     "Attention distance of every head, layer by layer. Without training all heads lie on the line of equal weights, "
-    "16.5 pixels. In both trained models most lie a little below it, at 13 to 17 pixels; the first layer lies nearest "
-    "to it.",
+    "16.5 pixels. In both trained models most lie a little below it; the first layer is the least local one.",
 )
 assert (far["no training"] - equal).abs().max() < 0.3 and far["shipped, CIFAR-10"].min() < equal - 1
-assert all(found.mean(dim=1).argmax() == 0 for name, found in far.items() if name != "no training")
+trained = far["own, shapes"], far["shipped, CIFAR-10"]
+assert all(found.mean(dim=1).argmax() == 0 and (found < equal).float().mean() > 0.6 for found in trained)
 
 # %% [markdown]
 # Our heads are hardly more local than no attention at all, and the first layer is the *least* local one. In the paper's
@@ -521,7 +521,7 @@ for ax, title, found in zip(axes[1:], titles, views.values(), strict=True):
 plots.show(
     fig,
     "A picture with two shapes, and maps of it. Attention of the last layer and rollout know no class. The two maps on "
-    "the right, each made for one of the two classes, lie mostly on the shape of that class.",
+    "the right, each made for one of the two classes, differ: each leans towards the shape of its class.",
 )
 
 # %% [markdown]
@@ -582,6 +582,7 @@ print(f"{len(double)} pictures            on the left shape   on the right shape
 for name, (left, right) in lies.items():
     print(f"{name:24}{left.mean():14.0%}{right.mean():20.0%}")
 assert moved[0].mean() > 0.03 and moved[1].mean() < -0.03
+assert max(lies["relevance, left"][0].mean(), lies["relevance, right"][1].mean()) < 0.7
 
 # %% [markdown]
 # Asked for the left shape, the map moves to the left, and for the right one to the right. It does not move *all* the
@@ -676,7 +677,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Six of the seven look plausible; only chance does not. But the edges were drawn without any model. If we had shown you
+# Most of the seven look plausible; chance does not. But the edges were drawn without any model. If we had shown you
 # that column under the name of attention, you might have believed it.
 #
 # **The pointing game** (Zhang et al. 2018) turns this into a number: in which share of the pictures does the highest
@@ -685,7 +686,7 @@ plots.show(
 # %% tags=["nbval-ignore-output"]
 for name, share_hit in sorted(hits.items(), key=lambda item: -item[1]):
     print(f"{name.replace(chr(10), ' '):22}{share_hit:5.0%}")
-assert hits["rollout"] > hits["random"] + 0.3 and hits["edges"] > hits["random"] + 0.15
+assert hits["rollout"] > hits["edges"] + 0.05 and hits["edges"] > hits["random"] + 0.15
 
 # %% [markdown]
 # Chance hits rarely, as a shape covers a small part of the picture. The edges hit far more often: shapes have sharp
@@ -710,10 +711,10 @@ ax.set(xlabel="patches hidden (%)", ylabel="probability", ylim=(0, 1))
 ax.legend(frameon=False, fontsize=9)
 plots.show(
     fig,
-    "Mean probability of the predicted class while patches are hidden in the order of five maps. With the maps of the "
-    "model it falls fastest; with the edges nearly as fast; in random order slowest.",
+    "Mean probability of the predicted class while patches are hidden in the order of five maps. In random order it "
+    "falls slowest; with the maps of the model, and with the edges, it falls early.",
 )
-assert areas["relevance"] < areas["random"] and areas["occlusion"] < areas["random"]
+assert max(area for name, area in areas.items() if name != "random") < areas["random"]
 
 # %% [markdown]
 # The faster the fall, the better the map has found what the answer hangs on. **Insertion** is the reverse: begin with
@@ -855,7 +856,7 @@ def destroyed(model, seed=0):
 #
 # <details><summary>Hint</summary>
 #
-# Follow one line at a time from left to right. Where does it leave the level of 0.8?
+# Follow one line at a time from left to right. Where does it fall furthest?
 #
 # </details>
 
@@ -882,11 +883,12 @@ ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 plots.show(
     fig,
     "Agreement of each method's map with the trained model's while the weights become random from the head down. The "
-    "last layer's map falls with the last block. Rollout stays above 0.8 until only the first block is trained, and "
-    "then falls below 0. Relevance and integrated gradients fall step by step. The edges stay at 1.",
+    "last layer's map falls with the last block. Rollout stays high as long as the first block is the trained one, "
+    "and then drops. Relevance and integrated gradients fall before it. The edges stay at 1.",
 )
 assert lines["rollout"][-2] > 0.5 > abs(lines["rollout"][-1])
-assert lines["relevance"][-2] < lines["rollout"][-2]
+assert lines["relevance"][-2] < lines["rollout"][-2] and min(lines["edges"]) > 0.999
+assert subject is not own or max(lines["integrated\ngradients"][-2], lines["last layer"][2]) < lines["rollout"][-2]
 
 # %% tags=["exercise"]
 answer = ...  # "a", "b", "c" or "d"
@@ -910,7 +912,7 @@ for ax, name in zip(axes[:, 0], ("trained", "wreck"), strict=True):
 plots.show(
     fig,
     "Rollout of the trained model on six test shapes, and below it rollout of the model whose blocks after the first "
-    "are random: nearly the same maps, both on the shapes.",
+    "are random: the maps are much alike, and most of them lie on the shapes.",
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -926,8 +928,8 @@ assert named < 0.25 and found_anyway > hits["edges"] - 0.2
 # and every later layer, random or not, passes on half of what came (the identity). The product keeps the first block's
 # map.
 #
-# Relevance falls step by step, because the gradient comes through all later layers. That speaks for it. It does not
-# prove that its map is right: only that it depends on what the model has learned.
+# Relevance falls before rollout does, because the gradient comes through all later layers. That speaks for it. It does
+# not prove that its map is right: only that it depends on what the model has learned.
 
 # %% [markdown]
 # ## What do the tokens hold?
@@ -965,6 +967,7 @@ with torch.no_grad():
 many = test[:400]
 read = interpret.logit_lens(own, training.normalise(many.images, own.config)).argmax(dim=2)  # (L + 1, 400)
 correct = (read == many.labels).float().mean(dim=1)  # (L + 1,)
+assert correct[0] < 0.2 and correct[0] + 0.05 < correct[2] < correct[4] - 0.05
 
 # %%
 fig, (left, right) = plots.figure(8.4, 2.9, 1, 2, width_ratios=[2, 1])
@@ -980,16 +983,16 @@ plots.show(
     fig,
     "Left: the probabilities of the ten classes after each layer of the shipped model, for the picture. Most of the "
     "table is dim; the answer lights up in the last two rows. Right: accuracy of the own model read after each layer, "
-    "10 per cent at the embedding, rising to the full accuracy at layer 4.",
+    "about 10 per cent at the embedding, rising to the full accuracy at layer 4.",
 )
 
 # %% [markdown]
 # Left, for our cat: nothing points to it before layer 5, and *dog* comes up in the last layer alone. The first row is
 # the same for each picture: there the class token has seen nothing yet, and what you read is a habit of the head.
 #
-# Right, for all shapes: the answer does not arrive at one place, every layer adds to it. But mind what the lens can
-# say. The head was trained on the last stage only. Where it reads nothing, the knowledge may be there in a form that
-# this head cannot read.
+# Right, for all shapes: the answer does not arrive at one place; half-way, some of it is there. But mind what the lens
+# can say. The head was trained on the last stage only. Where it reads nothing, the knowledge may be there in a form
+# that this head cannot read.
 
 # %% [markdown]
 # ### Tokens that stand out
@@ -1085,7 +1088,9 @@ plots.show(
     "brighter for the first layers. Own with an untrained model: rows of one colour, bright for the embedding, dark "
     "for the last layers.",
 )
-assert tables["own, own"][0, -1] < 0.6 and tables["own, shipped"][-1, -1] < 0.3
+assert tables["own, own"][0, -1] < 0.6
+assert tables["own, shipped"][-1, -1] < min(0.3, tables["own, shipped"][0, 0])
+assert tables["own, untrained"][0].min() > tables["own, untrained"][-1].max() + 0.2
 
 # %% [markdown]
 # - **Along a model**, likeness fades with distance. In the shipped model layers 3 to 6 hardly differ: it never learned
@@ -1093,7 +1098,7 @@ assert tables["own, own"][0, -1] < 0.6 and tables["own, shipped"][-1, -1] < 0.3
 # - **Between the models**, the first layers have a little in common, the last ones nothing: two different questions.
 # - **With an untrained model** each row has one colour. An untrained model hands its embedding through all layers
 #   nearly unchanged (the residual connections), and our embedding is still much like it. Training made the later layers
-#   different. That is the line to compare with: 0.8 can be had for nothing.
+#   different. That is the line to compare with: a high number can be had for nothing.
 
 # %% [markdown]
 # ## Does it matter where a patch is?
@@ -1123,10 +1128,10 @@ plots.show(
     "A star with none, half and all of its patches shuffled. Right: accuracy falls only a little as more patches are "
     "shuffled, and to the guess of 10 per cent as they are hidden.",
 )
-assert shuffled[-1] > 0.4 and hidden[-1] < 0.2
+assert shuffled[-1] > max(0.4, 0.7 * shuffled[0]) and hidden[-1] < 0.2
 
 # %% [markdown]
-# It names most of them, shuffled or not. What looked like a model of *shapes* is mostly a bag of patches: corners,
+# Of those that it named, it still names most. What looked like a model of *shapes* is mostly a bag of patches: corners,
 # curves and tips are enough to tell the ten classes apart, wherever they lie. (Naseer et al. 2021 found large ViTs
 # robust as well.) And the three well trained models of the table?
 
@@ -1324,7 +1329,7 @@ assert check.relevance_step(relevance_step_solution).passed
 
 # %% [markdown]
 # ### Solution 10.5
-# Rollout stays above 0.8 down to the second block. With `model` in place of `own` it falls earlier, to about 0.6, and
+# Rollout stays high down to the second block. With `model` in place of `own` it falls earlier, to about 0.6, and
 # then holds that level until the first block goes.
 
 # %% tags=["solution"]

@@ -496,8 +496,9 @@ assert len(worst) == 5
 # in common?** Look for a wrong label first: it happens, and then the model was right. Then for what is odd about them:
 # background, size, light, colour.
 #
-# With our stickers, look at the colours. Where is the attention? Mostly on the sticker and its rim. So the model looks
-# at the right *place*. That does not mean that it goes by the *shape*: attention says where, not what for.
+# With our stickers, look at the colours. Where is the attention? In the run that made this page, mostly on the sticker
+# and its rim: the model looks at the right *place*. That does not mean that it goes by the *shape*: attention says
+# where, not what for.
 
 # %% [markdown]
 # ## Take the colour away
