@@ -29,7 +29,7 @@ import jupytext
 import nbformat
 import psutil
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,7 +230,7 @@ def build(source: Path) -> str:
     try:
         with Memory() as memory:
             client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+    except (CellExecutionError, CellTimeoutError, RuntimeError) as error:  # RuntimeError: a kernel died, or never came
         raise BuildError(explain_failure(notebook, error)) from None
     normalise(notebook)
     found = faults(notebook)

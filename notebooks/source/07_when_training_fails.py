@@ -225,18 +225,19 @@ def plain_loop(model, images, learning_rate, epochs, warmup=0, on_step=lambda *p
 torch.manual_seed(1)
 sick = no_final_norm(CONFIG)
 monitor = widgets.TrainingMonitor(log=True)
-history, norms = plain_loop(sick, PIXELS, learning_rate=0.03, epochs=5, on_step=monitor)
+history, _ = plain_loop(sick, PIXELS, learning_rate=0.03, epochs=5, on_step=monitor)
 monitor.finish(history)
 ours, steps = [entry["train_loss"] for entry in history.epochs], history.steps["loss"]
 print("our log:", ", ".join(f"{loss:.2f}" for loss in ours))
-assert abs(steps[0] - guess) < 0.1 and max(steps[1:21]) > 4  # MARGIN_A
-assert ours[0] > guess + 0.4 and guess < min(ours) < guess + 0.2  # MARGIN_B
+assert abs(steps[0] - guess) < 0.1 and max(steps[1:21]) > 4  # in 50 recorded runs: within 0.002, at least 6.4
+assert ours[0] > guess + 0.3  # in those runs at least 0.5 above
+assert guess < min(ours) < guess + 0.3  # there 0.02 to 0.14 above
 
 # %% [markdown]
 # The same story: a first epoch far above ln 10, then epochs a little worse than a guess. So far it is certain. Whether
 # the loss leaps once more is not: the last digit of a sum decides, and it differs between seeds, processors and even
-# numbers of threads. So for this part we look at *recorded* runs: ten seeds on each of five machines, 16 epochs each
-# (`python tools/explosions.py`).
+# numbers of threads. So for this part we look at *recorded* runs: ten seeds on each of five simulated machines, 16
+# epochs each (`python tools/explosions.py`).
 
 # %%
 record = json.loads((DATA / "runs" / "explosions.json").read_text())
@@ -244,23 +245,23 @@ runs = record["runs"]
 leaps = sorted(run["leap"] for run in runs if run["leap"])  # after epoch 1, the first step with a loss above 5
 best = [min(run["epochs"]) - guess for run in runs]
 print(f"{len(runs)} runs; the best epoch of each lies {min(best):.2f} to {max(best):.2f} above ln 10")
-print(f"in {len(leaps)} of them a step's loss passes 5 again, the first time in epoch {leaps[0] // 100 + 1}")
-print(f"half of these have done so by epoch {leaps[len(leaps) // 2] // 100 + 1}")
+print(f"in {len(leaps)} of them a step's loss passes 5 again, the first time in epoch {math.ceil(leaps[0] / 100)}")
+print(f"half of these have done so by epoch {math.ceil(leaps[len(leaps) // 2] / 100)}")
 assert min(best) > 0 and 0 < len(leaps) < len(runs)
 
 # %% [markdown]
-# Like our log, most of them sit still and then leap, and some never do. If you like, train for 20 epochs in the cell
-# above: your run may take another turn than its neighbour's.
+# Like our log, many of them sit still and then leap; the others have not done so by then. If you like, train for 20
+# epochs in the cell above: your run may take another turn than its neighbour's.
 #
 # An epoch's mean hides a lot. Here is one of the recorded runs, step by step:
 
 # %%
-shown, gradients_shown = zip(*record["shown"]["steps"], strict=True)
+shown, lengths = zip(*record["shown"]["steps"], strict=True)
 fig, (top, bottom) = plots.figure(7.5, 3.6, 2, 1, sharex=True)
 top.plot(range(1, len(shown) + 1), shown, linewidth=1, color=plots.COLOURS[1])
 top.axhline(guess, color="#777777", linewidth=1, dashes=(4, 3))
 top.set(yscale="log", ylabel="loss")
-bottom.plot(range(1, len(shown) + 1), gradients_shown, linewidth=1)
+bottom.plot(range(1, len(shown) + 1), lengths, linewidth=1)
 bottom.set(yscale="log", ylabel="gradient length", xlabel="step")
 plots.show(
     fig,
@@ -287,7 +288,7 @@ with torch.no_grad():
     logits = sick(PIXELS[:500])  # (500, 10)
 over_images, over_classes = logits.std(dim=0).mean(), logits.mean(dim=0).std(correction=0)
 print(f"one class over 500 pictures varies by {over_images:.4f}, ten classes on average by {over_classes:.4f}")
-assert over_images < 0.5 * over_classes  # MARGIN_C
+assert over_images < 0.5 * over_classes  # in 50 recorded runs at most 0.24 of it
 
 # %% [markdown]
 # Confirmed: 500 different pictures get nearly the same ten numbers, and these ten numbers differ: an opinion without
@@ -311,7 +312,8 @@ for name, (make, images, rate, warmup) in trials.items():
     curves[name] = plain_loop(make(CONFIG), images, rate, epochs=2, warmup=warmup)[0].steps["loss"]
     print(f"{name:14} highest {max(curves[name]):5.2f}, second epoch {sum(curves[name][100:]) / 100:.2f}")
 second = {name: sum(losses[100:]) / 100 for name, losses in curves.items()}
-assert max(second["no sin"], second["norm"]) < 2.2 < 2.27 < min(second["pixels"], second["all three"])
+# In 50 recorded runs: at most 2.18, at least 2.30; at most 2.53, at least 5.2.
+assert max(second["no sin"], second["norm"]) < 2.25 < min(second["pixels"], second["all three"])
 assert max(curves["norm"]) < 2.8 < 4 < min(max(curves["norm and rate"]), max(curves["all three"]))
 
 # %%

@@ -399,7 +399,7 @@ adapted = {way: adapt(way, few) for way in ways}
 live = {way: training.evaluate(model, test).accuracy for way, model in adapted.items()}
 for way, accuracy in live.items():
     print(f"{way:15} {accuracy:.0%}")
-assert min(live["all alike"], live["layer by layer"], live["head alone"]) > live["from scratch"]
+assert live["layer by layer"] > live["from scratch"] + 0.03
 
 # %% [markdown]
 # One seed says little. The runs behind the next picture were made by `python tools/fine_tuning.py`, which takes
@@ -566,7 +566,7 @@ for rate in (0.0, 0.1, 1.0, 5.0):
     bodies[rate] = adapt("all alike", hundred, steps=45, learning_rate=5e-3, body_rate=rate)
     seen, scores[rate] = (training.evaluate(bodies[rate], data).accuracy for data in (hundred, test))
     print(f"{rate:9}{seen:11.0%}{scores[rate]:7.0%}{moved(bodies[rate]):8.0%}")
-assert scores[0.1] > max(scores[0.0], scores[5.0])
+assert scores[0.1] > scores[0.0] and scores[5.0] < scores[0.1] - 0.3
 assert moved(bodies[0.0]) == 0 < moved(bodies[0.1]) < moved(bodies[5.0])
 
 # %% tags=["exercise"]
@@ -586,7 +586,7 @@ with torch.no_grad():
     now = pretrained.head(bodies[0.1].forward_features(images)[:, 0]).argmax(dim=1)
 kept = (now == old_answers).float().mean()
 print(f"the old answer: {kept:.0%}")
-assert kept < 0.9
+assert kept < 0.75
 
 # %% [markdown]
 # This is **catastrophic forgetting**: a small move of the body, and the old head no longer understands it. If you still
@@ -624,7 +624,7 @@ plots.show(
     "scratch, a grey line, at 0.01 and more. Right: accuracy over the weight decay: nearly flat from 0 to 5.",
 )
 
-# %% tags=["nbval-ignore-output"]
+# %%
 by_rate = {r: recorded(way="all alike", count=100, change={"learning_rate": r, "warmup": 0.1}).mean() for r in RATES}
 best_rate = max(by_rate, key=by_rate.get)
 print(f"all alike, best rate {best_rate}: {by_rate[best_rate]:.0%}; highest rate {RATES[-1]}: {by_rate[RATES[-1]]:.0%}")
@@ -749,14 +749,14 @@ training.train(model, large, replace(recipe, learning_rate=5e-4), epochs=20)  # 
 tuned = training.evaluate(model, large_test).accuracy
 at_32 = live["layer by layer"]
 print(f"32 pixels {at_32:.0%}; 48 pixels, positions interpolated: {at_once:.0%}, 20 steps later {tuned:.0%}")
-assert at_once > 0.2 and tuned > at_once
+assert at_once > 0.2 and tuned > at_once and tuned < at_32 + 0.15
 
 # %% [markdown]
 # Interpolated positions are a start, not the end: everything in a window is now half as large again, measured in
 # patches, and the model has to get used to that. Twenty steps at a quarter of the rate do. (At the full rate they did
 # harm when we tried: head and body are no longer strangers.)
 #
-# More pixels are no gain in themselves: here they cost more than twice the time, and tell hardly more. Large ViTs do
+# More pixels are no gain in themselves: here they cost more than twice the time, and tell little more. Large ViTs do
 # gain: trained at 224 pixels, where it is cheap, they are fine-tuned for a while at 384 (Dosovitskiy et al. 2021).
 
 # %% [markdown]
@@ -795,12 +795,13 @@ for name, normalisation in wrongs.items():
         logits = right(training.normalise(test.images[:250], normalisation))
     scores[name] = (logits.argmax(dim=1) == test.labels[:250]).float().mean().item()
     print(f"{name:15} {scores[name]:.0%}")
-assert scores["none, 0 to 255"] < scores["its own"] - 0.2
+assert scores["none, 0 to 255"] < min(0.4, scores["0.5 and 0.5"], scores["its own"] - 0.2)
+assert scores["0.5 and 0.5"] < scores["its own"]
 
 # %% [markdown]
-# No error in either case. After the second mistake the model guesses, and you will look for the reason. After the first
-# it is merely poor, and you may believe it: that makes it the worse one. Keep mean and spread *with* the weights, as
-# `model.config` does.
+# No error in either case. After the second mistake the model is little better than guessing, and you will look for the
+# reason. After the first it loses less, and you may believe it: that makes it the worse one. Keep mean and spread
+# *with* the weights, as `model.config` does.
 
 # %% [markdown]
 # ## Exercises

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from vit_tutorial import (
 from vit_tutorial.files import DATA
 from vit_tutorial.training.augment import drop_patches
 from vit_tutorial.training.compiling import try_to_compile
-from vit_tutorial.training.loop import autocast, bf16_pays
+from vit_tutorial.training.precision import autocast, bf16_pays
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -309,12 +310,13 @@ def product_rate(dtype, n=1024):
 
 
 # %% tags=["nbval-ignore-output"]
+warnings.filterwarnings("ignore", "mkldnn_matmul")  # some processors without bfloat16 are told so at length
 rates = {dtype: product_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
 for dtype, rate in rates.items():
     print(f"{str(dtype):15} {rate / 1e9:6.0f} thousand million FLOPs a second")
 reached = model_flops(config) / forward_seconds(config)
 print(f"our ViT, forward, float32: {reached / rates[torch.float32]:.0%} of the first")
-assert 0.02 < reached / rates[torch.float32] < 1.5
+assert 0.02 < reached / rates[torch.float32] < 4  # two times of two moments: on a busy machine by far not 1
 
 # %% [markdown]
 # The share is the honest measure of a model's code: what is missing to 100 % goes into norms, softmax, GELU, copies
@@ -502,7 +504,9 @@ def whole_batch():
 
 # %% tags=["nbval-ignore-output"]
 assert as_many_write_it().shape == whole_batch().shape == (128, 3, 32, 32)
-speed_up = seconds(as_many_write_it, 3) / seconds(whole_batch, 3)
+rounds = [(seconds(as_many_write_it, 1), seconds(whole_batch, 1)) for _ in range(5)]  # in turns
+singly, at_once = (min(found) for found in zip(*rounds, strict=True))
+speed_up = singly / at_once
 print(f"whole batches are {speed_up:.0f} times as fast")
 assert speed_up > 1.5
 
@@ -573,7 +577,9 @@ def step_with(fraction):
         blocks(drop_patches(tokens, fraction, first=1)).sum().backward()
 
 
-per_step = {fraction: seconds(lambda f=fraction: step_with(f), 3) for fraction in (0.0, 0.25, 0.5, 0.75)}
+fractions = (0.0, 0.25, 0.5, 0.75)
+rounds = [{f: seconds(lambda f=f: step_with(f), 1) for f in fractions} for _ in range(4)]  # in turns
+per_step = {f: min(found[f] for found in rounds) for f in fractions}
 
 # %% tags=["nbval-ignore-output"]
 for fraction, t in per_step.items():
