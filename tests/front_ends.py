@@ -23,7 +23,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import install_front_ends
 import nbformat
@@ -223,8 +225,10 @@ def jupyter(command, folder):
                 break
         else:
             pytest.fail("the server printed no address:\n" + "".join(said))
-        killer.cancel()
         threading.Thread(target=process.stdout.read, daemon=True).start()  # so that it never waits for a reader
+        while process.poll() is None and not listens(urlsplit(match[0]).port):  # it prints its address first
+            time.sleep(0.1)
+        killer.cancel()
         yield match[0]
     finally:
         killer.cancel()
@@ -249,6 +253,12 @@ def notebook_server(python, folder):
     """The server of the Notebook that the environment of `python` holds."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     return jupyter([str(python), "-m", "notebook", "--no-browser", f"--port={free_port()}", *root], folder)
+
+
+def listens(port):
+    """Whether a server on this machine takes connections."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port():
