@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PATIENCE
 from test_cli import interrupted, make_folder
 from test_resume import ALONE, RUN, begin, fork, wait_for
 from test_training import MODEL, Ticks, brightness
@@ -49,7 +48,7 @@ def together(function, processes=2):
             function()
 
     children = [fork(one, rank) for rank in range(processes)]
-    return [wait_for(child, PATIENCE) for child in children]
+    return [wait_for(child, None) for child in children]
 
 
 def refused():
@@ -92,7 +91,7 @@ def runs(folder):
         begin(folder / "sharded", recipe=ADAMW, shard=True)
         begin(folder / "sharded-stopped", stop_second, recipe=ONE, shard=True)
         begin(folder / "sharded-stopped", recipe=ONE, shard=True, resume=True)
-        schedule.time = Ticks(0.01 + distributed.rank())  # the clock of the second process is ahead
+        schedule.time = Ticks(1 / 16 + distributed.rank())  # the clock of the second process is ahead
         begin(folder / "minutes", recipe=ONE, minutes=0.01)
         refused()
         lockstep()
