@@ -73,7 +73,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model, dataset, batch_size=250):
+def evaluate(model, dataset, batch_size=100):
     """Run `model` on all of `dataset`. Raises `ValueError` where their classes differ in number.
 
     Of several processes each takes its share of the images, and has all results; so all must call it.
