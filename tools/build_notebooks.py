@@ -230,7 +230,7 @@ def build(source: Path) -> str:
     try:
         with Memory() as memory:
             client.execute()
-    except (CellExecutionError, CellTimeoutError, RuntimeError) as error:  # RuntimeError: a kernel died, or never came
+    except (CellExecutionError, CellTimeoutError, RuntimeError) as error:  # the last where a kernel dies or never comes
         raise BuildError(explain_failure(notebook, error)) from None
     normalise(notebook)
     found = faults(notebook)

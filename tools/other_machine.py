@@ -1,8 +1,8 @@
 """What a simulated machine runs before each notebook: torch's operators as other processors have them.
 
-Dropout's random numbers come from another stream: torch takes MKL's on Intel's processors, its own elsewhere. And
-where training was told to use bfloat16 without units for it, products are computed in float32 and then rounded, as such
-units do, because torch's own way would take 70 times as long.
+Dropout's random numbers come from another stream: nothing promises that they are the same with every build of torch.
+And where training was told to use bfloat16 without units for it, products are computed in float32 and then rounded, as
+such units do, because torch's own way would take 70 times as long.
 """
 
 import os

@@ -668,7 +668,7 @@ class DropPath(nn.Module):
 # %%
 branch = torch.tensor([[[1.0, -2.0, 3.0]]])  # (1, N, D): one image, one token
 many = branch.expand(20_000, 1, 3)  # the same image 20,000 times
-torch.manual_seed(0)  # dropout, above, takes its random numbers from another stream on each make of processor
+torch.manual_seed(0)  # on another machine dropout, above, may have used up other random numbers
 for rate in (0.1, 0.5, 0.9):
     out = DropPath(rate)(many)
     print(f"rate {rate}: mean {out.mean(dim=0)[0].numpy().round(1)}, spread of the first {out[:, 0, 0].std():.2f}")
