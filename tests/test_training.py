@@ -51,6 +51,9 @@ def test_precision_follows_from_the_processor_not_from_a_clock(monkeypatch, unit
     assert precision.bf16_pays("cpu") == (units is not None) and not precision.bf16_pays("mps")
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)  # oneDNN was told not to use it
     assert not precision.bf16_pays("cpu")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: pytest.fail("macOS has no such operator"))
+    assert not precision.bf16_pays("cpu")
 
 
 def test_precision_is_the_users_if_they_wish_and_recorded_with_the_run(monkeypatch, model):

@@ -24,14 +24,17 @@ def bf16_pays(device_type):
         return wish == "bfloat16"
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, as on a T4, it is slow
-    if device_type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if device_type != "cpu" or not torch.backends.mkldnn.is_available():  # macOS has no oneDNN, nor the question
+        return False
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def product_dtype(device_type):
     """The dtype of matrix products in the run on such a device; without a run, what `bf16_pays` suggests."""
-    return torch.bfloat16 if BF16.get(device_type, bf16_pays(device_type)) else torch.float32
+    bf16 = BF16[device_type] if device_type in BF16 else bf16_pays(device_type)  # asked at every step
+    return torch.bfloat16 if bf16 else torch.float32
 
 
 def autocast(device):
