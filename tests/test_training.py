@@ -52,7 +52,7 @@ def test_precision_follows_from_the_processor_not_from_a_clock(monkeypatch, unit
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)  # oneDNN was told not to use it
     assert not precision.bf16_pays("cpu")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: pytest.fail("macOS has no such operator"))
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: pytest.fail("not on macOS"))
     assert not precision.bf16_pays("cpu")
 
 
