@@ -256,7 +256,7 @@ plots.show(
 
 # %%
 difference = (placed - shuffled_placed).abs().max()
-assert difference > 0.1
+assert difference > 0.1  # to spare in 30 runs: 9.8
 print(f"largest difference with positions: {difference:.1f}")
 
 # %% [markdown]
@@ -673,7 +673,7 @@ runs = {name: train_on_quarters(table) for name, table in tables.items()}
 # %% tags=["nbval-ignore-output"]
 for name, accuracy in runs.items():
     print(f"{name:12} {100 * accuracy[-20:].mean():3.0f} % right in the last 20 steps")
-assert runs["no positions"][-20:].mean() < 0.35
+assert runs["no positions"][-20:].mean() < 0.35  # to spare in 30 runs: 0.084
 assert runs["learned"][-20:].mean() > 0.9 and runs["sinusoidal"][-20:].mean() > 0.9
 
 # %% [markdown]
@@ -700,7 +700,7 @@ y, x = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
 quarter = (2 * (y // 3) + x // 3).flatten()  # (36,): the quarter of each place
 together = quarter == quarter[:, None]  # (36, 36): are two places in one quarter?
 sim = similarity(quarters_table)
-assert sim[together].mean() > 0.8 and sim[~together].mean() < 0.3
+assert sim[together].mean() > 0.8 and sim[~together].mean() < 0.3  # to spare in 30 runs: 0.13, 0.54
 
 # %% [markdown]
 # **The table has learned the task, not geometry.** All places of a quarter have nearly the same vector: as the task
@@ -804,7 +804,7 @@ plots.show(
 # %% tags=["nbval-ignore-output"]
 shouting = train_on_quarters(nn.Parameter(10 * torch.randn(1, 36, 32)))
 print(f"{100 * shouting[-20:].mean():.0f} % right in the last 20 steps")
-assert shouting[-20:].mean() < 0.4
+assert shouting[-20:].mean() < 0.4  # to spare in 30 runs: 0.11
 
 # %% [markdown]
 # The same model, data and number of steps, and yet it learns next to nothing. Before each block, **LayerNorm**
