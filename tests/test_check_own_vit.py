@@ -11,7 +11,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from torchvision.models import VisionTransformer as TorchvisionViT
 
-from vit_tutorial import VisionTransformer, ViTConfig, check, training, weights
+from vit_tutorial import VisionTransformer, ViTConfig, check, normalise, weights
 from vit_tutorial.check import own_vit
 
 CONFIG = ViTConfig(image_size=(16, 24), patch_size=4, num_classes=5, embed_dim=24, depth=3, num_heads=2, drop_path=0.1)
@@ -139,7 +139,7 @@ def test_own_model_trains(cell):
     optimizer = torch.optim.AdamW(mine.parameters(), lr=3e-3)
     losses = [mine.parts["training_step"](mine, images, labels, optimizer).item() for _ in range(40)]
     assert losses[0] > 1.4 and losses[-1] < 0.3
-    assert training.normalise(torch.zeros(1, 3, 16, 24), mine.config).shape == (1, 3, 16, 24)
+    assert normalise(torch.zeros(1, 3, 16, 24), mine.config).shape == (1, 3, 16, 24)
 
 
 def test_what_is_missing_comes_from_the_package(cell, tmp_path, capsys):

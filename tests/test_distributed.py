@@ -14,7 +14,7 @@ from test_cli import interrupted, make_folder
 from test_resume import ALONE, RUN, begin, fork, wait_for
 from test_training import MODEL, Ticks, brightness
 
-from vit_tutorial import VisionTransformer, training, weights
+from vit_tutorial import VisionTransformer, normalise, weights
 from vit_tutorial.training import History, checkpoint, distributed, precision, schedule
 
 # No dropout: its masks are drawn for a process's own images. All else is drawn for the whole batch.
@@ -124,7 +124,7 @@ def test_two_processes_have_the_loss_curve_of_one(folder, run, one):
     assert len(expected) == 32 and expected[-1] < expected[0] - 0.1
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     kept = [weights.load(folder / name / "model.safetensors") for name in (run, one)]
-    images = training.normalise(brightness(16, seed=1).images, MODEL)
+    images = normalise(brightness(16, seed=1).images, MODEL)
     torch.testing.assert_close(kept[0](images), kept[1](images), rtol=0, atol=1e-3)
     for entry, other in zip(*(History.load(folder / name / "history.json").epochs for name in (run, one)), strict=True):
         assert entry["epoch"] == other["epoch"] and abs(entry["test_loss"] - other["test_loss"]) < 2e-4

@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 import pytest
 import torch
 
-from vit_tutorial import doctor, files, threads
+from vit_tutorial import doctor, files, machine
 from vit_tutorial.doctor import NOTE, OK, PROBLEM, Finding
 
 
@@ -70,7 +70,7 @@ def test_torch_and_torchvision_from_two_sources(monkeypatch):
 
 @pytest.mark.parametrize(("cores", "used", "state"), [(2, 2, OK), (2, 8, NOTE), (4, 1, NOTE), (1, 1, OK)])
 def test_processor(monkeypatch, cores, used, state):
-    monkeypatch.setattr(threads, "usable_cores", lambda: cores)
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: used)
     finding = doctor.processor()
     assert finding.state == state

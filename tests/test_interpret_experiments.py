@@ -8,9 +8,8 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import nn
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, interpret, weights
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, interpret, normalise, weights
 from vit_tutorial.files import CHECKPOINT
-from vit_tutorial.training import normalise
 
 
 @pytest.fixture(scope="module")

@@ -269,7 +269,7 @@ def test_attention_out_of_sight_is_named():
     model = ours()
     for block in model.blocks[1:]:
         block.attn = torch.nn.Identity()
-        block.attn.forward = lambda x, return_attention, queries: x
+        block.attn.forward = lambda x, return_attention: x
     for function in (interpret.record, interpret.rollout):
         with pytest.raises(ValueError, match="expected 3 layers of attention .*found 1"):
             function(model, images_for(model))

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, training
-from vit_tutorial.training.augment import drop_patches, normalise
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, normalise, training
+from vit_tutorial.training.augment import drop_patches
 from vit_tutorial.training.initialise import initialise
 from vit_tutorial.training.loop import LeaveOutPatches, steps_on_nothing
 from vit_tutorial.training.optimizer import Muon

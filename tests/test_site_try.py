@@ -19,9 +19,14 @@ import install_front_ends  # noqa: E402
 import site_try  # noqa: E402
 from front_ends import SWALLOWED, axe, check_clean, is_blank, pixels, read_table  # noqa: E402
 
-from vit_tutorial import datasets, export, interpret, weights  # noqa: E402
+from vit_tutorial import (  # noqa: E402
+    datasets,
+    export,
+    interpret,
+    normalise,
+    weights,
+)
 from vit_tutorial.files import CHECKPOINT  # noqa: E402
-from vit_tutorial.training import normalise  # noqa: E402
 
 READY = """() => {
   const { asked, answered } = document.querySelector("#answer").dataset;

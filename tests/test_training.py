@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, training, weights
+from vit_tutorial import VisionTransformer, ViTConfig, normalise, training, weights
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.training import History, Recipe, precision, schedule
 
@@ -74,7 +74,7 @@ def test_training_learns_and_records(model, tmp_path):
     assert [entry["epoch"] for entry in history.epochs] == [0, 1, 2, 3, 4, 5, 6]
     assert not model.training and not history.stopped
     kept = weights.load(tmp_path / "model.safetensors")
-    images = training.normalise(test.images, MODEL)
+    images = normalise(test.images, MODEL)
     assert torch.equal(kept(images), model(images))
     assert History.load(tmp_path / "history.json").epochs == history.epochs
 
@@ -175,7 +175,7 @@ def test_random_crop_flip_moves_and_mirrors_whole_images():
 
 def test_normalise_uses_the_models_own_numbers():
     config = replace(MODEL, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.25))
-    out = training.normalise(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8), config)
+    out = normalise(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8), config)
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([0.2, 0.0, -0.4]))
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig
+from vit_tutorial import VisionTransformer, ViTConfig, normalise
 from vit_tutorial.interpret import attention_rollout
-from vit_tutorial.training import normalise
 from vit_tutorial.widgets import AttentionExplorer
 from vit_tutorial.widgets.attention import grid_of
 

@@ -14,7 +14,7 @@ import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from vit_tutorial import VisionTransformer, ViTConfig, training, weights
+from vit_tutorial import VisionTransformer, ViTConfig, normalise, training, weights
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.training import History, Recipe, loop
 from vit_tutorial.widgets import TrainingMonitor
@@ -180,7 +180,7 @@ def test_stop_ends_the_run_and_keeps_the_model(model, tmp_path):
     assert monitor.state == "stopped" and monitor.says.startswith(
         "Stopped; the model is kept. Test accuracy after step 7: "
     )
-    images = training.normalise(brightness(8).images, MODEL)
+    images = normalise(brightness(8).images, MODEL)
     assert torch.equal(weights.load(tmp_path / "model.safetensors")(images), model(images))
     history = training.train(model, brightness(), RECIPE, on_step=monitor)  # the click is forgotten
     assert not history.stopped and monitor.state == "finished"
@@ -286,7 +286,7 @@ def test_an_interrupt_at_any_line_ends_cleanly(model, tmp_path):
             assert len(history.steps["loss"]) == len(history.steps["learning_rate"]) <= 2, code
             assert history.epochs[-1]["epoch"] * 2 == len(history.steps["loss"]), code
             assert not model.training, code
-            images = training.normalise(test.images, MODEL)
+            images = normalise(test.images, MODEL)
             assert torch.equal(weights.load(tmp_path / "model.safetensors")(images), model(images)), code
     assert interrupted > 100
 

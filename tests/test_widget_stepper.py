@@ -6,9 +6,8 @@ import inspect
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, layers, model, weights
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, layers, model, normalise, weights
 from vit_tutorial.files import CHECKPOINT
-from vit_tutorial.training import normalise
 from vit_tutorial.widgets import EncoderStepper, stepper
 
 SMALL = {"image_size": (16, 24), "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 5}

@@ -23,7 +23,7 @@ MEDIAN_MS, P95_MS, PAYLOAD_MB, CREATION_MS = 8, 16, 6, 300
 SETUP = """
 import base64, json, time, torch
 from vit_tutorial import VisionTransformer, ViTConfig, datasets, widgets
-from vit_tutorial.training import normalise
+from vit_tutorial import normalise
 torch.manual_seed(0)
 model = VisionTransformer(ViTConfig())
 image = datasets.sample_image("cat", 224)[None]

@@ -23,7 +23,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from vit_tutorial import VisionTransformer, datasets, training
 from vit_tutorial.datasets import ImageSet
-from vit_tutorial.files import DATA, atomic_path, keep_memory
+from vit_tutorial.files import DATA, atomic_path
+from vit_tutorial.machine import keep_memory
 from vit_tutorial.training import precision
 
 RECIPE = training.RECIPES["cifar10-laptop"]

@@ -32,7 +32,7 @@ from made_up_pictures import saved, scene
 from PIL import Image
 from safetensors.torch import save
 
-from vit_tutorial import VisionTransformer, ViTConfig, check, cli, datasets, plots, training, weights, widgets
+from vit_tutorial import VisionTransformer, ViTConfig, check, cli, datasets, drawings, plots, training, weights, widgets
 from vit_tutorial.check import progress
 from vit_tutorial.training import History
 from vit_tutorial.training.checkpoint import recipe_from
@@ -544,7 +544,7 @@ def from_record(text):
 
         def call():
             history = History.load(file)
-            plots.png(history.plot())
+            plots.png(plots.training_curve(history))
             return f"read: accuracy {history.accuracy}"
 
         return call
@@ -982,7 +982,7 @@ def nasty_model():
 LABELS = {
     "plots.image_grid": lambda: plots.image_grid(IMAGES, NASTY),
     "plots.confusion_matrix": lambda: plots.confusion_matrix(torch.arange(8), torch.arange(8), NASTY),
-    "plots.vit_pipeline": lambda: plots.vit_pipeline(nasty_model(), IMAGES[0]),
+    "drawings.vit_pipeline": lambda: drawings.vit_pipeline(nasty_model(), IMAGES[0]),
     "AttentionExplorer": lambda: widgets.AttentionExplorer(nasty_model(), IMAGES, titles=NASTY),
     "AttentionPlayground": lambda: widgets.AttentionPlayground(*[torch.ones(5, 2)] * 3, names=NASTY[:5]),
     "EncoderStepper": lambda: widgets.EncoderStepper(nasty_model(), IMAGES[0]),

@@ -17,9 +17,9 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-from vit_tutorial import VisionTransformer, datasets, interpret, weights
+from vit_tutorial import VisionTransformer, datasets, interpret, normalise, weights
 from vit_tutorial.files import CHECKPOINT, DATA, ROOT, atomic_path
-from vit_tutorial.training import RECIPES, evaluate, hardware, normalise, train
+from vit_tutorial.training import RECIPES, evaluate, hardware, train
 
 RECORD = DATA / "runs" / "interpretation.json"
 RUNS = ROOT / "runs"  # trained models, not committed

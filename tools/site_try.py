@@ -27,9 +27,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vit_tutorial import datasets, export, weights
+from vit_tutorial import datasets, export, normalise, weights
 from vit_tutorial.files import CHECKPOINT
-from vit_tutorial.training import normalise
 from vit_tutorial.widgets.explorer import STATIC
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import MultiHeadAttention, PatchEmbedding, VisionTransformer, ViTConfig, datasets
+from vit_tutorial import MultiHeadAttention, PatchEmbedding, VisionTransformer, ViTConfig, datasets, normalise
 from vit_tutorial.files import DATA, atomic_path
 from vit_tutorial.model import init_weights
-from vit_tutorial.training import hardware, normalise, param_groups, warmup_cosine
+from vit_tutorial.training import hardware, param_groups, warmup_cosine
 
 MODEL = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=48, depth=2, num_heads=4, mlp_ratio=2.0)
 STEPS, BATCH, LAST = 600, 32, 50  # the loss that is kept is the mean of the last steps
@@ -47,7 +47,7 @@ class BrokenAttention(MultiHeadAttention):
         super().__init__(MODEL.embed_dim, MODEL.num_heads)
         self.bug = bug
 
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         B, N, D = x.shape
         H, d = self.num_heads, self.head_dim
         if self.bug == "heads split wrongly":
@@ -58,7 +58,7 @@ class BrokenAttention(MultiHeadAttention):
         weights = scores.softmax(dim=-2 if self.bug == "softmax, wrong axis" else -1)
         x = weights @ v
         x = (x if self.bug == "heads merged wrongly" else x.transpose(1, 2)).reshape(B, N, D)  # (B, N, D)
-        x = self.proj(x)[:, :queries]
+        x = self.proj(x)
         return (x, weights) if return_attention else x
 
 

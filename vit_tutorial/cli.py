@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import __version__, classroom, doctor, lab
-from .files import CHECKPOINT, keep_memory
+from .files import CHECKPOINT
+from .machine import keep_memory
 
 
 def build_parser():

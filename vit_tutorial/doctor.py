@@ -87,9 +87,9 @@ def processor() -> Finding:
     """Whether torch computes with as many threads as there are cores for it."""
     import torch
 
-    from vit_tutorial import threads
+    from vit_tutorial import machine
 
-    cores, used = threads.usable_cores(), torch.get_num_threads()
+    cores, used = machine.usable_cores(), torch.get_num_threads()
     found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {used}"
     if used > cores:
         return Finding(

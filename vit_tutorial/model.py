@@ -1,4 +1,4 @@
-"""The Vision Transformer: `ViTConfig` says which one, `VisionTransformer` is it."""
+"""The Vision Transformer: `ViTConfig` says which one, `normalise` makes its input, `VisionTransformer` is it."""
 
 import math
 from dataclasses import dataclass, replace
@@ -92,6 +92,13 @@ class ViTConfig:
         return grid_size(self.image_size, self.patch_size)
 
 
+def normalise(images, config):
+    """uint8 images `(B, C, Y, X)` to floats: divided by 255, minus `config.mean`, over `config.std`."""
+    mean = torch.tensor(config.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(config.std, device=images.device).view(1, -1, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
 def init_weights(module):
     """Linear layers start small (standard deviation 0.02) and without bias, as in BERT and timm."""
     if isinstance(module, nn.Linear):
@@ -116,7 +123,7 @@ class VisionTransformer(nn.Module):
     """Images `(B, C, Y, X)` to logits `(B, num_classes)` (Dosovitskiy et al. 2021, eq. 1 to 4).
 
     `attention_maps(images)` gives the attention weights of every block, `(L, B, H, N, N)`; `forward_features(images)`
-    all tokens after the last norm, or with `read` only the first so many, for which less is computed.
+    all tokens after the last norm, `(B, N, D)`.
     Raises `ValueError` for images of another rank, channel count or size than the config says.
     """
 
@@ -141,16 +148,16 @@ class VisionTransformer(nn.Module):
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)  # (B, 1 + N, D)
         return self.pos_drop(x + self.pos_embed.to(x.dtype))  # 16-bit patches stay 16-bit tokens
 
-    def forward_features(self, images, read=None):
-        x, (*blocks, last) = self.embed(images), self.blocks
-        for block in blocks:
+    def forward_features(self, images):
+        x = self.embed(images)  # (B, N, D)
+        for block in self.blocks:
             x = block(x)
-        return self.norm(last(x, queries=read))  # (B, N, D); with `read` the first so many tokens alone
+        return self.norm(x)  # (B, N, D)
 
     def forward(self, images):
-        if self.cls_token is None:
-            return self.head(self.forward_features(images).mean(dim=1))  # (B, num_classes)
-        return self.head(self.forward_features(images, read=1)[:, 0])  # the head reads the class token alone
+        x = self.forward_features(images)
+        x = x.mean(dim=1) if self.cls_token is None else x[:, 0]  # (B, D)
+        return self.head(x)  # (B, num_classes)
 
     @torch.no_grad()
     def attention_maps(self, images):

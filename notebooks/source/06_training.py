@@ -24,13 +24,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from vit_tutorial import VisionTransformer, ViTConfig, check, datasets, plots, training, weights, widgets
+from vit_tutorial import VisionTransformer, ViTConfig, check, course, datasets, plots, training, weights, widgets
 from vit_tutorial.files import CHECKPOINT, DATA
 from vit_tutorial.training.precision import autocast
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(6)
+course.show_map(6)
 
 # %% [markdown]
 # ## Ten names for a small picture
@@ -864,7 +864,8 @@ assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < losses[0]
 
 # %%
 run = training.History.load(DATA / "runs" / "cifar10-laptop-10min.json")
-plots.show(run.plot(), "CIFAR-10, ten minutes: the training loss falls, the test accuracy rises fast, then slowly.")
+fig = plots.training_curve(run)
+plots.show(fig, "CIFAR-10, ten minutes: the training loss falls, the test accuracy rises fast, then slowly.")
 
 # %%
 end = run.epochs[-1]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import VisionTransformer, check, datasets, patchify, plots, training, unpatchify
+from vit_tutorial import VisionTransformer, check, course, datasets, normalise, patchify, plots, training, unpatchify
 from vit_tutorial.files import DATA
 from vit_tutorial.training.augment import colour_jitter, cutmix, mixed_targets, mixup
 from vit_tutorial.training.optimizer import make_optimizer
@@ -30,7 +30,7 @@ from vit_tutorial.widgets import interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(8)
+course.show_map(8)
 
 # %% [markdown]
 # ## Two questions about pictures
@@ -217,7 +217,7 @@ def fit(model, dataset, steps=250, augment=augmentations["crop and flip"], seed=
         for _ in range(steps):
             index = torch.randperm(len(dataset))[: recipe.batch_size]  # 128 different pictures
             images, targets = augment(dataset.images[index], dataset.labels[index])
-            yield training.normalise(images, model.config), targets
+            yield normalise(images, model.config), targets
 
     training.train_epoch(model, batches(), optimizer, schedule, recipe.label_smoothing, after_step=after_step)
     return model.eval()
@@ -517,8 +517,8 @@ plots.show(fig, "Eight test pictures, and the same with their sixteen patches in
 # %%
 nowhere = fit(make_model("vit without positions", few), few)
 with torch.no_grad():
-    before = nowhere(training.normalise(shapes.images, nowhere.config))  # (2000, 10)
-    after = nowhere(training.normalise(shuffled(shapes.images, order), nowhere.config))
+    before = nowhere(normalise(shapes.images, nowhere.config))  # (2000, 10)
+    after = nowhere(normalise(shuffled(shapes.images, order), nowhere.config))
 assert torch.allclose(before, after, atol=1e-3)
 print("without positions: the same logits, shuffled or not")
 
@@ -608,7 +608,7 @@ check.shuffle_patches(shuffle_patches)
 # %%
 for pool in ("cls", "mean"):
     fresh_vit = VisionTransformer(replace(nowhere.config, position="none", pool=pool))
-    x = training.normalise(shapes.images[:20], fresh_vit.config)
+    x = normalise(shapes.images[:20], fresh_vit.config)
     with torch.no_grad():
         print(f"{pool:4} the same: {torch.allclose(fresh_vit(x), fresh_vit(shuffled(x, order)), atol=1e-5)}")
 

@@ -157,30 +157,30 @@ QUERIES = "The softmax runs over the wrong axis: each query's weights over the k
 
 
 class OnlyItself(MultiHeadAttention):
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         B, N, D = x.shape
         weights = torch.eye(N, device=x.device).expand(B, self.num_heads, N, N)
-        x = self.proj(self.qkv(x)[..., 2 * D :])[:, :queries]
+        x = self.proj(self.qkv(x)[..., 2 * D :])
         return (x, weights) if return_attention else x
 
 
 class FirstHalf(MultiHeadAttention):
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         B, N, D = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
         scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
         scores[..., 1 + N // 2 :] = -torch.inf
         weights = scores.softmax(dim=-1)
-        x = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))[:, :queries]  # (B, N, D)
+        x = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))  # (B, N, D)
         return (x, weights) if return_attention else x
 
 
 class NotScaled(MultiHeadAttention):
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         B, N, D = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
         weights = (q @ k.transpose(-2, -1)).softmax(dim=-1)
-        x = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))[:, :queries]  # (B, N, D)
+        x = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))  # (B, N, D)
         return (x, weights) if return_attention else x
 
 

@@ -295,13 +295,13 @@ class MyBlock(EncoderBlock):
         self.parts, self.attn = parts, MyAttention(parts, width, heads)
         self.norm1, self.norm2 = MyNorm(parts, width), MyNorm(parts, width)
 
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         def dropped(branch):
             return self.parts["drop_path"](branch, self.drop_path.rate, self.training)
 
         x = self.parts["pre_norm_block"](
             x, self.norm1, lambda x: dropped(self.drop(self.attn(x))), self.norm2, lambda x: dropped(self.mlp(x))
-        )[:, :queries]  # None: all tokens
+        )
         return (x, self.attn.weights) if return_attention else x
 
 

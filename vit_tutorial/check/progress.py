@@ -73,7 +73,8 @@ def progress_map(days):
     """A `Figure`: a row for each notebook, and in it a box for each exercise, ticked where it is in `days`."""
     from matplotlib.patches import Rectangle
 
-    from ..plots import COLOURS, NOTEBOOKS, figure
+    from ..course import TITLES
+    from ..plots import COLOURS, figure
 
     ticks = rows(days)
     right = 8.2 + max(map(len, ticks.values()))
@@ -83,7 +84,7 @@ def progress_map(days):
     ax.set_title(summary(ticks), loc="left", fontsize=11)
     for y, (number, done) in enumerate(reversed(ticks.items())):
         ax.text(0, y, f"{number:02}", va="center", weight="bold", color=COLOURS[0])
-        ax.text(0.9, y, NOTEBOOKS[number], va="center", fontsize=9.5)
+        ax.text(0.9, y, TITLES[number], va="center", fontsize=9.5)
         for x, tick in enumerate(done, start=6):
             style = {"facecolor": COLOURS[0] if tick else "white", "edgecolor": COLOURS[0] if tick else "#767676"}
             ax.add_patch(Rectangle((x, y - 0.36), 0.8, 0.72, linewidth=1.2, **style))
@@ -97,9 +98,9 @@ def progress_map(days):
 
 def show_progress():
     """Display the map of what has passed, with a text for readers who do not see it."""
-    from .. import plots
+    from .. import course, plots
 
     days = passed()
     ticks = rows(days)
-    lines = "; ".join(f"{n:02} {plots.NOTEBOOKS[n]} {sum(done)} of {len(done)}" for n, done in ticks.items())
+    lines = "; ".join(f"{n:02} {course.TITLES[n]} {sum(done)} of {len(done)}" for n, done in ticks.items())
     plots.show(progress_map(days), f"Your progress: {summary(ticks)}. By notebook: {lines}.")

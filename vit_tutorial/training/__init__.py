@@ -1,6 +1,6 @@
 """Training: recipes, the loop, and its record."""
 
-from .augment import batches, normalise, random_crop_flip
+from .augment import batches, random_crop_flip
 from .finetune import freeze, new_head, rate_factors
 from .history import History, hardware
 from .loop import Evaluation, evaluate, train, train_epoch
@@ -18,7 +18,6 @@ __all__ = [
     "freeze",
     "hardware",
     "new_head",
-    "normalise",
     "param_groups",
     "random_crop_flip",
     "rate_factors",

@@ -3,12 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-
-def normalise(images, config):
-    """uint8 images `(B, C, Y, X)` to floats: divided by 255, minus `config.mean`, over `config.std`."""
-    mean = torch.tensor(config.mean, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(config.std, device=images.device).view(1, -1, 1, 1)
-    return (images.float() / 255 - mean) / std
+from ..model import normalise
 
 
 def random_crop_flip(images, crop=4, flip=True):

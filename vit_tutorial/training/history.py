@@ -66,12 +66,6 @@ class History:
         if not all(isinstance(value, (int, float)) for series in numbers for value in series):
             raise TypeError("a text where a number should be")
 
-    def plot(self):
-        """A matplotlib figure: loss of every step, test accuracy and learning rate."""
-        from ..plots import training_curve
-
-        return training_curve(self)
-
 
 def hardware(device):
     """One line on what a run ran on."""

@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import weights
 from ..layers import image_sides
+from ..model import normalise
 from . import distributed
-from .augment import batches, cutmix, drop_patches, normalise
+from .augment import batches, cutmix, drop_patches
 from .checkpoint import Checkpoint, writing
 from .compiling import try_to_compile
 from .history import History, run_info

@@ -7,8 +7,8 @@ from traitlets import Bool, Bytes, Int, List, Unicode
 
 from ..interpret import attention_rollout
 from ..layers import grid_size
+from ..model import normalise
 from ..plots import draw_attention, figure
-from ..training import normalise
 from .explorer import Explorer, module
 
 MEAN, ROLLOUT = -1, -2  # what `head` may be besides the index of a head

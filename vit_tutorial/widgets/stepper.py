@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode, validate
 
 from ..layers import patchify
+from ..model import normalise
 from ..plots import COLOURS, draw_attention, draw_grid, draw_matrix
-from ..training import normalise
 from .attention import EXACT_BYTES
 from .explorer import Explorer, module
 
@@ -33,7 +33,7 @@ EMBEDDING = {
 BLOCK = {
     "norm 1": ("tokens", "(B, N, D)", "self.norm1(x)"),
     "attention weights": ("attention", "(B, H, N, N)", "weights = scores.softmax(dim=-1)"),
-    "mixture": ("tokens", "(B, N, D)", "mixed = self.attn(self.norm1(x), return_attention, queries)"),
+    "mixture": ("tokens", "(B, N, D)", "mixed = self.attn(self.norm1(x), return_attention)"),
     "+ mixture": ("sum", "(B, N, D)", "x = x + self.drop_path(self.drop(mixed))"),
     "norm 2": ("tokens", "(B, N, D)", "self.norm2(x)"),
     "MLP, hidden": ("tokens", "(B, N, hidden)", "x = self.drop(self.act(self.fc1(x)))"),
@@ -41,13 +41,13 @@ BLOCK = {
     "+ MLP": ("sum", "(B, N, D)", "x = x + self.drop_path(self.mlp(self.norm2(x)))"),
 }
 ANSWER = {
-    "final norm": ("tokens", "(B, N, D)", "self.norm(last(x, queries=read))"),
+    "final norm": ("tokens", "(B, N, D)", "self.norm(x)"),
     "pooled": ("tokens", "(B, D)", "{pool}"),
     "logits": ("bars", "(B, num_classes)", "self.head({pool})"),
     "probabilities": ("bars", "(B, num_classes)", "logits.softmax(dim=-1)"),
 }
 PARTS = EMBEDDING | BLOCK | ANSWER
-POOLS = {"cls": "self.forward_features(images, read=1)[:, 0]", "mean": "self.forward_features(images).mean(dim=1)"}
+POOLS = {"cls": "x[:, 0]", "mean": "x.mean(dim=1)"}
 TEXTS = {
     "image": "{Y} × {X} pixels in three colours. Minus the mean of the training images, over their spread: small "
     "numbers around 0.",
