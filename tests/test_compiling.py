@@ -14,8 +14,9 @@ from test_resume import ALONE, RUN, begin, check_same
 from test_training import MODEL, RECIPE
 
 from vit_tutorial import cli, training, weights
+from vit_tutorial.machine import distributed
+from vit_tutorial.machine.compiling import try_to_compile
 from vit_tutorial.training import History
-from vit_tutorial.training.compiling import try_to_compile
 
 SENTENCE = "Going on uncompiled, for torch's compiler fails here ("
 COMPILED = replace(RECIPE, model=replace(MODEL, image_size=32, dropout=0.1), patch_dropout=0.5, compile=True)
@@ -153,7 +154,7 @@ def two_processes(folder):
     torch.set_num_threads(1)
 
     def all_in_two():
-        second = training.distributed.rank() == 1
+        second = distributed.rank() == 1
         for name, recipe, shard in (("whole", ONE, False), ("sharded", replace(ONE, muon_learning_rate=0.0), True)):
             for kind in ("plain", "compiled", "half"):
                 torch.compile = broken if second and kind == "half" else TRACED

@@ -13,8 +13,9 @@ from urllib.error import HTTPError
 import pytest
 import torch
 
-from vit_tutorial import doctor, files, machine
+from vit_tutorial import doctor, files
 from vit_tutorial.doctor import NOTE, OK, PROBLEM, Finding
+from vit_tutorial.machine import threads
 
 
 def options(online=False):
@@ -70,7 +71,7 @@ def test_torch_and_torchvision_from_two_sources(monkeypatch):
 
 @pytest.mark.parametrize(("cores", "used", "state"), [(2, 2, OK), (2, 8, NOTE), (4, 1, NOTE), (1, 1, OK)])
 def test_processor(monkeypatch, cores, used, state):
-    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.setattr(threads, "usable_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: used)
     finding = doctor.processor()
     assert finding.state == state

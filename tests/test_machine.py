@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from vit_tutorial import machine
+from vit_tutorial.machine import threads
 
 CONTAINER, SERVICE = "0::/\n", "0::/system.slice/jupyter-ada.service\n"
 VERSION_1 = "12:memory:/\n4:cpu,cpuacct:/lab/room\n0::/\n"
@@ -16,8 +16,8 @@ VERSION_1 = "12:memory:/\n4:cpu,cpuacct:/lab/room\n0::/\n"
 @pytest.fixture
 def system(monkeypatch, tmp_path):
     """Eight cores and nobody's setting; a function of this process's cgroups and their files gives the usable cores."""
-    monkeypatch.setattr(machine, "affinity", lambda: 8)
-    for name in (*machine.VARIABLES, machine.MARK, "CPU_LIMIT", "JUPYTERHUB_USER", "LOCAL_WORLD_SIZE"):
+    monkeypatch.setattr(threads, "affinity", lambda: 8)
+    for name in (*threads.VARIABLES, threads.MARK, "CPU_LIMIT", "JUPYTERHUB_USER", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "")  # so that monkeypatch takes back what the code under test sets
         monkeypatch.delenv(name)
 
@@ -27,7 +27,7 @@ def system(monkeypatch, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         (tmp_path / "own").write_text(own)
-        return machine.usable_cores(tmp_path / "cgroup", tmp_path / "own")
+        return threads.usable_cores(tmp_path / "cgroup", tmp_path / "own")
 
     return usable
 
@@ -55,15 +55,15 @@ def test_quotas_of_cgroups_count(system, own, files, cores):
 
 
 def test_without_cgroups_the_cores_of_the_system_count(system, tmp_path):
-    assert machine.usable_cores(tmp_path, tmp_path / "none") == 8
+    assert threads.usable_cores(tmp_path, tmp_path / "none") == 8
 
 
 def test_affinity_counts(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
-    assert machine.affinity() == 2
+    assert threads.affinity() == 2
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)  # macOS, Windows
-    assert machine.affinity() == 6
+    assert threads.affinity() == 6
 
 
 def test_a_hub_says_how_many(system, monkeypatch):
@@ -97,37 +97,37 @@ class Torch(types.ModuleType):
 
 @pytest.mark.parametrize(("cores", "counted", "used"), [(2, 8, 2), (8, 8, 8), (8, 4, 4), (4, 1, 1)])
 def test_torch_gets_no_more_threads_than_cores(system, monkeypatch, cores, counted, used):
-    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.setattr(threads, "usable_cores", lambda: cores)
     monkeypatch.setitem(sys.modules, "torch", Torch(counted))
-    machine.limit_threads()
+    threads.limit_threads()
     assert sys.modules["torch"].used == used
     expected = str(cores) if cores < 8 else None  # where torch counts right, the environment stays as it was
-    assert {os.environ.get(name) for name in machine.VARIABLES} == {expected}
+    assert {os.environ.get(name) for name in threads.VARIABLES} == {expected}
 
 
-@pytest.mark.parametrize("name", machine.VARIABLES)
+@pytest.mark.parametrize("name", threads.VARIABLES)
 def test_the_readers_own_setting_wins(system, monkeypatch, name):
-    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     monkeypatch.setitem(sys.modules, "torch", Torch(6))
     monkeypatch.setenv(name, "6")
-    machine.limit_threads()
+    threads.limit_threads()
     assert sys.modules["torch"].used == 6
-    assert [other for other in (*machine.VARIABLES, machine.MARK) if other in os.environ] == [name]
+    assert [other for other in (*threads.VARIABLES, threads.MARK) if other in os.environ] == [name]
 
 
 def test_processes_of_a_torchrun_share_the_cores(system, monkeypatch):
-    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
-    machine.limit_threads()  # in a notebook, which then starts torchrun
+    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
+    threads.limit_threads()  # in a notebook, which then starts torchrun
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "torch", Torch(4))
-    machine.limit_threads()  # in one of its two processes: four were no setting of the reader's
+    threads.limit_threads()  # in one of its two processes: four were no setting of the reader's
     assert sys.modules["torch"].used == 2
 
 
-@pytest.mark.skipif(machine.affinity() < 2, reason="needs two cores, of which one may be used")
+@pytest.mark.skipif(threads.affinity() < 2, reason="needs two cores, of which one may be used")
 @pytest.mark.parametrize("first", ["import torch, vit_tutorial", "import vit_tutorial, torch"])
 def test_in_a_process_of_a_hub(first):
-    environ = {name: value for name, value in os.environ.items() if name not in machine.VARIABLES}
+    environ = {name: value for name, value in os.environ.items() if name not in threads.VARIABLES}
     done = subprocess.run(
         [sys.executable, "-c", f"{first}; print(torch.get_num_threads())"],
         env=environ | {"JUPYTERHUB_USER": "ada", "CPU_LIMIT": "0.2"},

@@ -24,8 +24,8 @@ from torchvision.transforms.functional import to_pil_image
 from vit_tutorial import VisionTransformer, datasets, training
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.files import DATA, atomic_path
-from vit_tutorial.machine import keep_memory
-from vit_tutorial.training import precision
+from vit_tutorial.machine import precision
+from vit_tutorial.machine.threads import keep_memory
 
 RECIPE = training.RECIPES["cifar10-laptop"]
 WARM_UP = 3  # steps that are not counted

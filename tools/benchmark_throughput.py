@@ -35,7 +35,7 @@ import torch.nn.functional as F
 
 from vit_tutorial import VisionTransformer, ViTConfig
 from vit_tutorial.files import atomic_path
-from vit_tutorial.machine import keep_memory
+from vit_tutorial.machine.threads import keep_memory
 
 OURS = "vit_tutorial"
 CLASSES = 10

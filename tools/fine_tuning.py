@@ -24,7 +24,8 @@ from notebook_names import notebook_names
 from vit_tutorial import VisionTransformer, datasets, training, weights
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.files import CHECKPOINT, DATA, ROOT, atomic_path
-from vit_tutorial.training import checkpoint, evaluate, hardware
+from vit_tutorial.machine import run_folder
+from vit_tutorial.training import evaluate, hardware
 
 SOURCE = ROOT / "notebooks" / "source" / "09_fine_tuning.py"
 RECORD = DATA / "runs" / "fine-tuning.json"
@@ -117,7 +118,7 @@ def train_start(minutes):
     recipe = training.RECIPES["cifar10-course"]
     torch.manual_seed(0)
     model = VisionTransformer(recipe.config(train))
-    going_on = (START / checkpoint.NAME).exists()
+    going_on = (START / run_folder.NAME).exists()
     history = training.train(model, train, recipe, test, minutes=minutes, out=START, resume=going_on)
     return {"classes": [*train.classes], "images": len(train), "minutes": minutes, "accuracy": history.accuracy}
 

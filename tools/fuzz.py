@@ -25,8 +25,7 @@ if ALONE:
 with atheris.instrument_imports(include=parts) if ALONE else contextlib.nullcontext():
     from vit_tutorial import datasets, weights
     from vit_tutorial.datasets.decode import decode
-    from vit_tutorial.training import History
-    from vit_tutorial.training.checkpoint import recipe_from
+    from vit_tutorial.training import History, Recipe
 
 cifar10 = import_module("vit_tutorial.datasets.cifar10")  # the package's name is the function's
 CORPUS = Path(__file__).resolve().parents[1] / "tests" / "corpus"
@@ -47,7 +46,7 @@ def recipe(data):
     """The record of a recipe, whose text others have read before."""
     with contextlib.suppress(RecursionError):
         data = json.loads(data)
-        recipe_from(data)
+        Recipe.from_record(data)
 
 
 READERS = {

@@ -34,8 +34,7 @@ from safetensors.torch import save
 
 from vit_tutorial import VisionTransformer, ViTConfig, check, cli, datasets, drawings, plots, training, weights, widgets
 from vit_tutorial.check import progress
-from vit_tutorial.training import History
-from vit_tutorial.training.checkpoint import recipe_from
+from vit_tutorial.training import History, Recipe
 
 cifar10 = import_module("vit_tutorial.datasets.cifar10")
 MEMORY = 1 << 30  # bytes that a case may take beyond what Python and torch take
@@ -589,7 +588,7 @@ for setting, values in RECIPES.items():
 
         def make(folder, setting=setting, value=value):
             text = json.dumps(asdict(RECIPE) | {setting: value})
-            return lambda: recipe_from(json.loads(text))
+            return lambda: Recipe.from_record(json.loads(text))
 
         add("configs", f"recipe: {setting} {value}", make, "error", "expected")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from vit_tutorial import VisionTransformer, datasets, training
-from vit_tutorial.machine import keep_memory
+from vit_tutorial.machine.threads import keep_memory
 
 OUTPUT = Path(__file__).parent / "output" / "try_recipe.txt"
 

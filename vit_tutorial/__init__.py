@@ -5,7 +5,7 @@
 
 from importlib import import_module
 
-from .machine import limit_threads, usable_cache
+from .machine.threads import limit_threads, usable_cache
 
 limit_threads()  # before torch is loaded, where the reader has not loaded it
 usable_cache()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __version__, classroom, doctor, lab
 from .files import CHECKPOINT
-from .machine import keep_memory
+from .machine.threads import keep_memory
 
 
 def build_parser():
@@ -98,7 +98,7 @@ The recipe's batch size is that of all together."""
 
 
 def run_train(args):
-    from .training import distributed
+    from .machine import distributed
 
     with distributed.process_group() as device:
         return train_on(device, args)
@@ -109,8 +109,8 @@ def train_on(device, args):
     from tqdm import tqdm
 
     from . import training, weights
+    from .machine import distributed, run_folder
     from .model import VisionTransformer, set_image_size
-    from .training import checkpoint, distributed
 
     keep_memory()
     first = distributed.rank() == 0  # the process that prints and writes
@@ -145,9 +145,9 @@ def train_on(device, args):
             dataset,
             recipe,
             test,
-            run["epochs"],
-            run["minutes"],
-            run["seed"],
+            epochs=run["epochs"],
+            minutes=run["minutes"],
+            seed=run["seed"],
             out=out,
             on_step=on_step,
             resume=bool(args.resume),
@@ -157,7 +157,7 @@ def train_on(device, args):
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
         print(f"{ending}: {summary(history)}")
-        print(f"Kept in {out}: model.safetensors, history.json, {checkpoint.NAME}")
+        print(f"Kept in {out}: model.safetensors, history.json, {run_folder.NAME}")
         if history.stopped:
             print(f"Go on with: vit-tutorial train --resume {out}")
     return 0
@@ -166,7 +166,7 @@ def train_on(device, args):
 def new_run(args):
     """What `train` is asked to do, as a dict."""
     from . import training, weights
-    from .training import checkpoint
+    from .machine import run_folder
 
     for length in ("minutes", "epochs"):
         if (value := getattr(args, length)) is not None and not 0 < value < math.inf:
@@ -180,7 +180,7 @@ def new_run(args):
         raise ValueError(f"expected a recipe named one of {', '.join(training.RECIPES)}, found {name!r}")
     seed = args.seed or 0
     out = args.out or Path("runs") / f"{name}-seed{seed}"
-    if (out / "model.safetensors").exists() or (out / checkpoint.NAME).exists():
+    if (out / "model.safetensors").exists() or (out / run_folder.NAME).exists():
         raise ValueError(
             f"expected a new run folder, found a checkpoint in {out}; choose another with --out, "
             f"or go on with --resume {out}"
@@ -197,9 +197,10 @@ def new_run(args):
 
 def resumed_run(args):
     """The run in `--resume`, as a dict; None where it has nothing left to do."""
-    from .training import checkpoint, distributed
+    from .machine import distributed
+    from .training.state import load
 
-    state = checkpoint.load(args.resume)
+    state = load(args.resume)
     history = state["history"]
     if state["finished"]:
         if distributed.rank() == 0:
@@ -227,7 +228,7 @@ def deferred_interrupt():
 
     A second one does not wait; of several processes, none may end alone.
     """
-    from .training import distributed
+    from .machine import distributed
 
     came = []
 

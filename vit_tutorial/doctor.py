@@ -87,9 +87,9 @@ def processor() -> Finding:
     """Whether torch computes with as many threads as there are cores for it."""
     import torch
 
-    from vit_tutorial import machine
+    from vit_tutorial.machine import threads
 
-    cores, used = machine.usable_cores(), torch.get_num_threads()
+    cores, used = threads.usable_cores(), torch.get_num_threads()
     found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {used}"
     if used > cores:
         return Finding(
@@ -117,7 +117,7 @@ def arithmetic() -> Finding:
     """How fast this CPU multiplies matrices, and in which precision the course trains on it."""
     import torch
 
-    from vit_tutorial.training.precision import bf16_pays
+    from vit_tutorial.machine.precision import bf16_pays
 
     single, half = matmul_rate(torch.float32), matmul_rate(torch.bfloat16)
     bf16 = bf16_pays("cpu")

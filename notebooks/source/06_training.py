@@ -26,7 +26,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from vit_tutorial import VisionTransformer, ViTConfig, check, course, datasets, plots, training, weights, widgets
 from vit_tutorial.files import CHECKPOINT, DATA
-from vit_tutorial.training.precision import autocast
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -533,8 +532,7 @@ plots.show(fig, "A weight that jitters on its way up to 1, and its moving averag
 # %% [markdown]
 # ## The loop
 #
-# Every part is now known. `autocast` computes the matrix products in 16-bit bfloat16 where the machine is faster
-# so, and is off elsewhere. The package holds the same code:
+# Every part is now known. The package holds the same code:
 
 
 # %% tags=["package"]
@@ -542,9 +540,8 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
     model.train()
     for images, labels in batches:
         optimizer.zero_grad()
-        with autocast(images.device):
-            logits = model(images)  # (B, num_classes)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        logits = model(images)  # (B, num_classes)
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()

@@ -20,12 +20,12 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from vit_tutorial import VisionTransformer, check, course, datasets, normalise, patchify, plots, training, unpatchify
 from vit_tutorial.files import DATA
 from vit_tutorial.training.augment import colour_jitter, cutmix, mixed_targets, mixup
 from vit_tutorial.training.optimizer import make_optimizer
-from vit_tutorial.training.schedule import Schedule
 from vit_tutorial.widgets import interactive_figure
 
 torch.manual_seed(0)
@@ -211,7 +211,7 @@ def fit(model, dataset, steps=250, augment=augmentations["crop and flip"], seed=
     torch.manual_seed(seed)
     recipe = cnn_recipe if isinstance(model, ConvNet) else vit_recipe
     optimizer, progress = make_optimizer(model, recipe), iter(torch.linspace(0, 1, steps + 1).tolist())
-    schedule = Schedule(optimizer, lambda: training.warmup_cosine(next(progress), recipe.warmup))
+    schedule = LambdaLR(optimizer, lambda _: training.warmup_cosine(next(progress), recipe.warmup))
 
     def batches():
         for _ in range(steps):

@@ -44,9 +44,9 @@ from vit_tutorial import (
     training,
 )
 from vit_tutorial.files import DATA
+from vit_tutorial.machine.compiling import try_to_compile
+from vit_tutorial.machine.precision import autocast, bf16_pays
 from vit_tutorial.training.augment import drop_patches
-from vit_tutorial.training.compiling import try_to_compile
-from vit_tutorial.training.precision import autocast, bf16_pays
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -746,7 +746,7 @@ import os
 
 import torch
 from vit_tutorial import VisionTransformer, ViTConfig, datasets, training, normalise, course
-from vit_tutorial.training import distributed
+from vit_tutorial.machine import distributed
 
 os.environ["VIT_TUTORIAL_PRECISION"] = "float32"  # bfloat16's rounding must not hide a difference
 with distributed.process_group() as device:  # joins the processes that torchrun started

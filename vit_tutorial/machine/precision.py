@@ -1,12 +1,11 @@
 """In which precision a training computes its matrix products."""
 
 import os
-from contextlib import nullcontext
 
 import torch
+from torch import nn
 
 PRECISION = "VIT_TUTORIAL_PRECISION"  # environment: float32 or bfloat16, instead of what the processor suggests
-BF16 = {}  # device type: whether the run there computes in bfloat16; one that goes on, and all its processes, alike
 
 
 def bf16_pays(device_type):
@@ -31,14 +30,18 @@ def bf16_pays(device_type):
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def product_dtype(device_type):
-    """The dtype of matrix products in the run on such a device; without a run, what `bf16_pays` suggests."""
-    bf16 = BF16[device_type] if device_type in BF16 else bf16_pays(device_type)  # asked at every step
-    return torch.bfloat16 if bf16 else torch.float32
+def autocast(device, bf16=None):
+    """Mixed precision: matrix products in bfloat16, weights and sums in float32. None: where `bf16_pays`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16_pays(device.type) if bf16 is None else bf16)
 
 
-def autocast(device):
-    """Mixed precision where it pays: matrix products in bfloat16, weights and sums in float32."""
-    if product_dtype(device.type) == torch.bfloat16:
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+class MixedPrecision(nn.Module):
+    """`model` with its matrix products in bfloat16, where `bf16` says so; its logits are float32."""
+
+    def __init__(self, model, bf16):
+        super().__init__()
+        self.model, self.bf16 = model, bf16
+
+    def forward(self, images):
+        with autocast(images.device, self.bf16):
+            return self.model(images).float()

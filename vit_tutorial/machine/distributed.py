@@ -97,7 +97,7 @@ def mean(value):
     return value.item() / world_size()
 
 
-def anywhere(flag):
+def in_any(flag):
     """Whether `flag` is true in any process."""
     return mean(flag) > 0
 

@@ -27,12 +27,20 @@ def try_to_compile(model, step):
     except Exception as error:  # torch's own, a compiler's, the system's, Triton's: they have no class in common
         cause = getattr(error, "inner_exception", error)
         failure = f"{type(cause).__name__}: {cause}".splitlines()[0][:200]
-    if distributed.anywhere(failure is not None):
+    if distributed.in_any(failure is not None):
         failure = failure or "another process cannot compile"
         if distributed.rank() == 0:
             tqdm.write(f"Going on uncompiled, for torch's compiler fails here ({failure}).")
         return model, {"compile_seconds": None, "compile_failure": failure}
     return compiled, {"compile_seconds": round(time.perf_counter() - start, 1), "compile_failure": None}
+
+
+def steps_on_nothing(network, images, patch_dropout):
+    """Compute the gradients of empty images and throw them away, for each number of tokens that training has."""
+    network.train()
+    for patch_dropout.active in (False, True):
+        network(images).sum().backward()
+        network.zero_grad()
 
 
 @contextmanager
