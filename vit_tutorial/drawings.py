@@ -8,6 +8,8 @@ from .layers import patchify
 from .model import normalise
 from .plots import COLOURS, draw_attention, draw_grid, figure, to_picture
 
+GREY, DARK = "#555555", "#333333"
+
 
 def vit_pipeline(model, image):
     """Every stage of a ViT with a class token on one uint8 image `(C, Y, X)`, drawn with the model's own numbers.
@@ -15,7 +17,7 @@ def vit_pipeline(model, image):
     Token matrices have a row for each token and a column for each number, every matrix on its own colour scale; the
     class token's row is framed.
     """
-    P, L, (rows, columns) = model.config.patch_size, model.config.depth, model.config.grid
+    canvas = Canvas(9.5, 6.15)
     with torch.no_grad():
         x = normalise(image[None], model.config)
         patches = model.patch_embed(x)[0]  # (N, D)
@@ -25,84 +27,103 @@ def vit_pipeline(model, image):
             streams.append(block(streams[-1]))  # (1, 1 + N, D)
         cls = model.norm(streams[-1])[0, :1]  # (1, D)
         share = model.head(cls)[0].softmax(dim=0)  # (num_classes,)
-    N, D = patches.shape
-    drawn = min(D, 32)
-    width, height = 9.5, 6.15
-    fig = Figure(figsize=(width, height))
+    draw_embedding(canvas, model, image, patches, streams[0][0])
+    left = draw_blocks(canvas, model, image, streams, maps)
+    draw_answer(canvas, left, cls, share, model.config.classes)
+    return canvas.fig
 
-    def place(left, bottom, wide, high):
-        ax = fig.add_axes((left / width, bottom / height, wide / width, high / height))
+
+class Canvas:
+    """A figure of `width` x `height` inches, in which everything is placed in inches from its bottom left corner."""
+
+    def __init__(self, width, height):
+        self.width, self.height, self.fig = width, height, Figure(figsize=(width, height))
+
+    def place(self, left, bottom, wide, high):
+        ax = self.fig.add_axes((left / self.width, bottom / self.height, wide / self.width, high / self.height))
         ax.set_axis_off()
         return ax
 
-    def write(x, y, text, **kwargs):
-        fig.text(x / width, y / height, text, **{"ha": "center", "va": "top", "fontsize": 9, **kwargs})
+    def write(self, x, y, text, **style):
+        self.fig.text(x / self.width, y / self.height, text, **{"ha": "center", "va": "top", "fontsize": 9, **style})
 
-    def join(x, y, sign, name):
-        write(x, y, sign, fontsize=18, va="center", color="#555555")
-        write(x, y + 0.25, name, fontsize=7.5, color="#555555")
+    def join(self, x, y, sign, name):
+        """A sign between two pictures, and what happens there."""
+        self.write(x, y, sign, fontsize=18, va="center", color=GREY)
+        self.write(x, y + 0.25, name, fontsize=7.5, color=GREY)
 
-    def heat(ax, values, spread, framed):
-        ax.imshow(values[:, :drawn].numpy(), aspect="auto", vmin=-spread, vmax=spread, interpolation="nearest")
+    def heat(self, place, values, framed):
+        """Tokens `(n, D)`, at most 32 numbers of each, on the scale `spread` of `matrix`."""
+        values, spread = values
+        ax = self.place(*place)
+        ax.imshow(values[:, :32].numpy(), aspect="auto", vmin=-spread, vmax=spread, interpolation="nearest")
         if framed:
             ax.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=3, transform=ax.transAxes))
 
-    def matrix(left, bottom, side, tokens):
+    def matrix(self, left, bottom, side, tokens):
+        """Tokens `(1 + N, D)`: the class token's row, framed, above the others."""
         spread = 2.5 * tokens.std().item()
-        heat(place(left, bottom + side + 0.06, side, 0.14), tokens[:1], spread, framed=True)  # the class token
-        heat(place(left, bottom, side, side), tokens[1:], spread, framed=False)
+        self.heat((left, bottom + side + 0.06, side, 0.14), (tokens[:1], spread), framed=True)
+        self.heat((left, bottom, side, side), (tokens[1:], spread), framed=False)
 
+
+def draw_embedding(canvas, model, image, patches, embedded):
+    """The first row: image, patches, tokens, positions, and their sum."""
+    P, (_, columns) = model.config.patch_size, model.config.grid
+    N, D = patches.shape
     side, step, bottom = 1.4, 1.95, 4.2
     lefts = [0.15 + step * i for i in range(5)]
-    draw_grid(place(lefts[0], bottom, side, side), image, P)
-    ax = place(lefts[1], bottom, side, side)
-    gap = P + max(1.0, P / 3)
-    for n, patch in enumerate(patchify(image[None], P)[0]):
+    draw_grid(canvas.place(lefts[0], bottom, side, side), image, P)
+    ax, gap, rows = canvas.place(lefts[1], bottom, side, side), P + max(1.0, P / 3), N // columns
+    flat = patchify(image[None], P)[0]  # (N, C*P*P)
+    for n, patch in enumerate(flat):
         row, column = divmod(n, columns)
         extent = (column * gap, column * gap + P, row * gap + P, row * gap)
         ax.imshow(to_picture(patch.reshape(-1, P, P)), extent=extent, interpolation="nearest")
     ax.set(xlim=(0, columns * gap), ylim=(rows * gap, 0))
-    matrix(lefts[2], bottom, side, torch.cat([model.cls_token[0].detach(), patches]))
-    matrix(lefts[3], bottom, side, model.pos_embed[0].detach())
-    matrix(lefts[4], bottom, side, streams[0][0])
+    canvas.matrix(lefts[2], bottom, side, torch.cat([model.cls_token[0].detach(), patches]))
+    canvas.matrix(lefts[3], bottom, side, model.pos_embed[0].detach())
+    canvas.matrix(lefts[4], bottom, side, embedded)
     texts = (
         ("image", f"{tuple(image.shape)}"),
-        ("patches", f"({N}, {patchify(image[None], P).shape[2]})"),
+        ("patches", f"({N}, {flat.shape[1]})"),
         ("class token + patch tokens", f"({1 + N}, {D})"),
         ("positions", f"({1 + N}, {D})"),
         ("embedded tokens", f"({1 + N}, {D})"),
     )
     for left, (title, shape) in zip(lefts, texts, strict=True):
-        write(left + side / 2, bottom + side + 0.46, title, weight="bold")
-        write(left + side / 2, bottom - 0.07, shape, color="#555555")
+        canvas.write(left + side / 2, bottom + side + 0.46, title, weight="bold")
+        canvas.write(left + side / 2, bottom - 0.07, shape, color=GREY)
     for left, sign, name in zip(lefts, "→→+=", ("cut", "Linear", "", ""), strict=False):
-        join(left + (side + step) / 2, bottom + side / 2, sign, name)
+        canvas.join(left + (side + step) / 2, bottom + side / 2, sign, name)
 
-    small, step, bottom = 1.2, 1.5, 2.05
+
+def draw_blocks(canvas, model, image, streams, maps):
+    """The second row: the tokens after four of the blocks, and where the class token looks; returns where it ends."""
+    L, D, small, step, bottom = model.config.depth, model.config.embed_dim, 1.2, 1.5, 2.05
     shown = torch.linspace(1, L, min(L, 4)).round().int().tolist()
     for i, number in enumerate(shown):
         left = 0.15 + step * i
-        write(left + small / 2, bottom + small + 0.43, f"after block {number}", weight="bold")
-        matrix(left, bottom, small, streams[number][0])
-        weights = maps[number - 1, 0, 1:]
-        draw_attention(place(left, 0.42, small, small), image, weights, (rows, columns))
-        join(left + (small + step) / 2, bottom + small / 2, "→", "norm" if number == L else "")
-    write(
-        0.15,
-        0.34,
-        "Above: the tokens. Below: where the class token looks in that block (bright: much).",
-        ha="left",
-        color="#555555",
-    )
-    write(9.35, 0.34, f"Drawn: the first {drawn} of a token's {D} numbers.", ha="right", color="#555555")
-    left = 0.15 + step * len(shown)
-    heat(place(left, bottom + small / 2 - 0.08, 0.95, 0.16), cls, 2.5 * cls.std().item(), framed=True)
-    write(left + 0.48, bottom + small / 2 + 0.45, "class token", weight="bold")
-    write(left + 0.48, bottom + small / 2 - 0.17, f"(1, {D})", color="#555555")
-    join(left + 1.1, bottom + small / 2, "→", "head")
-    ax = place(left + 2.0, 0.42, 9.35 - left - 2.0 - 0.35, bottom + small - 0.42 + 0.2)
+        canvas.write(left + small / 2, bottom + small + 0.43, f"after block {number}", weight="bold")
+        canvas.matrix(left, bottom, small, streams[number][0])
+        draw_attention(canvas.place(left, 0.42, small, small), image, maps[number - 1, 0, 1:], model.config.grid)
+        canvas.join(left + (small + step) / 2, bottom + small / 2, "→", "norm" if number == L else "")
+    text = "Above: the tokens. Below: where the class token looks in that block (bright: much)."
+    canvas.write(0.15, 0.34, text, ha="left", color=GREY)
+    canvas.write(9.35, 0.34, f"Drawn: the first {min(D, 32)} of a token's {D} numbers.", ha="right", color=GREY)
+    return 0.15 + step * len(shown)
+
+
+def draw_answer(canvas, left, cls, share, classes):
+    """The end: the class token `(1, D)` after the last norm, and the ten highest probabilities."""
+    small, bottom = 1.2, 2.05
+    canvas.heat((left, bottom + small / 2 - 0.08, 0.95, 0.16), (cls, 2.5 * cls.std().item()), framed=True)
+    canvas.write(left + 0.48, bottom + small / 2 + 0.45, "class token", weight="bold")
+    canvas.write(left + 0.48, bottom + small / 2 - 0.17, f"(1, {cls.shape[1]})", color=GREY)
+    canvas.join(left + 1.1, bottom + small / 2, "→", "head")
+    ax = canvas.place(left + 2.0, 0.42, 9.35 - left - 2.0 - 0.35, bottom + small - 0.42 + 0.2)
     best = share.argsort(descending=True)[:10].tolist()
-    names = model.config.classes or [f"class {i}" for i in range(len(share))]
+    names = classes or [f"class {i}" for i in range(len(share))]
     ax.barh(range(len(best)), share[best], color=[COLOURS[1]] + [COLOURS[0]] * (len(best) - 1))
     ax.set_axis_on()
     ax.spines[:].set_visible(False)
@@ -112,8 +133,15 @@ def vit_pipeline(model, image):
     ax.invert_yaxis()
     for i, index in enumerate(best):
         ax.text(share[index], i, f" {100 * share[index]:.0f} %", va="center", fontsize=9)
-    write(left + 2.0 + 0.4, bottom + small + 0.43, "logits, as probabilities", weight="bold")
-    return fig
+    canvas.write(left + 2.0 + 0.4, bottom + small + 0.43, "logits, as probabilities", weight="bold")
+
+
+# ------------------------------------------------------------------------------------------ the encoder block
+
+ROAD, BRANCH = 0.8, 2.0  # where the residual stream and its detours run
+NORM, DROP = ("Layer-\nNorm", "#E69F00"), ("Drop-\nPath", "#BBBBBB")
+ATTENTION = [("Multi-head\nattention", "#56B4E9"), DROP]
+MLP = [("Linear\nD → 4D", "#5FC3A2"), ("GELU", "#5FC3A2"), ("Linear\n4D → D", "#5FC3A2"), DROP]
 
 
 def encoder_block(post_norm=False):
@@ -124,59 +152,43 @@ def encoder_block(post_norm=False):
     fig, ax = figure(9.5, 2.75)
     ax.set_axis_off()
     ax.set(xlim=(0, 9.5), ylim=(0.1, 2.85), aspect="equal")
-    road, branch, dark = 0.8, 2.0, "#333333"
-    norm, drop = ("Layer-\nNorm", "#E69F00"), ("Drop-\nPath", "#BBBBBB")
-    attention = [("Multi-head\nattention", "#56B4E9"), drop]
-    mlp = [("Linear\nD → 4D", "#5FC3A2"), ("GELU", "#5FC3A2"), ("Linear\n4D → D", "#5FC3A2"), drop]
-
-    def box(x, y, text, colour, width=0.68, height=0.6):
-        style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": colour, "edgecolor": "white", "zorder": 5}
-        ax.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, **style))
-        ax.text(x, y, text, ha="center", va="center", fontsize=8.5, zorder=6)
-
-    def arrow(start, end):
-        style = {"arrowstyle": "-|>", "color": dark, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11}
-        ax.annotate("", end, start, arrowprops=style, zorder=4)
-
-    def detour(left, right, parts, title):
-        if not post_norm:
-            parts = [norm, *parts]
-        ax.plot([left, left], [road, branch], color=dark, linewidth=1.6, zorder=3)
-        ax.plot(left, road, "o", color=dark, markersize=6, zorder=4)
-        ax.plot([left, right, right], [branch, branch, branch], color=dark, linewidth=1.6, zorder=3)
-        arrow((right, branch), (right, road + 0.17))
-        ax.plot(right, road, "o", color="white", markeredgecolor=dark, markeredgewidth=1.6, markersize=17, zorder=4)
-        ax.text(right, road - 0.015, "+", ha="center", va="center", fontsize=14, zorder=6)
-        widths = [0.92 if "head" in text else 0.68 for text, _ in parts]
-        gap = (right - left - sum(widths)) / (len(parts) + 1)
-        x = left
-        for (text, colour), width in zip(parts, widths, strict=True):
-            box(x + gap + width / 2, branch, text, colour, width)
-            x += gap + width
-        ax.text((left + right) / 2, branch + 0.45, title, ha="center", va="bottom", fontsize=10, weight="bold")
-        if post_norm:
-            box(right + 0.62, road, *norm)
-
-    ax.add_patch(Rectangle((0.95, road - 0.16), 7.55, 0.32, facecolor="#C9DDED", edgecolor="none", zorder=1))
-    ax.add_patch(Polygon([(8.5, road + 0.3), (8.75, road), (8.5, road - 0.3)], facecolor="#C9DDED", zorder=1))
-    ax.plot([1.0, 8.55], [road, road], color="white", linewidth=1.6, dashes=(5, 4), zorder=2)
+    ax.add_patch(Rectangle((0.95, ROAD - 0.16), 7.55, 0.32, facecolor="#C9DDED", edgecolor="none", zorder=1))
+    ax.add_patch(Polygon([(8.5, ROAD + 0.3), (8.75, ROAD), (8.5, ROAD - 0.3)], facecolor="#C9DDED", zorder=1))
+    ax.plot([1.0, 8.55], [ROAD, ROAD], color="white", linewidth=1.6, dashes=(5, 4), zorder=2)
     first, second = ((1.25, 3.35), (4.55, 7.4)) if post_norm else ((1.25, 3.85), (4.2, 8.2))
-    detour(*first, attention, "tokens exchange")
-    detour(*second, mlp, "each token alone")
-    ax.text(
-        sum(first) / 2,
-        road - 0.3,
-        "residual stream",
-        ha="center",
-        va="top",
-        fontsize=10,
-        color=COLOURS[0],
-        weight="bold",
-    )
+    for (left, right), parts, title in ((first, ATTENTION, "tokens exchange"), (second, MLP, "each token alone")):
+        draw_detour(ax, left, right, parts if post_norm else [NORM, *parts], title)
+        if post_norm:
+            draw_box(ax, right + 0.62, ROAD, *NORM)
+    style = {"ha": "center", "va": "top", "fontsize": 10, "color": COLOURS[0], "weight": "bold"}
+    ax.text(sum(first) / 2, ROAD - 0.3, "residual stream", **style)
     cells = torch.linspace(0, 1, 20)[torch.randperm(20, generator=torch.Generator().manual_seed(3))].reshape(5, 4)
     for left, text in ((0.25, "tokens in\n(N, D)"), (8.8, "tokens out\n(N, D)")):
-        ax.imshow(cells.numpy(), extent=(left, left + 0.56, road - 0.35, road + 0.35), cmap="viridis", zorder=5)
-        ax.text(left + 0.28, road - 0.42, text, ha="center", va="top", fontsize=8.5)
+        ax.imshow(cells.numpy(), extent=(left, left + 0.56, ROAD - 0.35, ROAD + 0.35), cmap="viridis", zorder=5)
+        ax.text(left + 0.28, ROAD - 0.42, text, ha="center", va="top", fontsize=8.5)
         cells = cells.flip(0, 1).sqrt()
     ax.set(xlim=(0, 9.5), ylim=(0.1, 2.85))
     return fig
+
+
+def draw_box(ax, x, y, text, colour, width=0.68):
+    style = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": colour, "edgecolor": "white", "zorder": 5}
+    ax.add_patch(FancyBboxPatch((x - width / 2, y - 0.3), width, 0.6, **style))
+    ax.text(x, y, text, ha="center", va="center", fontsize=8.5, zorder=6)
+
+
+def draw_detour(ax, left, right, parts, title):
+    """A branch that leaves the residual stream at `left` and is added to it at `right`."""
+    ax.plot([left, left], [ROAD, BRANCH], color=DARK, linewidth=1.6, zorder=3)
+    ax.plot(left, ROAD, "o", color=DARK, markersize=6, zorder=4)
+    ax.plot([left, right, right], [BRANCH, BRANCH, BRANCH], color=DARK, linewidth=1.6, zorder=3)
+    style = {"arrowstyle": "-|>", "color": DARK, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11}
+    ax.annotate("", (right, ROAD + 0.17), (right, BRANCH), arrowprops=style, zorder=4)
+    ax.plot(right, ROAD, "o", color="white", markeredgecolor=DARK, markeredgewidth=1.6, markersize=17, zorder=4)
+    ax.text(right, ROAD - 0.015, "+", ha="center", va="center", fontsize=14, zorder=6)
+    widths = [0.92 if "head" in text else 0.68 for text, _ in parts]
+    gap, x = (right - left - sum(widths)) / (len(parts) + 1), left
+    for (text, colour), width in zip(parts, widths, strict=True):
+        draw_box(ax, x + gap + width / 2, BRANCH, text, colour, width)
+        x += gap + width
+    ax.text((left + right) / 2, BRANCH + 0.45, title, ha="center", va="bottom", fontsize=10, weight="bold")
