@@ -21,9 +21,8 @@ from vit_tutorial.training import History
 SENTENCE = "Going on uncompiled, for torch's compiler fails here ("
 COMPILED = replace(RECIPE, model=replace(MODEL, image_size=32, dropout=0.1), patch_dropout=0.5, compile=True)
 PROGRAMS = {  # what stands where a C++ compiler should
-    "error": "echo 'error: out of ideas' >&2; exit 1",
-    "error only when it compiles": "case $1 in --version) echo g++ 15;; *) echo 'error: no' >&2; exit 1;; esac",
-    "killed when it compiles": "case $1 in --version) echo g++ 15;; *) kill -9 $$;; esac",
+    "error": "case $1 in --version) echo g++ 15;; *) echo 'error: no' >&2; exit 1;; esac",
+    "killed": "case $1 in --version) echo g++ 15;; *) kill -9 $$;; esac",
 }
 
 

@@ -159,7 +159,7 @@ def test_one_process_shares_nothing():
     assert distributed.world_size() == 1 and distributed.rank() == 0
     assert distributed.share(batch) is batch and distributed.gather(batch, 5) is batch
     model = VisionTransformer(MODEL)
-    assert distributed.parallel(model) is model and distributed.whole_model(model) is model
+    assert distributed.parallel(model) is model and distributed.unsharded(model) is model
     with pytest.raises(ValueError, match="expected several processes to shard the model over, found one"):
         begin(None, shard=True)
 

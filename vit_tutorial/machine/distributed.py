@@ -123,17 +123,17 @@ def is_sharded(tensor):
     return hasattr(tensor, "full_tensor")
 
 
-def whole(state):
+def full_state(state):
     """A (nested) dict of tensors with sharded ones put together, on the CPU. All processes must call it."""
     if isinstance(state, dict):
-        return {name: whole(value) for name, value in state.items()}
+        return {name: full_state(value) for name, value in state.items()}
     if is_sharded(state):
         state = state.full_tensor()
     return state.cpu() if isinstance(state, torch.Tensor) else state
 
 
-def part(tensor, like):
-    """The inverse of `whole` for one tensor: as `like` lies on device and processes."""
+def sharded_like(tensor, like):
+    """The inverse of `full_state` for one tensor: as `like` lies on device and processes."""
     tensor = tensor.to(like.device)
     if not is_sharded(like):
         return tensor
@@ -142,9 +142,9 @@ def part(tensor, like):
     return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
-def whole_model(model):
+def unsharded(model):
     """`model` itself or, where it is sharded, a copy on the CPU that is not. All processes must call it."""
     if not is_sharded(next(model.parameters())):
         return model
     with torch.random.fork_rng(devices=[]):  # the copy's first weights are drawn, and thrown away
-        return build(model.config, whole(model.state_dict()), model.norm.eps)
+        return build(model.config, full_state(model.state_dict()), model.norm.eps)

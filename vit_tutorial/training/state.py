@@ -34,9 +34,9 @@ def state_of(trainer):
     """
     return {
         "format": FORMAT,
-        "model": distributed.whole(trainer.model.state_dict()),
-        "average": {} if trainer.average is None else distributed.whole(trainer.average.state_dict()),
-        "optimizer": distributed.whole(optimizer_state(trainer.model, trainer.optimizer)),
+        "model": distributed.full_state(trainer.model.state_dict()),
+        "average": {} if trainer.average is None else distributed.full_state(trainer.average.state_dict()),
+        "optimizer": distributed.full_state(optimizer_state(trainer.model, trainer.optimizer)),
         "learning_rates": [group["lr"] for group in trainer.optimizer.param_groups],
         "random": random_state(trainer.device),
         "order": trainer.order,
@@ -128,7 +128,7 @@ def restore_optimizer(model, optimizer, state):
             for p in group["params"]:
                 for key, value in state.get(names[p], {}).items():
                     if key != "step" or steps_on_device:
-                        value = distributed.part(value, p) if value.shape == p.shape else value.to(p.device)
+                        value = distributed.sharded_like(value, p) if value.shape == p.shape else value.to(p.device)
                     part.state[p][key] = value
 
 
@@ -139,5 +139,5 @@ def parts_of(optimizer):
 def restore_module(module, state):
     """Copy `state` into `module`, every entry exactly once; sharded weights take their parts."""
     own = module.state_dict()
-    parts = {name: distributed.part(value, own[name]) for name, value in state.items() if name in own}
+    parts = {name: distributed.sharded_like(value, own[name]) for name, value in state.items() if name in own}
     module.load_state_dict(state | parts)

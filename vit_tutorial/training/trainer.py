@@ -252,7 +252,7 @@ class Trainer:
         entry["test_accuracy"] = None if result is None else round(result.accuracy, 4)
         self.history.epochs.append(entry)
         if self.out is not None:
-            run_folder.keep(self.out, distributed.whole_model(self.best), self.history)
+            run_folder.keep(self.out, distributed.unsharded(self.best), self.history)
         self.clock.tick()
 
     def finish(self, records, test):
