@@ -192,7 +192,7 @@ def test_a_new_answer_is_added_and_the_old_one_stays(cell, tmp_path, capsys):
     assert "Kept" in cell("check.keep(split_heads)")
     both = (tmp_path / "my_vit.py").read_text()
     assert both.startswith(first.rstrip()) and both.count("def split_heads") == 2
-    assert own_vit.load(both)[0]["split_heads"].__code__.co_firstlineno > len(first.splitlines())
+    assert own_vit.load(both)["split_heads"].__code__.co_firstlineno > len(first.splitlines())
     assert [path.name for path in tmp_path.glob("*my_vit*")] == ["my_vit.py"]  # no temporary file is left
 
 
