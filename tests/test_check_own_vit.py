@@ -20,13 +20,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
-from vit_tutorial.layers import patchify
+from vit_tutorial.layers import image_sides
 from vit_tutorial import check
 """
 ANSWERS = {
     "cut_patches": """
 def cut_patches(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size).mT""",
+    sides = image_sides(patch_size)
+    return F.unfold(images, sides, stride=sides).mT""",
     "attention_weights": """
 EPS = 0.0
 def over_root(x, d=math.inf):
@@ -209,6 +210,11 @@ REFUSED = {
         "ONE = torch.ones(1)\ndef merge(x):\n    return ONE * x.transpose(1, 2).flatten(2)",
         "check.keep(merge)",
         "uses ONE of the notebook",
+    ),
+    "under another name": (
+        "from math import sqrt as root\ndef merge(x):\n    return x.transpose(1, 2).flatten(2) * root(1)",
+        "check.keep(merge)",
+        "uses root of the notebook; import or make it inside",
     ),
     "in place": (
         "def norm(x, gamma, beta, eps):\n    x -= x.mean(2)[..., None]\n"

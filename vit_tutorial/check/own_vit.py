@@ -6,6 +6,7 @@ learner's is ever overwritten.
 
 import inspect
 import symtable
+import sys
 import textwrap
 from contextlib import redirect_stdout
 from io import StringIO
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..files import atomic_path
-from ..layers import EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
+from ..layers import DropPath, EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
 from ..model import VisionTransformer, ViTConfig
 from . import attention, encoder, model, patches, training
 from .verdict import copied, explain, limited, same
@@ -48,10 +49,6 @@ def embed(x, cls_token, pos_embed):
     return torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1) + pos_embed
 
 
-def drop(x, rate, training):
-    return x * (torch.rand(len(x), 1, 1, device=x.device) >= rate) / (1 - rate) if training else x
-
-
 PACKAGE = {  # exercise -> (its checker, what stands in for an answer that is missing)
     "cut_patches": (patches.cut_patches, patchify),
     "attention_weights": (
@@ -61,7 +58,7 @@ PACKAGE = {  # exercise -> (its checker, what stands in for an answer that is mi
     "split_heads": (attention.split_heads, lambda x, num_heads: x.unflatten(2, (num_heads, -1)).transpose(1, 2)),
     "merge_heads": (attention.merge_heads, lambda x: x.transpose(1, 2).flatten(2)),
     "layer_norm": (encoder.layer_norm, lambda x, gamma, beta, eps: F.layer_norm(x, gamma.shape, gamma, beta, eps)),
-    "drop_path": (encoder.drop_path, drop),
+    "drop_path": (encoder.drop_path, lambda x, rate, training: DropPath(rate).train(training)(x)),
     "pre_norm_block": (encoder.pre_norm_block, block),
     "embed_tokens": (model.embed_tokens, embed),
     "read_out": (model.read_out, lambda model, tokens: model.head(model.norm(tokens)[:, 0])),
@@ -106,7 +103,8 @@ def add(answer, path):
     exercise = next((name for name in PACKAGE if verdict_on(name, answer).passed), None)
     if exercise is None:
         raise Refused(f"{answer.__name__} passes none of the checks whose answers are parts of a ViT.")
-    section = f"{source_with_needs(answer)}\n\n\nPARTS[{exercise!r}] = {answer.__name__}\n"
+    source = "\n\n\n".join(collect(answer, {}).values())
+    section = f"{source}\n\n\nPARTS[{exercise!r}] = {answer.__name__}\n"
     old = read(path) or HEADER
     if old.rpartition(f"# {exercise}\n")[2].startswith(section):
         return f"{answer.__name__} stands in {FILE} already."
@@ -132,18 +130,11 @@ def verdict_on(exercise, answer):
         return PACKAGE[exercise][0](answer)
 
 
-def source_with_needs(function):
-    """The source of a notebook's function, after the constants and functions of the notebook that it uses.
-
-    Raises `Refused` where it uses something else, which neither it nor the head of the file has.
-    """
-    statements = {}
-    collect(function, statements)
-    return "\n\n\n".join(statements.values())
-
-
 def collect(function, statements):
-    """Add to `statements`, `{name: what makes it}`, a function of the notebook after all that it needs."""
+    """Add to `statements`, `{name: what makes it}`, a notebook's function after all of the notebook that it needs.
+
+    Raises `Refused` where it uses something else, which a file of its own would not have.
+    """
     name = function.__name__
     try:
         source = textwrap.dedent(inspect.getsource(function)).rstrip()
@@ -154,16 +145,22 @@ def collect(function, statements):
     if function.__closure__:
         raise Refused(f"{name} was made inside another function; write it with def in a cell.")
     statements[name] = ""  # it may call itself
-    for need in sorted(global_names(source) & function.__globals__.keys() - statements.keys() - global_names(HEADER)):
+    for need in sorted(global_names(source) & function.__globals__.keys() - global_names(HEADER)):
+        if need in statements:
+            continue
         value = function.__globals__[need]
-        if inspect.isfunction(value) and value.__module__ == function.__module__:
+        home, notebook = getattr(value, "__module__", None), function.__module__
+        if inspect.isfunction(value) and (home, value.__name__) == (notebook, need):
             collect(value, statements)
-        elif isinstance(value, (int, float, str, bool)):
+        elif isinstance(value, (int, float, str, bool, type(None))):
             statements[need] = f"{need} = {value!r}"
+        elif home != notebook and getattr(sys.modules.get(home), need, None) is value:
+            statements[need] = f"from {home} import {need}"
         else:
             raise Refused(f"{name} uses {need} of the notebook; import or make it inside the function instead.")
     del statements[name]  # to the end
     statements[name] = source
+    return statements
 
 
 def global_names(source):
