@@ -73,7 +73,7 @@ def import_graph(package=PACKAGE):
 
 
 def circles(graph):
-    """A circle of each knot of modules that import one another, as "a -> b -> a"."""
+    """Circles such as "a -> b -> a", each broken at one import before the next is looked for."""
     graph, found = dict(graph), []
     while True:
         try:
@@ -82,7 +82,7 @@ def circles(graph):
         except CycleError as error:
             *circle, first = reversed(error.args[1])  # graphlib names what is imported before who imports it
             found.append(" -> ".join([*circle, first]))
-            graph[circle[0]] = graph[circle[0]] - {circle[1] if len(circle) > 1 else first}
+            graph[circle[0]] = graph[circle[0]] - {circle[1]}
 
 
 def room(name):
