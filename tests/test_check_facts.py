@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from vit_tutorial import ViTConfig, check
-from vit_tutorial.check import debugging
+from vit_tutorial.patients import patient_a, patient_b, patient_c
 
 
 def test_names_asked_for_are_those_of_torchvision():
@@ -26,7 +26,7 @@ def test_the_patients_are_ill_as_the_answers_say():
     images = torch.randn(2, 3, 32, 32)
     config = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=24, depth=2, num_heads=2)
     halves = []
-    for make in (debugging.patient_a, debugging.patient_b, debugging.patient_c):
+    for make in (patient_a, patient_b, patient_c):
         model, pixels = make(config).eval(), images.clone().requires_grad_()
         (model(pixels) * torch.randn(10)).sum().backward()
         halves.append([bool(half.any()) for half in pixels.grad.split(16, dim=2)])

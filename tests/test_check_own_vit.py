@@ -20,13 +20,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
-from vit_tutorial.layers import patchify
+from vit_tutorial.layers import image_sides
 from vit_tutorial import check
 """
 ANSWERS = {
     "cut_patches": """
 def cut_patches(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size).mT""",
+    sides = image_sides(patch_size)
+    return F.unfold(images, sides, stride=sides).mT""",
     "attention_weights": """
 EPS = 0.0
 def over_root(x, d=math.inf):
@@ -192,7 +193,7 @@ def test_a_new_answer_is_added_and_the_old_one_stays(cell, tmp_path, capsys):
     assert "Kept" in cell("check.keep(split_heads)")
     both = (tmp_path / "my_vit.py").read_text()
     assert both.startswith(first.rstrip()) and both.count("def split_heads") == 2
-    assert own_vit.load(both)[0]["split_heads"].__code__.co_firstlineno > len(first.splitlines())
+    assert own_vit.load(both)["split_heads"].__code__.co_firstlineno > len(first.splitlines())
     assert [path.name for path in tmp_path.glob("*my_vit*")] == ["my_vit.py"]  # no temporary file is left
 
 
@@ -209,6 +210,11 @@ REFUSED = {
         "ONE = torch.ones(1)\ndef merge(x):\n    return ONE * x.transpose(1, 2).flatten(2)",
         "check.keep(merge)",
         "uses ONE of the notebook",
+    ),
+    "under another name": (
+        "from math import sqrt as root\ndef merge(x):\n    return x.transpose(1, 2).flatten(2) * root(1)",
+        "check.keep(merge)",
+        "uses root of the notebook; import or make it inside",
     ),
     "in place": (
         "def norm(x, gamma, beta, eps):\n    x -= x.mean(2)[..., None]\n"

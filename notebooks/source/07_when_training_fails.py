@@ -36,9 +36,9 @@ from vit_tutorial import (
     training,
     widgets,
 )
-from vit_tutorial.check.debugging import patient_a, patient_b, patient_c
 from vit_tutorial.files import DATA
 from vit_tutorial.model import init_weights
+from vit_tutorial.patients import patient_a, patient_b, patient_c
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)

@@ -65,10 +65,6 @@ def test_every_exercise_is_tested(name):
     assert len(right) >= 3 and len(own) >= 3, (len(right), own)
 
 
-def test_the_course_is_tested():
-    assert len(RIGHT) >= 150 and sum(bool(mistake) for *_, mistake in WRONG) >= 200
-
-
 def spoil(value):
     if isinstance(value, torch.Tensor) and not value.requires_grad and value.is_floating_point():
         value.fill_(7.0)

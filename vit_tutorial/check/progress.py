@@ -58,25 +58,22 @@ def forget():
         print("Nothing was stored.")
 
 
-def rows(days):
+def rows(days, exercises):
     """`{number of a notebook: [whether each of its exercises is in days, ...]}`."""
-    from . import TOPICS
-
-    return {number: [n in days for n in t.__all__ if n not in DEMONSTRATED] for number, t in TOPICS.items()}
+    return {number: [name in days for name in names if name not in DEMONSTRATED] for number, names in exercises.items()}
 
 
 def summary(ticks):
     return f"{sum(map(sum, ticks.values()))} of {sum(map(len, ticks.values()))} checks passed"
 
 
-def progress_map(days):
-    """A `Figure`: a row for each notebook, and in it a box for each exercise, ticked where it is in `days`."""
+def progress_map(ticks):
+    """A `Figure`: a row for each notebook, and in it a box for each exercise, ticked as `rows` says."""
     from matplotlib.patches import Rectangle
 
     from ..course import TITLES
     from ..plots import COLOURS, figure
 
-    ticks = rows(days)
     right = 8.2 + max(map(len, ticks.values()))
     fig, ax = figure(0.46 * right, 0.33 * len(ticks) + 0.5)
     ax.set_axis_off()
@@ -96,11 +93,13 @@ def progress_map(days):
     return fig
 
 
-def show_progress():
-    """Display the map of what has passed, with a text for readers who do not see it."""
+def show(exercises):
+    """Display the map of what has passed, with a text for readers who do not see it.
+
+    `exercises` is `{number of a notebook: names of its exercises}`.
+    """
     from .. import course, plots
 
-    days = passed()
-    ticks = rows(days)
+    ticks = rows(passed(), exercises)
     lines = "; ".join(f"{n:02} {course.TITLES[n]} {sum(done)} of {len(done)}" for n, done in ticks.items())
-    plots.show(progress_map(days), f"Your progress: {summary(ticks)}. By notebook: {lines}.")
+    plots.show(progress_map(ticks), f"Your progress: {summary(ticks)}. By notebook: {lines}.")

@@ -3,7 +3,7 @@
 import torch
 from torch.optim import AdamW
 
-from .finetune import freeze
+from .finetune import rate_factors
 
 
 def param_groups(model, weight_decay):
@@ -20,13 +20,14 @@ def param_groups(model, weight_decay):
 
 
 def scaled_groups(model, recipe):
-    """The groups of `param_groups` without what is frozen, divided so that each has one `lr_scale`, from `freeze`."""
-    factors = freeze(model, recipe)
+    """The groups of `param_groups`, divided so that each has one `lr_scale`, from `rate_factors`; without factor 0."""
+    factors = rate_factors(model, recipe)
     scales = {parameter: factors[name] for name, parameter in model.named_parameters()}
     return [
         {**group, "params": [p for p in group["params"] if scales[p] == scale], "lr_scale": scale}
         for group in param_groups(model, recipe.weight_decay)
         for scale in dict.fromkeys(scales[p] for p in group["params"])
+        if scale
     ]
 
 
@@ -34,7 +35,7 @@ def make_optimizer(model, recipe, bf16=False):
     """AdamW for all parameters, or, with `recipe.muon_learning_rate`, Muon for the matrices of the encoder blocks.
 
     Muon computes its products in bfloat16 where `bf16` says so.
-    Learning rates are the recipe's times the parameter's factor in `finetune.rate_factors`. Freezes what has factor 0.
+    Learning rates are the recipe's times the parameter's factor in `finetune.rate_factors`.
     """
     groups = scaled_groups(model, recipe)
     in_blocks = {p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}

@@ -18,6 +18,7 @@ from ..machine.precision import MixedPrecision, autocast, bf16_pays
 from ..model import normalise
 from . import state
 from .augment import PatchDropout, batches, cutmix
+from .finetune import freeze
 from .history import History, run_info
 from .initialise import initialise
 from .optimizer import make_optimizer
@@ -140,6 +141,7 @@ class Trainer:
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.best = model if self.average is None else self.average.module
         self.patch_dropout = PatchDropout(recipe.patch_dropout, first=int(model.cls_token is not None))
+        freeze(model, recipe)  # before the processes share out the gradients
         self.compilation = {}
         if recipe.compile and distributed.world_size() > 1:  # tried before a step of one process waits for the others
             _, self.compilation = self.compiled(model)
