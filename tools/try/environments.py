@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / ".environments"
+FOLDER = Path(__file__).resolve().parents[2] / ".environments"
 
 
 def executable(folder):

@@ -1,8 +1,9 @@
 """Make data/runs/fine-tuning.json, what notebook 09 shows: four ways to fine-tune, and what they are sensitive to.
 
-    python tools/fine_tuning.py [--seconds 110]        from the shipped checkpoint, on pictures that the course has
-    python tools/fine_tuning.py --photographs          from a checkpoint that never saw five of CIFAR-10's classes, on
-                                                       two small sets of these: bird, cat, dog; and ship, truck
+    python tools/measure/fine_tuning.py [--seconds 110]    from the shipped checkpoint, on pictures that the course has
+    python tools/measure/fine_tuning.py --photographs      from a checkpoint that never saw five of CIFAR-10's
+                                                       classes, on two small sets of these: bird, cat, dog;
+                                                       and ship, truck
 
 The pictures, recipes and steps are the notebook's own, read from its source. Every run is written when it ends; started
 again, the tool goes on with the runs that are missing, and stops when its seconds are over. The second command trains
@@ -10,26 +11,22 @@ its checkpoint first (`--minutes 15`), into runs/fine-tuning-start, and goes on 
 shipped checkpoint than today's are thrown away.
 """
 
-import argparse
 import hashlib
 import itertools
 import json
 import time
 from functools import cache
-from pathlib import Path
 
 import torch
-from notebook_names import notebook_names
+from records import Record, machine, notebook_names, parser
 
 from vit_tutorial import VisionTransformer, datasets, training, weights
 from vit_tutorial.datasets import ImageSet
-from vit_tutorial.files import CHECKPOINT, DATA, ROOT, atomic_path
-from vit_tutorial.training import checkpoint, evaluate, hardware
+from vit_tutorial.files import CHECKPOINT, DATA, ROOT
+from vit_tutorial.training import checkpoint, evaluate
 
-SOURCE = ROOT / "notebooks" / "source" / "09_fine_tuning.py"
 RECORD = DATA / "runs" / "fine-tuning.json"
 START = ROOT / "runs" / "fine-tuning-start"
-NAMES = {"PHOTOGRAPHS", "grey_half", "surfaces", "recipe", "ways", "begin", "adapt"}
 SEEDS, PHOTOGRAPH_SEEDS = (0, 1, 2), (0, 1, 2, 3, 4)
 STEPS = {"surfaces": 80, "shapes": 80, "same_or_different": 80, "animals": 150, "vehicles": 150}
 COUNTS = {"surfaces": (10, 20, 50, 100, 300), "shapes": (100,), "same_or_different": (100,)}
@@ -42,8 +39,9 @@ RATES, DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.5, 5.0)
 
 @cache
 def from_notebook():
-    """The notebook's names: its imports, and the first definition of each of `NAMES`."""
-    return notebook_names(SOURCE, NAMES)
+    """The notebook's pictures, recipes and steps."""
+    names = ("PHOTOGRAPHS", "grey_half", "surfaces", "recipe", "ways", "begin", "adapt")
+    return notebook_names("09_fine_tuning.py", names)
 
 
 def plan(photographs=False):
@@ -128,40 +126,28 @@ def shipped():
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest()[:16]
 
 
-def save(record, path):
+def as_text(content):
+    """JSON, a line a run."""
     parts = []
-    for name, part in record.items():
+    for name, part in content.items():
         runs = ",\n".join(f"   {json.dumps(run)}" for run in part["runs"])
         parts.append(f' "{name}": {{\n  "info": {json.dumps(part["info"])},\n  "runs": [\n{runs}\n  ]\n }}')
-    with atomic_path(path) as temporary:
-        temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photographs", action="store_true", help="the runs on CIFAR-10's classes")
-    parser.add_argument("--minutes", type=float, default=15, help="time to train the checkpoint for these")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
-    parser.add_argument("--out", type=Path, default=RECORD)
-    args = parser.parse_args()
-    began = time.perf_counter()
-    record = json.loads(args.out.read_text()) if args.out.exists() else {}
+    options = parser(__doc__, RECORD)
+    options.add_argument("--photographs", action="store_true", help="the runs on CIFAR-10's classes")
+    options.add_argument("--minutes", type=float, default=15, help="time to train the checkpoint for these")
+    args = options.parse_args()
+    record = Record(args.out, {}, as_text, args.seconds)
     name, command = ("photographs", " --photographs") if args.photographs else ("course", "")
     start = train_start(args.minutes) if args.photographs else shipped()
-    part = record.get(name)
+    part = record.content.get(name)
     if part is None or part["info"]["start"] != start:
-        info = {"hardware": hardware(torch.device("cpu")), "torch": str(torch.__version__), "start": start}
-        part = record[name] = {"info": info | {"command": f"python tools/fine_tuning.py{command}"}, "runs": []}
-    missing = [
-        spec for spec in plan(args.photographs) if not any(spec.items() <= done.items() for done in part["runs"])
-    ]
-    for number, spec in enumerate(missing):
-        if time.perf_counter() - began > args.seconds:
-            print(f"{len(missing) - number} runs are missing: start the tool again")
-            break
-        part["runs"].append({**spec, **run(**spec)})
-        save(record, args.out)
-        print(part["runs"][-1], flush=True)
+        info = machine() | {"start": start, "command": f"python tools/measure/fine_tuning.py{command}"}
+        part = record.content[name] = {"info": info, "runs": []}
+    record.complete(plan(args.photographs), part["runs"], run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run the notebooks under nbval as other machines: instruction sets, threads, precisions. Ends with one table.
 
-    python tools/try_machines.py                          every notebook on every machine
-    python tools/try_machines.py 02 07 --on 'sse, 1 thread'
+    python tools/try/machines.py                          every notebook on every machine
+    python tools/try/machines.py 02 07 --on 'sse, 1 thread'
 
 A processor is told to do without its newer instructions, so that sums are taken and random numbers drawn as older
 processors and other makes do it. Each cell's output must be the committed one, each assert must hold.
@@ -17,7 +17,9 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from build_notebooks import ROOT, find_sources, target
+sys.path.append(str(Path(__file__).resolve().parents[1] / "build"))
+
+from notebooks import ROOT, find_sources, target
 
 SSE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
@@ -43,7 +45,7 @@ def run(name, paths, jobs=2):
     with tempfile.TemporaryDirectory() as folder:
         startup = Path(folder) / "profile_default" / "startup"  # what IPython runs before a notebook
         startup.mkdir(parents=True)
-        shutil.copy(ROOT / "tools" / "other_machine.py", startup)
+        shutil.copy(Path(__file__).with_name("other_machine.py"), startup)
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-cell-timeout", "1200", "-q", "--no-header"]
         command += ["-n", str(jobs), "--dist", "loadfile", f"--junitxml={report}", *map(str, paths)]

@@ -1,6 +1,6 @@
 """Lighthouse's marks for the landing page and a notebook's page of a built site: median of three runs, phone settings.
 
-    python tools/lighthouse.py build/site
+    python tools/try/lighthouse.py build/site
 
 Exit status 1 where a mark is below what the site promises. The pages are served compressed, as static hosts do. Needs
 npm, a Chromium and a quiet machine; Lighthouse itself is installed beside the front ends of the tests on first use.
@@ -20,7 +20,10 @@ import sys
 import threading
 from pathlib import Path
 
+sys.path.extend(str(Path(__file__).resolve().parents[2] / room) for room in ("tools/build", "tests"))
+
 import install_front_ends
+from front_ends import chromium
 
 LIGHTHOUSE = "lighthouse@12.8.2"
 FOLDER = install_front_ends.FOLDER / "lighthouse"
@@ -83,9 +86,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=Path)
     options = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-    from front_ends import chromium
-
     program, failed = install(), False
     handler = functools.partial(Compressing, directory=options.site)
     with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:

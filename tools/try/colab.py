@@ -1,7 +1,7 @@
 """Run every notebook on an emulated Colab: its versions, a stand-in `google.colab`, and nothing but the .ipynb file.
 
-    python tools/try_colab.py              all notebooks
-    python tools/try_colab.py 03 05        those whose names start so
+    python tools/try/colab.py              all notebooks
+    python tools/try/colab.py 03 05        those whose names start so
 
 Python 3.13, which Colab has, where `python3.13` runs or `--python` names one; else this Python. The setup cell is the
 notebook's own; git takes a copy of this checkout for the project's address. It must take less than 60 s and leave every
@@ -18,12 +18,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import build_notebooks
 import nbformat
 from environments import environment, executable, find_python
-from install_front_ends import layer
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "build"))
+
+from install_front_ends import layer
+
+import notebooks
 
 # Seen on Colab in August 2026, as far as the course meets it. Left out, so that the setup cell has something to do:
 # safetensors and scikit-image, which Colab has too.
@@ -75,21 +79,21 @@ def serve(folder):
     """A git repository in `folder` with this checkout as it is now, which git takes for the project's own address."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=build_notebooks.ROOT,
+        cwd=notebooks.ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split("\0")
     for name in filter(None, files):
-        if (build_notebooks.ROOT / name).is_file():
+        if (notebooks.ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(build_notebooks.ROOT / name, folder / name)
+            shutil.copy(notebooks.ROOT / name, folder / name)
     subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True)
     subprocess.run([*GIT, "add", "--all"], cwd=folder, check=True)
     subprocess.run([*GIT, "commit", "--quiet", "--message", "The course"], cwd=folder, check=True)
     os.environ["GIT_CONFIG_COUNT"] = "1"
     os.environ["GIT_CONFIG_KEY_0"] = f"url.{folder.as_uri()}.insteadOf"
-    os.environ["GIT_CONFIG_VALUE_0"] = build_notebooks.repository()
+    os.environ["GIT_CONFIG_VALUE_0"] = notebooks.repository()
 
 
 def set_up(path, python):
@@ -128,7 +132,7 @@ def main(arguments=None):
     parser.add_argument("prefixes", nargs="*", metavar="NN", help="only the notebooks whose names start so")
     parser.add_argument("--python", default=find_python("3.13") or sys.executable, help="the Python of the emulation")
     options = parser.parse_args(arguments)
-    sources = build_notebooks.find_sources(options.prefixes)
+    sources = notebooks.find_sources(options.prefixes)
     base = environment("colab", VERSIONS + BUILDS, options.python)
     os.environ.pop("PYTHONPATH", None)  # the kernels must find nothing of this checkout
     os.environ["VIT_TUTORIAL_HOME"] = os.devnull
@@ -146,7 +150,7 @@ def main(arguments=None):
             return python
 
         python = colab("beside")
-        found = set_up(folder / "course" / "notebooks" / build_notebooks.target(sources[0]).name, python)
+        found = set_up(folder / "course" / "notebooks" / notebooks.target(sources[0]).name, python)
         if not found.is_relative_to(folder / "course"):
             raise ValueError(f"expected the checkout beside the notebook to be installed, found {found}")
 
@@ -154,8 +158,8 @@ def main(arguments=None):
         alone = folder / "content"
         alone.mkdir()
         for source in sources:
-            shutil.copy(build_notebooks.target(source), alone)
-        found = set_up(alone / build_notebooks.target(sources[0]).name, python)
+            shutil.copy(notebooks.target(source), alone)
+        found = set_up(alone / notebooks.target(sources[0]).name, python)
         if not found.is_relative_to(folder / "bare"):
             raise ValueError(f"expected the course among the packages, found {found}")
         nbval = ["--nbval", "--nbval-kernel-name", "colab", "--nbval-cell-timeout", "1200", "-p", "no:cacheprovider"]

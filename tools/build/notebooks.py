@@ -1,8 +1,8 @@
 """Build notebooks/NN_name.ipynb from notebooks/source/NN_name.py (py:percent text), or check that the two agree.
 
-    python tools/build_notebooks.py            build all
-    python tools/build_notebooks.py 03 05      build those whose names start so
-    python tools/build_notebooks.py --check    no kernel: does every notebook agree with its source?
+    python tools/build/notebooks.py            build all
+    python tools/build/notebooks.py 03 05      build those whose names start so
+    python tools/build/notebooks.py --check    no kernel: does every notebook agree with its source?
 
 A built notebook depends on its source alone: cell ids are hashes of the cells, timings and widget state are left out,
 and the old file stays where it is until the new one is complete. A notebook that needs more than 1.5 GB of memory, what
@@ -12,6 +12,7 @@ pyproject.toml.
 """
 
 import argparse
+import base64
 import hashlib
 import os
 import re
@@ -32,7 +33,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat.v4 import new_code_cell
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "source"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -42,6 +43,7 @@ KERNEL_METADATA = {
 }
 CELL_SECONDS = 1200  # a cell takes seconds; this ends one that hangs, on a slow or busy machine too
 MOST_MEMORY = 1500  # MB, of the kernel and all processes that it starts
+README_PICTURES = {"00_start_here": "trained_vit_at_work.png"}  # {notebook: what its first figure is called there}
 MORE_MEMORY = {"11_making_it_fast": 2500}  # one cell starts torchrun and two processes, where that much is to be had
 # The first code cell of every notebook. `site.main` makes a Python that is running see what was installed meanwhile.
 SETUP = """\
@@ -239,9 +241,17 @@ def build(source: Path) -> str:
     if found:
         raise BuildError("\n".join(found))
     write(notebook, target(source))
-    return (
-        f"{time.perf_counter() - started:6.1f} s {memory.peak:6.0f} MB {target(source).stat().st_size / 1000:7.1f} kB"
-    )
+    if name := README_PICTURES.get(source.stem):
+        (NOTEBOOKS / "images" / name).write_bytes(first_figure(notebook))
+    size = target(source).stat().st_size / 1000
+    return f"{time.perf_counter() - started:6.1f} s {memory.peak:6.0f} MB {size:7.1f} kB"
+
+
+def first_figure(notebook: nbformat.NotebookNode) -> bytes:
+    """The PNG of the first figure in the notebook."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    pictures = (output.data["image/png"] for output in outputs if "image/png" in output.get("data", {}))
+    return base64.b64decode(next(pictures))
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The link to give to a class: it puts the course into a student's account on a JupyterHub and opens a notebook.
 
-    python tools/hub_link.py https://hub.example.org
-    python tools/hub_link.py https://hub.example.org notebooks/03_attention.ipynb
+    python tools/build/hub_link.py https://hub.example.org
+    python tools/build/hub_link.py https://hub.example.org notebooks/03_attention.ipynb
 
 The hub needs nbgitpuller (`tools/hub/README.md`). Following the link again brings what has changed since; what the
 student has written stays (https://nbgitpuller.readthedocs.io). The address is the one in pyproject.toml.
@@ -13,7 +13,7 @@ import sys
 from pathlib import PurePosixPath
 from urllib.parse import urlencode, urlsplit
 
-from build_notebooks import ROOT, repository
+from notebooks import ROOT, repository
 
 from vit_tutorial.lab import FIRST_NOTEBOOK
 

@@ -1,6 +1,6 @@
 """Make data/runs/interpretation.json: how far each map of notebook 10 can be believed, on shapes with known masks.
 
-    python tools/measure_interpretation.py [--seconds 100]
+    python tools/measure/interpretation.py [--seconds 100]
 
 Every method makes a map of the patches for the class that the model predicts. Three numbers judge it: the pointing game
 (does its highest patch lie on the object?) and the areas under the deletion and the insertion curve (does the predicted
@@ -9,17 +9,16 @@ models trained on shapes from three seeds. Each scores on fresh pictures of thre
 it is there; started again, the tool goes on with what is missing, and stops when its seconds are over.
 """
 
-import argparse
 import json
-import time
 from functools import cache
 
 import torch
 import torch.nn.functional as F
+from records import Record, machine, parser
 
 from vit_tutorial import VisionTransformer, datasets, interpret, normalise, weights
-from vit_tutorial.files import CHECKPOINT, DATA, ROOT, atomic_path
-from vit_tutorial.training import RECIPES, evaluate, hardware, train
+from vit_tutorial.files import CHECKPOINT, DATA, ROOT
+from vit_tutorial.training import RECIPES, evaluate, train
 
 RECORD = DATA / "runs" / "interpretation.json"
 RUNS = ROOT / "runs"  # trained models, not committed
@@ -27,6 +26,7 @@ MODEL_SEEDS, PICTURE_SEEDS, PICTURES, STEPS = (0, 1, 2), (1, 2, 3), 200, 8
 CHOOSING = 0  # seed of the pictures on which the one head is chosen
 
 
+@cache
 def model_of(name, seed):
     """The shipped checkpoint, or a model trained on the default shapes as the recipe says, kept between runs."""
     if name == "shipped":
@@ -42,8 +42,8 @@ def model_of(name, seed):
 
 
 @cache
-def pictures(seed):
-    return datasets.shapes("test", PICTURES, seed=seed)
+def shapes(seed, count=PICTURES):
+    return datasets.shapes("test", count, seed=seed)
 
 
 def edges(images, grid):
@@ -62,7 +62,7 @@ def middle(images, grid):
 
 def best_head(model):
     """The layer and head whose class-token map hits most often, on pictures that are not scored."""
-    data = pictures(CHOOSING)
+    data = shapes(CHOOSING)
     maps = interpret.head_maps(interpret.record(model, normalise(data.images, model.config)), model.config.grid)
     L, _, H = maps.shape[:3]
     hits = torch.tensor([[interpret.pointing_game(maps[i, :, h], data.masks) for h in range(H)] for i in range(L)])
@@ -100,46 +100,37 @@ def scores(model, data):
         deletion = interpret.deletion_curve(model, images, maps, "predicted", STEPS)[1].mean().item()
         insertion = interpret.insertion_curve(model, images, maps, "predicted", STEPS)[1].mean().item()
         pointing = interpret.pointing_game(maps, data.masks)
-        results[name] = {
-            "pointing": round(pointing, 4),
-            "deletion": round(deletion, 4),
-            "insertion": round(insertion, 4),
-        }
+        found = {"pointing": pointing, "deletion": deletion, "insertion": insertion}
+        results[name] = {kind: round(value, 4) for kind, value in found.items()}
     return results
 
 
+def plan():
+    """Every run as a dict: which model judges which pictures."""
+    for model, model_seed in [("shipped", None), *(("shapes", seed) for seed in MODEL_SEEDS)]:
+        for seed in PICTURE_SEEDS:
+            yield {"model": model, "model_seed": model_seed, "picture_seed": seed, "pictures": PICTURES}
+
+
+def run(model, model_seed, picture_seed, pictures):
+    """The scores of one model on the test pictures of one seed; of a model trained on shapes, its accuracy too."""
+    vit, data, found = model_of(model, model_seed), shapes(picture_seed, pictures), {}
+    if model == "shapes":
+        found["accuracy"] = round(evaluate(vit, data).accuracy, 4)
+        found["accuracy_shuffled"] = round(interpret.shuffle_curve(vit, data, (1.0,)).item(), 4)  # all patches
+    return found | {"scores": scores(vit, data)}
+
+
+def as_text(content):
+    """JSON, a line a method."""
+    return json.dumps(content, indent=1).replace("\n     ", " ").replace("\n    }", " }") + "\n"
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="start nothing after this time")
-    args = parser.parse_args()
-    start = time.perf_counter()
-    info = {
-        "hardware": hardware(torch.device("cpu")),
-        "torch": torch.__version__,
-        "command": "python tools/measure_interpretation.py",
-    }
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"info": info, "runs": []}
-    models = [("shipped", None)] + [("shapes", seed) for seed in MODEL_SEEDS]
-    plan = [
-        {"model": name, "model_seed": seed, "picture_seed": pictures, "pictures": PICTURES}
-        for name, seed in models
-        for pictures in PICTURE_SEEDS
-    ]
-    missing = [spec for spec in plan if not any(spec.items() <= done.items() for done in record["runs"])]
-    for number, spec in enumerate(missing):
-        model = model_of(spec["model"], spec["model_seed"])
-        if time.perf_counter() - start > args.seconds:
-            print(f"{len(missing) - number} runs are missing: start the tool again")
-            break
-        data, run = pictures(spec["picture_seed"]), dict(spec)
-        if spec["model"] == "shapes":
-            run["accuracy"] = round(evaluate(model, data).accuracy, 4)
-            run["accuracy_shuffled"] = round(interpret.shuffle_curve(model, data, (1.0,)).item(), 4)  # all patches
-        run["scores"] = scores(model, data)
-        record["runs"].append(run)
-        with atomic_path(RECORD) as temporary:
-            temporary.write_text(json.dumps(record, indent=1).replace("\n     ", " ").replace("\n    }", " }") + "\n")
-        print(spec, f"{time.perf_counter() - start:.0f} s", flush=True)
+    args = parser(__doc__, RECORD).parse_args()
+    info = machine() | {"command": "python tools/measure/interpretation.py"}
+    record = Record(args.out, {"info": info, "runs": []}, as_text, args.seconds)
+    record.complete(plan(), record.content["runs"], run)
 
 
 if __name__ == "__main__":

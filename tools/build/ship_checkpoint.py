@@ -1,4 +1,4 @@
-"""Make a finished run the checkpoint that the course ships: `python tools/ship_checkpoint.py RUN_DIR`."""
+"""Make a finished run the checkpoint that the course ships: `python tools/build/ship_checkpoint.py RUN_DIR`."""
 
 import shutil
 import sys

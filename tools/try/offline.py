@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run a command where no other machine can be reached, and count how often it tried to reach one.
 
-    python tools/offline.py python -m pytest tests notebooks
+    python tools/try/offline.py python -m pytest tests notebooks
     make test-offline                                            # the whole suite
 
 Linux only: the command and all that it starts get a network of their own (a namespace, see `man unshare`) that holds

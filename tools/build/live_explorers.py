@@ -14,7 +14,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-import build_notebooks
+import notebooks
 import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -76,24 +76,24 @@ def run(source, built, cells):
     environment = os.environ | {"PYTHONHASHSEED": "0", "VIT_TUTORIAL_HOME": os.devnull}
     client = NotebookClient(
         notebook,
-        timeout=build_notebooks.CELL_SECONDS,
-        resources={"metadata": {"path": str(build_notebooks.NOTEBOOKS)}},
+        timeout=notebooks.CELL_SECONDS,
+        resources={"metadata": {"path": str(notebooks.NOTEBOOKS)}},
         on_cell_start=lambda cell, cell_index: begun.append(cell_index),
     )
     try:
         client.execute(env=environment)
     except Exception as error:  # the cell's, the clock's, or that of a kernel which dies or never comes
         said = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else f"{error}"
-        line = build_notebooks.ANSI.sub("", said).strip().split("\n")[0]
-        raise build_notebooks.BuildError(f"cell {begun[-1] - 1}: {line:.200}") from None
+        line = notebooks.ANSI.sub("", said).strip().split("\n")[0]
+        raise notebooks.BuildError(f"cell {begun[-1] - 1}: {line:.200}") from None
     scripts = {}
     for number in cells:
         if printed(notebook.cells[number + 1]) != printed(built.cells[number]):
             continue
         data = [output.get("data", {}) for output in notebook.cells[number + 1].outputs]
-        views = [d[build_notebooks.WIDGET_VIEW]["model_id"] for d in data if build_notebooks.WIDGET_VIEW in d]
+        views = [d[notebooks.WIDGET_VIEW]["model_id"] for d in data if notebooks.WIDGET_VIEW in d]
         if len(views) != 1:
-            raise build_notebooks.BuildError(f"cell {number}: expected one explorer, found {len(views)}")
+            raise notebooks.BuildError(f"cell {number}: expected one explorer, found {len(views)}")
         model = notebook.metadata.widgets[STATE]["state"][views[0]]
         buffers = {buffer["path"][0]: base64.b64decode(buffer["data"]) for buffer in model.get("buffers", [])}
         scripts[number] = as_script(f"{source.stem}-{number}", model["state"] | buffers)

@@ -1,23 +1,20 @@
 """Train a recipe with some numbers changed: what does a lever give?
 
-    python tools/try_recipe.py [--recipe cifar10-laptop] [--minutes 5] [--seeds 1] [--threads 1] [NAME=VALUE ...]
-    python tools/try_recipe.py crop=4 muon_learning_rate=6e-3
-    python tools/try_recipe.py embed_dim=128 num_heads=4 initialise=patches
+    python tools/measure/recipe.py [--recipe cifar10-laptop] [--minutes 5] [--seeds 1] [--threads 1] [NAME=VALUE ...]
+    python tools/measure/recipe.py crop=4 muon_learning_rate=6e-3
+    python tools/measure/recipe.py embed_dim=128 num_heads=4 initialise=patches
 
-NAME is a field of `Recipe` or of its `ViTConfig`. Reads CIFAR-10 from data/, tests once, at the end, and adds a line to
-tools/output/try_recipe.txt. One thread leaves the other core to a second run; compare runs made side by side.
+NAME is a field of `Recipe` or of its `ViTConfig`. Reads CIFAR-10 from data/ and tests once, at the end. One thread
+leaves the other core to a second run; compare runs made side by side.
 """
 
 import argparse
 from dataclasses import fields, replace
-from pathlib import Path
 
 import torch
 
 from vit_tutorial import VisionTransformer, datasets, training
 from vit_tutorial.machine import keep_memory
-
-OUTPUT = Path(__file__).parent / "output" / "try_recipe.txt"
 
 
 def changed(recipe, changes):
@@ -53,19 +50,16 @@ def main():
     torch.set_num_threads(args.threads)
     recipe = changed(training.RECIPES[args.recipe], args.changes)
     train_set, test_set = datasets.cifar10("train"), datasets.cifar10("test")
-    OUTPUT.parent.mkdir(exist_ok=True)
     for seed in range(args.seeds):
         torch.manual_seed(seed)
         model = VisionTransformer(recipe.config(train_set))
         history = training.train(model, train_set, recipe, minutes=args.minutes, seed=seed)
         result = training.evaluate(model, test_set)
-        line = (
+        print(
             f"{result.accuracy:.2%}  loss {result.loss:.3f}  {history.epochs[-1]['epoch']:.2f} epochs in "
-            f"{args.minutes:g} min on {args.threads} thread(s)  {args.recipe} {' '.join(args.changes)} seed {seed}"
+            f"{args.minutes:g} min on {args.threads} thread(s)  {args.recipe} {' '.join(args.changes)} seed {seed}",
+            flush=True,
         )
-        print(line, flush=True)
-        with OUTPUT.open("a") as file:
-            file.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """By how much do the notebooks' asserts hold? Each notebook with five seeds on each simulated machine.
 
-    python tools/margins.py 07                    prints each assert whose numbers vary, and what it has to spare
-    python tools/margins.py 02 07 --write         and writes that behind the assert, in notebooks/source
+    python tools/measure/margins.py 07              prints each assert whose numbers vary, and what it has to spare
+    python tools/measure/margins.py 02 07 --write   and writes that behind the assert, in notebooks/source
 
 The source is run as a program in which every comparison inside an assert notes its two sides. A seed is a number that
 is added to all of the notebook's own. What was measured stays in build/margins, and is not measured again as long as
@@ -19,9 +19,13 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from build_notebooks import NOTEBOOKS, ROOT, find_sources
-from try_machines import MACHINES, settings
+sys.path.extend(str(Path(__file__).resolve().parents[1] / room) for room in ("build", "try"))
+
+from machines import MACHINES, settings
+
+from notebooks import NOTEBOOKS, ROOT, find_sources
 
 SEEDS = range(5)
 KEPT = ROOT / "build" / "margins"

@@ -1,7 +1,7 @@
 """What the checks make of the planted answers in tests/mistakes: one row an exercise.
 
-    python tools/check_table.py            the table, and below it every answer that was judged otherwise than planned
-    python tools/check_table.py cut mix    only the exercises whose names contain one of these words
+    python tools/measure/checks.py            the table; below it, what was judged otherwise than planned
+    python tools/measure/checks.py cut mix    only the exercises whose names contain one of these words
 
 Right answers must all be accepted. A wrong answer is *named* where it got the name that it was planted under, and
 *unnamed* where it was planted without one, and refused. The exit status is 1 where anything was judged otherwise.
@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from mistakes import tables
 

@@ -29,9 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_server
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "build"))
+
 import install_front_ends
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROXY = "configurable-http-proxy@5.3.0"
 THREADS = "import torch; assert torch.get_num_threads() <= {limit}, torch.get_num_threads()"  # run last
 
@@ -314,7 +316,7 @@ def main():
     try:
         pupils = load_test(args.students, args.notebook.resolve(), None if args.no_thread_limit else cores)
     except OSError as error:
-        print(f"hub_load_test: {error}", file=sys.stderr)
+        print(f"hub_load: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -1,42 +1,35 @@
 """Make data/runs/small-data.json, what notebook 08 shows: a ViT and a CNN as the data grow, and eight augmentations.
 
-    python tools/small_data.py [--seconds 150]
+    python tools/measure/small_data.py [--seconds 150]
 
 The models and the loop are the notebook's own, read from its source. Every run is written when it ends; started again,
 the tool goes on with the runs that are missing, and stops when its seconds are over.
 """
 
-import argparse
 import json
 import time
 from functools import cache
 
 import torch
-from notebook_names import notebook_names
+from records import Record, machine, notebook_names, parser
 
 from vit_tutorial import datasets
-from vit_tutorial.files import DATA, ROOT, atomic_path
-from vit_tutorial.training import evaluate, hardware
+from vit_tutorial.files import DATA
+from vit_tutorial.training import evaluate
 
-SOURCE = ROOT / "notebooks" / "source" / "08_small_data.py"
 RECORD = DATA / "runs" / "small-data.json"
-NAMES = {
-    "course",
-    "small",
-    "vit_recipe",
-    "cnn_recipe",
-    "ConvNet",
-    "WIDE",
-    "NARROW",
-    "make_model",
-    "augmentations",
-    "fit",
-}
 SEEDS, FEW = (0, 1, 2), 500
 COUNTS = {"shapes": (100, 400, 1600, 6400), "same_or_different": (400, 1600, 6400)}
 STEPS = {"shapes": 250, "same_or_different": 400}
 USUAL = "crop and flip"
 AUGMENTATIONS = ("none", "crop", USUAL, "colour jitter", "mixup", "CutMix", "crop, flip, mixup", "crop, flip, CutMix")
+
+
+@cache
+def from_notebook():
+    """The notebook's models, recipes and loop."""
+    models = ["course", "small", "vit_recipe", "cnn_recipe", "ConvNet", "WIDE", "NARROW", "make_model"]
+    return notebook_names("08_small_data.py", [*models, "augmentations", "fit"])
 
 
 def plan():
@@ -49,14 +42,8 @@ def plan():
             else:
                 specs += [("vit", FEW, name) for name in AUGMENTATIONS]
             for model, count, augmentation in specs:
-                yield {
-                    "task": task,
-                    "model": model,
-                    "count": count,
-                    "augmentation": augmentation,
-                    "steps": STEPS[task],
-                    "seed": seed,
-                }
+                spec = {"task": task, "model": model, "count": count, "augmentation": augmentation}
+                yield spec | {"steps": STEPS[task], "seed": seed}
 
 
 @cache
@@ -64,8 +51,9 @@ def test_set(task):
     return getattr(datasets, task)("test")
 
 
-def run(names, task, model, count, augmentation, steps, seed):
+def run(task, model, count, augmentation, steps, seed):
     """What one run reached: test accuracy and loss, and the accuracy on its own training pictures."""
+    names = from_notebook()
     train_set = getattr(datasets, task)("train", count, seed=seed)
     fitted = names["make_model"](model, train_set, seed)
     start = time.perf_counter()
@@ -82,27 +70,16 @@ def run(names, task, model, count, augmentation, steps, seed):
     }
 
 
+def as_text(content):
+    """JSON, a line a run."""
+    return json.dumps(content, indent=1).replace("\n   ", " ").replace("\n  }", " }") + "\n"
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
-    args = parser.parse_args()
-    start = time.perf_counter()
-    info = {
-        "hardware": hardware(torch.device("cpu")),
-        "torch": torch.__version__,
-        "command": "python tools/small_data.py",
-    }
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"info": info, "runs": []}
-    names = notebook_names(SOURCE, NAMES)
-    missing = [spec for spec in plan() if not any(spec.items() <= done.items() for done in record["runs"])]
-    for number, spec in enumerate(missing):
-        if time.perf_counter() - start > args.seconds:
-            print(f"{len(missing) - number} runs are missing: start the tool again")
-            break
-        record["runs"].append({**spec, **run(names, **spec)})
-        with atomic_path(RECORD) as temporary:
-            temporary.write_text(json.dumps(record, indent=1).replace("\n   ", " ").replace("\n  }", " }") + "\n")
-        print(record["runs"][-1], flush=True)
+    args = parser(__doc__, RECORD).parse_args()
+    info = machine() | {"command": "python tools/measure/small_data.py"}
+    record = Record(args.out, {"info": info, "runs": []}, as_text, args.seconds)
+    record.complete(plan(), record.content["runs"], run)
 
 
 if __name__ == "__main__":

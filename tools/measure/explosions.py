@@ -1,26 +1,28 @@
 """What happens in a training with the three faults of notebook 07? Ten seeds on each of five simulated machines.
 
-    python tools/explosions.py
+    python tools/measure/explosions.py
 
 With the notebook's own loop. data/runs/explosions.json gets what the notebook says of all runs (certain or not), and
-one of them step by step. Every finished machine is written at once; the same command goes on with what is missing.
+one of them step by step. Every run is written; started again, the tool goes on with the runs that are missing.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 import torch
-from build_notebooks import SOURCES
-from notebook_names import notebook_names
-from try_machines import MACHINES, settings
+from records import Record, notebook_names, parser
 
-from vit_tutorial.files import DATA, atomic_path
+from vit_tutorial.files import DATA, ROOT
+
+sys.path.append(str(ROOT / "tools" / "try"))
+
+from machines import MACHINES, settings
 
 NAMES = ("CONFIG", "train_set", "IMAGES", "LABELS", "PIXELS", "no_final_norm", "plain_loop", "trials")
-OUT = DATA / "runs" / "explosions.json"
+RECORD = DATA / "runs" / "explosions.json"
 SEEDS, EPOCHS, LIVE = range(10), 16, 5  # the notebook itself trains for LIVE epochs
 SHOWN = ("avx2, 1 thread", 1)  # the run that is kept step by step
 
@@ -55,28 +57,37 @@ def measure(book, seed):
     }
 
 
+@cache
+def measured_on(machine):
+    """The runs of all seeds on the simulated machine, a process of its own."""
+    command = [sys.executable, __file__, "--here"]
+    done = subprocess.run(command, env=os.environ | settings(machine), stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--here", action="store_true", help="measure on this machine as it is and print the runs")
-    if parser.parse_args().here:
-        book = notebook_names(SOURCES / "07_when_training_fails.py", NAMES)
+    options = parser(__doc__, RECORD)
+    options.add_argument("--here", action="store_true", help="measure on this machine as it is and print the runs")
+    args = options.parse_args()
+    if args.here:
+        book = notebook_names("07_when_training_fails.py", NAMES)
         print(json.dumps([measure(book, seed) for seed in SEEDS]))
         return
-    record = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {"runs": []}
-    record |= {"command": "python tools/explosions.py", "torch": str(torch.__version__)}
-    for machine, (_, _, precision) in MACHINES.items():
-        if precision == "bfloat16" or any(run["machine"] == machine for run in record["runs"]):
-            continue  # the loop knows no precision
-        command = [sys.executable, __file__, "--here"]
-        done = subprocess.run(command, env=os.environ | settings(machine), stdout=subprocess.PIPE, check=True)
-        for run in json.loads(done.stdout):
-            steps = run.pop("steps")
-            if (machine, run["seed"]) == SHOWN:
-                record["shown"] = {"machine": machine, "seed": run["seed"], "steps": steps}
-            record["runs"].append({"machine": machine, **run})
-        with atomic_path(OUT) as temporary:
-            temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        print(f"{machine}: {len(SEEDS)} runs", flush=True)
+    record = Record(args.out, {"runs": []}, lambda content: json.dumps(content) + "\n", args.seconds)
+    record.content |= {"command": "python tools/measure/explosions.py", "torch": str(torch.__version__)}
+
+    def run(machine, seed):
+        found = dict(measured_on(machine)[seed])
+        steps = found.pop("steps")
+        if (machine, seed) == SHOWN:
+            record.content["shown"] = {"machine": machine, "seed": seed, "steps": steps}
+        return found
+
+    machines = [
+        name for name, (_, _, precision) in MACHINES.items() if precision != "bfloat16"
+    ]  # not the loop's affair
+    plan = [{"machine": machine, "seed": seed} for machine in machines for seed in SEEDS]
+    record.complete(plan, record.content["runs"], run)
 
 
 if __name__ == "__main__":

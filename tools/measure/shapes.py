@@ -1,10 +1,9 @@
 """How hard is the course's own data? A linear classifier on its pixels against the course's ViT.
 
-Usage: python tools/measure_shapes.py [--seconds 90] [--threads 2] [--task shapes]
+python tools/measure/shapes.py [--seconds 90] [--task same_or_different]
 """
 
 import argparse
-import time
 
 import torch
 import torch.nn.functional as F
@@ -36,29 +35,18 @@ def linear_accuracy(train_set, test_set, decay, iterations=100):
         return ((unseen @ weight + bias).argmax(dim=1) == test_set.labels).float().mean().item()
 
 
-def vit_accuracy(train_set, test_set, recipe, seconds, seed=0):
-    """Test accuracy of the recipe's ViT after so many seconds of training, and how many passes these were."""
-    torch.manual_seed(seed)
-    model = VisionTransformer(recipe.config(train_set))
-    history = train(model, train_set, recipe, minutes=seconds / 60, seed=seed)
-    return evaluate(model, test_set).accuracy, history.epochs[-1]["epoch"]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=["shapes", "same_or_different"], default="shapes")
-    parser.add_argument("--seconds", type=float, default=90)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=90, help="of the ViT's training (default: 90)")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
-    draw = getattr(datasets, args.task)
-    start = time.perf_counter()
-    train_set, test_set = draw("train"), draw("test")
-    print(f"{len(train_set)} + {len(test_set)} pictures drawn in {time.perf_counter() - start:.1f} s")
+    train_set, test_set = (getattr(datasets, args.task)(split) for split in ("train", "test"))
     for decay in DECAYS:
         print(f"linear classifier, decay {decay:5.2f}: {linear_accuracy(train_set, test_set, decay):.1%}")
-    accuracy, passes = vit_accuracy(train_set, test_set, RECIPES["shapes"], args.seconds)
+    torch.manual_seed(0)
+    model = VisionTransformer(RECIPES["shapes"].config(train_set))
+    history = train(model, train_set, RECIPES["shapes"], minutes=args.seconds / 60, seed=0)
+    accuracy, passes = evaluate(model, test_set).accuracy, history.epochs[-1]["epoch"]
     print(f"ViT after {args.seconds:.0f} s ({passes} passes): {accuracy:.1%}")
 
 

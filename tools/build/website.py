@@ -1,10 +1,10 @@
 """The course as a static site: `make site` writes it to build/site. It can be hosted anywhere, or opened from a folder.
 
-    python tools/build_site.py                     all notebooks
-    python tools/build_site.py 00 09 --out FOLDER  those whose names start so
+    python tools/build/website.py                     all notebooks
+    python tools/build/website.py 00 09 --out FOLDER  those whose names start so
 
 The pages are the built notebooks, with their outputs; links to notebooks that are not in the site lead to the
-repository. Explorers answer without a kernel (tools/site_explorers.py), formulas are MathML, nothing comes from another
+repository. Explorers answer without a kernel (tools/build/live_explorers.py), formulas are MathML, nothing comes from another
 host. build/site-source is what Sphinx reads: tools/site, and what is written here from the notebooks.
 
 A notebook that fails when it is run for its explorers has a page all the same: the built one, with still pictures. That
@@ -21,10 +21,10 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
-import build_notebooks
+import live_explorers
 import nbformat
-import site_explorers
-import site_try
+import notebooks
+import own_picture_page
 from PIL import Image
 from sphinx.cmd.build import main as sphinx
 
@@ -32,11 +32,11 @@ from vit_tutorial import datasets, weights, widgets
 from vit_tutorial.files import CHECKPOINT
 from vit_tutorial.widgets.explorer import STATIC
 
-ROOT = build_notebooks.ROOT
+ROOT = notebooks.ROOT
 BUILD = ROOT / "build"
 SITE = ROOT / "tools" / "site"
 PACKAGE = ROOT / "vit_tutorial"
-REPOSITORY = build_notebooks.repository()
+REPOSITORY = notebooks.repository()
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 HIDE = {"solution": "hide-input", "setup": "remove-cell"}  # what myst-nb does with the course's tags
 LINK = re.compile(r"\]\((?:notebooks/)?((\d\d)_\w+)\.ipynb")
@@ -167,32 +167,19 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
         raise ValueError(
             f"expected an empty folder or an earlier site, found other files in {out}; name another folder"
         )
-    sources = build_notebooks.find_sources(list(prefixes))
+    sources = notebooks.find_sources(list(prefixes))
     names = {path.stem for path in sources}
-    titles = {stem: f"{number} · {title}" for number, title, stem, *_ in course()}
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(SITE, source, ignore=shutil.ignore_patterns("try"))
     shutil.copy(ROOT / "pyproject.toml", source)
-    static = source / "_static"
-    shutil.copy(STATIC / "explorer.css", static)
+    shutil.copy(STATIC / "explorer.css", source / "_static")
     scripts = {f"{path.stem}.js": explorer_module(path.stem) for path in STATIC.glob("*.js") if path.stem != "draw"}
-
-    pictures, failures = [], []
-    for path in sources:
-        notebook, live = nbformat.read(build_notebooks.target(path), as_version=4), {}
-        try:
-            live = site_explorers.explorer_scripts(path, notebook, cache)
-        except build_notebooks.BuildError as error:
-            failures.append(path.stem)
-            print(f"{path.stem} keeps its still pictures, for its run failed: {error}", flush=True)
-        scripts |= {f"{path.stem}-{number}.js": text for number, text in live.items()}
-        shown = page(notebook, path.stem, names, live, pictures)
-        write(source / "notebooks", {f"{path.stem}.ipynb": nbformat.writes(shown)})
+    live, pictures, failures = notebook_pages(source / "notebooks", sources, cache)
 
     explorer = landing_explorer()
     bundle, about = explorer._repr_mimebundle_()
     still = base64.b64decode(bundle["image/png"])
-    scripts["landing.js"] = site_explorers.as_script("landing", explorer.get_state())
+    scripts |= live | {"landing.js": live_explorers.as_script("landing", explorer.get_state())}
     fill = {
         "{repository}": REPOSITORY,
         "{try}": '<a class="call quiet" href="try/index.html">Try your own picture</a>' if own_picture else "",
@@ -205,14 +192,40 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
         for mark, value in fill.items():
             text = text.replace(mark, value)
         write(source, {name: with_links(text, names)})
+    titles = {stem: f"{number} · {title}" for number, title, stem, *_ in course()}
     write(source, {"figures.md": figures_page(pictures, titles)})
-    write(static / "explorers", scripts)
+    write(source / "_static" / "explorers", scripts)
     api_pages(source / "api")
-    pictures.append(("landing", still, ""))
-
-    beside(source / "extra", sources, pictures)
+    beside(source / "extra", sources, [*pictures, ("landing", still, "")])
     if own_picture:
-        site_try.build(source / "extra" / "try")
+        own_picture_page.build(source / "extra" / "try")
+    run_sphinx(source, out)
+    return failures
+
+
+def notebook_pages(folder, sources, cache):
+    """Write the notebooks' pages into `folder`.
+
+    Returns the explorers' scripts {name: text}, the pictures [(name, PNG, alt)], and the names of the notebooks whose
+    run for their explorers failed.
+    """
+    names = {path.stem for path in sources}
+    scripts, pictures, failures = {}, [], []
+    for path in sources:
+        notebook, live = nbformat.read(notebooks.target(path), as_version=4), {}
+        try:
+            live = live_explorers.explorer_scripts(path, notebook, cache)
+        except notebooks.BuildError as error:
+            failures.append(path.stem)
+            print(f"{path.stem} keeps its still pictures, for its run failed: {error}", flush=True)
+        scripts |= {f"{path.stem}-{number}.js": text for number, text in live.items()}
+        shown = page(notebook, path.stem, names, live, pictures)
+        write(folder, {f"{path.stem}.ipynb": nbformat.writes(shown)})
+    return scripts, pictures, failures
+
+
+def run_sphinx(source, out):
+    """Make the site `out` anew from the folder `source`; raises `SystemExit` where Sphinx finds faults."""
     shutil.rmtree(out, ignore_errors=True)
     with warnings.catch_warnings(action="ignore"):  # of Python: what its extensions use and Sphinx will give up
         failed = sphinx(["-W", "--keep-going", "-q", "-E", "-d", str(source / ".doctrees"), str(source), str(out)])
@@ -221,7 +234,6 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     for path in (out / "_static").rglob("*"):
         if path.suffix in (".map", ".html"):  # the theme's own, which no page uses
             path.unlink()
-    return failures
 
 
 def beside(folder, sources, pictures):
@@ -229,7 +241,7 @@ def beside(folder, sources, pictures):
     for name in ("notebooks", "figures/small"):
         (folder / name).mkdir(parents=True)
     for path in sources:
-        shutil.copy(build_notebooks.target(path), folder / "notebooks")
+        shutil.copy(notebooks.target(path), folder / "notebooks")
     for name, image, _ in pictures:
         with Image.open(io.BytesIO(image)) as opened:
             small = opened.convert("RGB")
@@ -245,7 +257,7 @@ def main():
     options = parser.parse_args()
     try:
         failures = build(options.out, options.prefixes)
-    except (ValueError, OSError, build_notebooks.BuildError) as error:
+    except (ValueError, OSError, notebooks.BuildError) as error:
         raise SystemExit(str(error)) from None
     print(f"Wrote {options.out / 'index.html'}")
     if failures:

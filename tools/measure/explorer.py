@@ -1,6 +1,6 @@
 """How fast the AttentionExplorer answers, in a real JupyterLab, with interact + matplotlib beside it in the same run.
 
-    python tools/benchmark_explorer.py
+    python tools/measure/explorer.py
 
 ViT-B/16 (12 layers, 12 heads, 197 tokens; random weights: what is drawn costs the same). Printed: what goes over to
 the page, how long the explorer takes to make, and the milliseconds from an input event to the painted frame: hovering
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.extend(str(Path(__file__).resolve().parents[2] / room) for room in ("tools/build", "tests"))
 
 import front_ends
 

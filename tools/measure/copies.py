@@ -1,6 +1,6 @@
 """How many copies the fingerprint of datasets/copies.py finds, and how many strangers it takes for copies.
 
-    python tools/measure_copies.py            CIFAR-10's test images, from data/ (about 20 s of one core)
+    python tools/measure/copies.py            CIFAR-10's test images, from data/ (about 20 s of one core)
 
 Hits: of 1,000 images, each against a copy of itself. False alarms: pairs among all 10,000, which are different pictures
 but for a few real copies in CIFAR-10 itself (Barz and Denzler 2020).

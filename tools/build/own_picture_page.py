@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """The page "Try it on your own picture": the shipped ViT in the browser, with nothing behind it.
 
-    python tools/site_try.py                       write it to build/try; open build/try/index.html
-    python tools/site_try.py --measure             write it and measure it, in a headless Chromium
+    python tools/build/own_picture_page.py         write it to build/try; open build/try/index.html
 
 The page's own code is in tools/site/try, on top of the explorers' draw.js and attention.js. The build adds the model
 as ONNX, ONNX Runtime for browsers (from npm, once), photographs, and what PyTorch says about two pictures, for the page
@@ -16,8 +15,6 @@ import io
 import json
 import re
 import shutil
-import statistics
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -28,10 +25,9 @@ from PIL import Image
 from torch import nn
 
 from vit_tutorial import datasets, export, normalise, weights
-from vit_tutorial.files import CHECKPOINT
+from vit_tutorial.files import CHECKPOINT, ROOT
 from vit_tutorial.widgets.explorer import STATIC
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "tools" / "site" / "try"
 # One script, because a page from file:// may load no modules: each after those that it imports.
 SHARED = ("draw.js", "attention.js")
@@ -39,7 +35,6 @@ MODULES = ("model.js", "picture.js", "card.js", "board.js", "square.js", "patche
 MODULES += ("engine.js", "app.js")
 SAMPLES = ("cat", "rocket", "coffee", "astronaut")
 MODULE_ONLY = re.compile(r"^import [^;]*;\n|^export default [^;]*;\n|^export ", re.MULTILINE)
-MOST_MS, MOST_SECONDS, MOST_MB = 30, 3, 15
 
 
 class WithAttention(nn.Module):
@@ -128,53 +123,13 @@ def build(out):
         (out / name).write_text(text, encoding="utf-8")
 
 
-ANSWERED = "() => document.querySelector('#answer').dataset.answered"
-RUN = """async (count) => {
-  const times = [];
-  for (let i = 0; i < count; i++) {
-    const pixels = Uint8Array.from({ length: 3072 }, () => Math.floor(256 * Math.random()));
-    const start = performance.now();
-    await tryIt.run(pixels);
-    times.push(performance.now() - start);
-  }
-  return times;
-}"""
-
-
-def measure(folder):
-    """Print milliseconds a picture, seconds to the first scores, megabytes; returns whether all keep their limits."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import front_ends
-
-    firsts = []
-    with front_ends.static_server(folder) as address, front_ends.browser() as running:
-        for _ in range(5):
-            page = front_ends.watched_page(running)
-            page.goto(address)
-            page.wait_for_function(ANSWERED)
-            firsts.append(page.evaluate(f"{ANSWERED.removeprefix('() => ')} && performance.now()") / 1000)
-            page.close()
-        page = front_ends.watched_page(running)
-        page.goto(address)
-        page.wait_for_function(ANSWERED)
-        times = page.evaluate(RUN, 300)
-    ms, first = statistics.median(times), statistics.median(firsts)
-    megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    print(f"A picture, attention of every head included: {ms:.1f} ms (median of {len(times)}; at most {MOST_MS})")
-    print(f"From the navigation to the first scores: {first:.2f} s (median of {len(firsts)}; at most {MOST_SECONDS})")
-    print(f"The page's folder: {megabytes:.1f} MB, as it lies there and is sent (at most {MOST_MB})")
-    return ms <= MOST_MS and first <= MOST_SECONDS and megabytes <= MOST_MB
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "try", help="folder to write (default build/try)")
-    parser.add_argument("--measure", action="store_true", help="measure the page; exit status 1 if a limit is missed")
     options = parser.parse_args()
     build(options.out)
     print(f"Wrote {options.out / 'index.html'}")
-    return 0 if not options.measure or measure(options.out) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """The whole training loop, images/s: from a loop as many courses write it to the course's own, a change at a time.
 
-    python tools/benchmark_loop.py [--data FOLDER] [--seconds 10] [--rounds 3]
+    python tools/measure/loop.py [--data FOLDER] [--seconds 10] [--rounds 3]
 
 The model is the one of the recipe cifar10-laptop. The first rung reads pictures one by one through a DataLoader with
 two workers (RandomCrop, RandomHorizontalFlip, ToTensor, Normalize), in float32, with AdamW. The rungs take turns within
@@ -127,7 +127,7 @@ def main():
             found[name].append(measure(args.seconds))
             print(f"{found[name][-1]:7.0f} images/s  {name}", flush=True)
     record = {
-        "command": f"python tools/benchmark_loop.py --seconds {args.seconds:g} --rounds {args.rounds}",
+        "command": f"python tools/measure/loop.py --seconds {args.seconds:g} --rounds {args.rounds}",
         "data": "random pictures, 32 x 32" if args.data is None else f"{len(dataset)} pictures of a folder",
         "hardware": training.hardware(torch.device("cpu")),
         "torch": torch.__version__,

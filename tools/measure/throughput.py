@@ -1,21 +1,20 @@
 """Images/s of the course's ViT against timm, torchvision, vit-pytorch and transformers: same shape, random weights.
 
-    python tools/benchmark_throughput.py --threads 2
+    python tools/measure/throughput.py --threads 2
 
 A training step (AdamW included) and inference, in float32 and in bfloat16 autocast, on three shapes. The models take
 turns within every round, so that a machine that slows down slows all of them; the figure is the median over the rounds.
 Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2048), measured in the same rounds: the
 FLOPs are those of the formula for all tokens in all blocks, also for a model that leaves out what its head does not
 read. With `--memory kept` glibc keeps freed memory instead of returning it to the system, as `vit-tutorial train` has
-it, for all models alike; without the option both are measured. Writes throughput.json, throughput.md and
-throughput.png to `--out`, and the JSON once more to `--record`: notebook 11 draws data/runs/throughput.json.
+it, for all models alike; without the option both are measured. Makes data/runs/throughput.json, what notebook 11 draws.
 
 Libraries that are absent are named and left out. To have all of them, in an environment of its own (`make lab` and
 `make test` use .venv, which stays as it is):
 
     python -m venv bench
     bench/bin/python -m pip install --constraint constraints.txt --editable . timm vit-pytorch transformers
-    bench/bin/python tools/benchmark_throughput.py
+    bench/bin/python tools/measure/throughput.py
 """
 
 import argparse
@@ -34,7 +33,7 @@ import torch
 import torch.nn.functional as F
 
 from vit_tutorial import VisionTransformer, ViTConfig
-from vit_tutorial.files import atomic_path
+from vit_tutorial.files import DATA, atomic_path
 from vit_tutorial.machine import keep_memory
 
 OURS = "vit_tutorial"
@@ -155,12 +154,12 @@ def stepper(model, shape, mode, precision):
     return train if mode == "training" else infer
 
 
-def rate(work, seconds, clock, warmup=1):
+def rate(work, seconds, warmup=1):
     """How often a second `work()` is done, over at least `seconds`."""
     for _ in range(warmup):
         work()
-    count, start = 0, clock()
-    while (elapsed := clock() - start) < seconds or count < 2:
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds or count < 2:
         work()
         count += 1
     return count / elapsed
@@ -173,17 +172,16 @@ def matrix_product(precision):
 
 def measure(shape, mode, precision, models, args):
     """Images/s of every model and GFLOP/s of the matrix product: a list with one figure a round for each name."""
-    clock = time.process_time if args.clock == "cpu" else time.perf_counter
     works = {name: stepper(model, shape, mode, precision) for name, model in models.items()}
     product = matrix_product(precision)
     found = {name: [] for name in [*works, "product"]}
     for work in works.values():
-        rate(work, 0, clock)  # warm up all before any is measured
+        rate(work, 0)  # warm up all before any is measured
     for turn in range(args.rounds):
         names = list(works)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            found[name].append(shape.batch * rate(works[name], args.seconds, clock))
-        found["product"].append(2 * 2048**3 / 1e9 * rate(product, 0.1, clock))
+            found[name].append(shape.batch * rate(works[name], args.seconds))
+        found["product"].append(2 * 2048**3 / 1e9 * rate(product, 0.1))
     return found
 
 
@@ -222,15 +220,15 @@ def run(args):
             torch.manual_seed(0)
             models = {name: build(shape) for name, build in builders.items()}
             parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-            for precision in args.precisions:
-                for mode in args.modes:
+            for precision in DTYPES:
+                for mode in MODES:
                     found = measure(shape, mode, precision, models, args)
-                    results += rows(shape, mode, precision, memory, found, parameters)
-                    print(line(results, shape, mode, precision, memory), flush=True)
+                    results += (new := list(rows(shape, mode, precision, memory, found, parameters)))
+                    print(in_words(new), flush=True)
     return {
-        "command": " ".join(["python tools/benchmark_throughput.py", *sys.argv[1:]]),
+        "command": " ".join(["python tools/measure/throughput.py", *sys.argv[1:]]),
         "hardware": f"{args.threads} CPU threads ({cpu_name()})",
-        "clock": args.clock,
+        "clock": "wall",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ["torch", *[name for name in PEERS if name not in missing]]},
         "results": results,
@@ -245,124 +243,46 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
-def as_json(record):
-    """The record as text, one line a measurement."""
+def as_text(record):
+    """JSON, a line a measurement."""
     head = json.dumps({name: value for name, value in record.items() if name != "results"}, indent=1)
     lines = ",\n  ".join(json.dumps(row) for row in record["results"])
     return f'{head[:-2]},\n "results": [\n  {lines}\n ]\n}}\n'
 
 
-def line(results, *key):
+def in_words(rows):
     """What was found for one shape, mode, precision and memory, in one line."""
-    shape, mode, precision, memory = key
-    chosen = [row for row in results if (Shape(*row["shape"]), row["mode"], row["precision"], row["memory"]) == key]
-    figures = ", ".join(f"{row['model']} {row['images_per_second']:.0f}" for row in chosen)
-    ratio = next((f"; x {row['against_best_peer']:.2f}" for row in chosen if "best_peer" in row), "")
-    return f"{shape}; {mode}, {precision}, memory {memory}: {figures}{ratio}"
+    figures = ", ".join(f"{row['model']} {row['images_per_second']:.0f}" for row in rows)
+    ratio = next((f"; x {row['against_best_peer']:.2f}" for row in rows if "best_peer" in row), "")
+    return f"{setting(rows[0])}: {figures}{ratio}"
 
 
-def table(record):
-    """The record as a Markdown table, one row a measurement."""
-    results = record["results"]
-    models = list(dict.fromkeys(row["model"] for row in results))
-    head = ["shape", "mode", "precision", "memory", *models, "against the best peer", "share of the matrix product"]
-    text = [f"Images/s on {record['hardware']}, torch {record['versions']['torch']}, {record['clock']} time.", ""]
-    text += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for key, group in groups(results).items():
-        shape, mode, precision, memory = key
-        cells = [f"{group[name]['images_per_second']:.0f}" if name in group else "" for name in models]
-        ours = group[OURS]
-        others = [row["share_of_product"] for name, row in group.items() if name != OURS]
-        ratio, share = "", f"{ours['share_of_product']:.0%}"
-        if others:
-            ratio = f"{ours['against_best_peer']:.2f} x {ours['best_peer']}"
-            share += f" (others {min(others):.0%} to {max(others):.0%})"
-        text.append("| " + " | ".join([str(shape), mode, precision, memory, *cells, ratio, share]) + " |")
-    counts = {name: sorted({row["parameters"] for row in results if row["model"] == name}) for name in models}
-    text += ["", "Parameters: " + "; ".join(f"{name} {', '.join(f'{n:,}' for n in c)}" for name, c in counts.items())]
-    return "\n".join(text) + "\n"
-
-
-def groups(results):
-    """{(shape, mode, precision, memory): {model: row}}."""
-    found = {}
-    for row in results:
-        key = (Shape(*row["shape"]), row["mode"], row["precision"], row["memory"])
-        found.setdefault(key, {})[row["model"]] = row
-    return found
-
-
-def draw(record):
-    """Bars: images/s relative to the course's model, one panel a shape. Returns the figure and its alt text."""
-    from vit_tutorial import plots
-
-    found = groups(record["results"])
-    memory = record["results"][0]["memory"]
-    shapes = list(dict.fromkeys(key[0] for key in found))
-    models = list(dict.fromkeys(row["model"] for row in record["results"]))
-    fig, axes = plots.figure(9.5, 0.6 + 1.9 * len(shapes), len(shapes), 1, squeeze=False, sharex=True)
-    for ax, shape in zip(axes[:, 0], shapes, strict=True):
-        kinds = [key for key in found if key[0] == shape and key[3] == memory]
-        for i, model in enumerate(models):
-            places = [k + (i - len(models) / 2 + 0.5) * 0.16 for k in range(len(kinds))]
-            speeds = [found[key][model]["images_per_second"] for key in kinds]
-            ratios = [speed / found[key][OURS]["images_per_second"] for key, speed in zip(kinds, speeds, strict=True)]
-            ax.bar(places, ratios, 0.14, label=model, color=plots.COLOURS[(1, 0, 5, 2, 4)[i % 5]])
-            for place, ratio, speed in zip(places, ratios, speeds, strict=True):
-                ax.text(place, ratio + 0.02, f"{speed:,.0f}", ha="center", va="bottom", fontsize=7, rotation=90)
-        ax.set_title(str(shape), fontsize=10)
-        ax.set(ylim=(0, 1.5), ylabel="relative speed")
-        ax.set_xticks(range(len(kinds)), [f"{mode}\n{precision}" for _, mode, precision, _ in kinds])
-        ax.axhline(1, color="#888888", linewidth=0.8, zorder=0)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, names, frameon=False, ncols=len(models), fontsize=9, loc="outside upper center")
-    ratios = {key: group[OURS].get("against_best_peer") for key, group in found.items() if key[3] == memory}
-    measured = [ratio for ratio in ratios.values() if ratio is not None]
-    against = f" {min(measured):.2f} to {max(measured):.2f} times the best peer." if measured else ""
-    alt = f"Images/s of {len(models)} ViTs of the same shape, relative to the course's:{against}"
-    return fig, alt
+def setting(row):
+    return f"{Shape(*row['shape'])}; {row['mode']}, {row['precision']}, memory {row['memory']}"
 
 
 def owed(record):
     """The measurements that miss their target, one line each."""
-    for key, group in groups(record["results"]).items():
-        ratio, target = group[OURS].get("against_best_peer"), TARGETS.get(key[1:3], 0.98)
+    for row in record["results"]:
+        ratio, target = row.get("against_best_peer"), TARGETS.get((row["mode"], row["precision"]), 0.98)
         if ratio is not None and ratio < target:
-            yield f"{'; '.join(map(str, key))}: {ratio:.2f} times {group[OURS]['best_peer']}, the target is {target}"
+            yield f"{setting(row)}: {ratio:.2f} times {row['best_peer']}, the target is {target}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "output", help="default: tools/output")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="keep the JSON there too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="at least so long a model and round (default: 1)")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--memory", nargs="+", choices=("default", "kept"), default=["default", "kept"])
-    parser.add_argument(
-        "--clock",
-        choices=("wall", "cpu"),
-        default="wall",
-        help="cpu: processor time, for one thread on a machine that does other things too",
-    )
+    parser.add_argument("--out", type=Path, default=DATA / "runs" / "throughput.json")
     args = parser.parse_args()
     args.memory = sorted(set(args.memory))  # default first: the other cannot be undone
     warnings.filterwarnings("ignore", module="transformers")
     record = run(args)
-    text = table(record)
-    fig, alt = draw(record)
-    args.out.mkdir(parents=True, exist_ok=True)
-    files = {args.out / "throughput.json": as_json(record), args.out / "throughput.md": text}
-    if args.record is not None:
-        files[args.record] = as_json(record)
-    for name, content in files.items():
-        with atomic_path(name) as path:
-            path.write_text(content)
-    fig.savefig(args.out / "throughput.png", dpi=130)
-    print(f"\n{text}\n[throughput.png] {alt}")
+    with atomic_path(args.out) as path:
+        path.write_text(as_text(record))
     print("\n".join(owed(record)) or "All targets met.")
 
 

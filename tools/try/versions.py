@@ -1,7 +1,7 @@
 """Run the suite with the oldest versions that pyproject.toml allows, or with the newest that there are.
 
-    python tools/try_versions.py oldest
-    python tools/try_versions.py newest tests/test_layers.py      pytest's arguments instead of the whole suite
+    python tools/try/versions.py oldest
+    python tools/try/versions.py newest tests/test_layers.py      pytest's arguments instead of the whole suite
 
 Each in an environment of its own, `.environments/oldest` and `.environments/newest`. Oldest: each lower bound exactly.
 """
@@ -50,7 +50,7 @@ def main(arguments=None):
         python = environment("newest", ["pip"])
         install(python, "--upgrade", "--upgrade-strategy", "eager", "--editable", f"{ROOT}[{','.join(EXTRAS)}]")
     subprocess.run([python, "-m", "pip", "list"], check=True)
-    subprocess.run([python, "tools/install_front_ends.py"], cwd=ROOT, check=True)
+    subprocess.run([python, "tools/build/install_front_ends.py"], cwd=ROOT, check=True)
     command = [python, "-m", "pytest", *(options.pytest or SUITE)]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
 
