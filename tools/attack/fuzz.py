@@ -1,4 +1,4 @@
-"""Fuzzing of everything that reads a file which others made: `python tools/fuzz.py [--seconds 75] [READER ...]`.
+"""Fuzzing of everything that reads a file which others made: `python tools/attack/fuzz.py [--seconds 75] [READER ...]`.
 
 Needs atheris (`pip install atheris`; it has wheels for Linux alone). Starts from `tests/corpus/READER/*`. A reader may
 raise a ValueError that says what is wrong, and nothing else; an input for which it does is kept in that folder, where
@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=parts) if ALONE else contextlib.nullcont
     from vit_tutorial.training.checkpoint import recipe_from
 
 cifar10 = import_module("vit_tutorial.datasets.cifar10")  # the package's name is the function's
-CORPUS = Path(__file__).resolve().parents[1] / "tests" / "corpus"
+CORPUS = Path(__file__).resolve().parents[2] / "tests" / "corpus"
 SCRATCH = Path(tempfile.gettempdir())
 
 
