@@ -61,6 +61,4 @@ def test_the_record_that_notebook_08_draws_is_complete():
 def test_the_record_that_notebook_09_draws_is_complete():
     course = json.loads(fine_tuning.RECORD.read_text())["course"]
     assert missing(fine_tuning.plan(), course["runs"]) == []
-    assert course["info"]["start"] == fine_tuning.shipped(), (
-        "another checkpoint: run fine_tuning.py again"
-    )
+    assert course["info"]["start"] == fine_tuning.shipped(), "another checkpoint: run fine_tuning.py again"

@@ -1,14 +1,10 @@
-#!/usr/bin/env python3
-"""The page "Try it on your own picture": the shipped ViT in the browser, with nothing behind it.
-
-    python tools/build/own_picture_page.py         write it to build/try; open build/try/index.html
+"""The site's page "Try it on your own picture": the shipped ViT in the browser, with nothing behind it.
 
 The page's own code is in tools/site/try, on top of the explorers' draw.js and attention.js. The build adds the model
 as ONNX, ONNX Runtime for browsers (from npm, once), photographs, and what PyTorch says about two pictures, for the page
 to compare. All of it is scripts, so the page also works from a folder, where a browser may fetch no data.
 """
 
-import argparse
 import base64
 import gzip
 import io
@@ -114,22 +110,9 @@ def build(out):
     texts["style.css"] = "".join(
         path.read_text(encoding="utf-8") for path in (STATIC / "explorer.css", PAGE / "style.css")
     )
-    out = Path(out)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for name in ("index.html", "theme.js"):
         shutil.copy(PAGE / name, out)
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "try", help="folder to write (default build/try)")
-    options = parser.parse_args()
-    build(options.out)
-    print(f"Wrote {options.out / 'index.html'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,11 @@
 """The whole training loop, images/s: from a loop as many courses write it to the course's own, a change at a time.
 
-    python tools/measure/loop.py [--data FOLDER] [--seconds 10] [--rounds 3]
+    python tools/measure/loop.py [--seconds 10] [--rounds 3]
 
-The model is the one of the recipe cifar10-laptop. The first rung reads pictures one by one through a DataLoader with
-two workers (RandomCrop, RandomHorizontalFlip, ToTensor, Normalize), in float32, with AdamW. The rungs take turns within
-every round; the figure is the median over the rounds. Without `--data` the pictures are random ones of CIFAR-10's size.
-Writes data/runs/loop.json.
+The model is the one of the recipe cifar10-laptop, the pictures are random ones of CIFAR-10's size. The first rung reads
+them one by one through a DataLoader with two workers (RandomCrop, RandomHorizontalFlip, ToTensor, Normalize), in
+float32, with AdamW. The rungs take turns within every round; the figure is the median over the rounds. Makes
+data/runs/loop.json, what notebook 11 shows.
 """
 
 import argparse
@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from records import machine
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from vit_tutorial import VisionTransformer, datasets, training
+from vit_tutorial import VisionTransformer, training
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.files import DATA, atomic_path
 from vit_tutorial.machine import keep_memory
@@ -52,13 +53,28 @@ class Pictures(torch.utils.data.Dataset):
         return self.transform(self.pictures[i]), int(self.labels[i])
 
 
+class Stopwatch:
+    """Times steps; the first few, in which torch gets ready, do not count."""
+
+    def __init__(self, seconds):
+        self.seconds, self.times = seconds, []
+
+    def step(self):
+        """One more step is done; returns whether it was long enough."""
+        self.times.append(time.perf_counter())
+        return len(self.times) > WARM_UP and self.times[-1] - self.times[WARM_UP - 1] > self.seconds
+
+    def images_per_second(self):
+        return RECIPE.batch_size * (len(self.times) - WARM_UP) / (self.times[-1] - self.times[WARM_UP - 1])
+
+
 def usual_loop(dataset, seconds):
     """Images/s of the loop as many courses write it."""
     model = VisionTransformer(RECIPE.config(dataset))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     pictures = Pictures(dataset, model.config)
     loader = torch.utils.data.DataLoader(pictures, RECIPE.batch_size, shuffle=True, num_workers=2, drop_last=True)
-    times = []
+    watch = Stopwatch(seconds)
     while True:
         for images, labels in loader:
             optimizer.zero_grad()
@@ -66,24 +82,27 @@ def usual_loop(dataset, seconds):
             loss.backward()
             optimizer.step()
             loss.item()
-            times.append(time.perf_counter())
-            if len(times) > WARM_UP and times[-1] - times[WARM_UP - 1] > seconds:
-                return RECIPE.batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
+            if watch.step():
+                return watch.images_per_second()
 
 
 def course_loop(dataset, seconds, bf16, **changes):
     """Images/s of `training.train` with a changed recipe; patches are dropped as in its first part, or not at all."""
-    recipe = replace(RECIPE, **changes)
-    times = []
+    recipe, watch = replace(RECIPE, **changes), Stopwatch(seconds)
 
     def on_step(history, progress):
-        times.append(time.perf_counter())
-        if len(times) > WARM_UP and times[-1] - times[WARM_UP - 1] > seconds:
+        if watch.step():
             raise KeyboardInterrupt
 
     os.environ[precision.PRECISION] = "bfloat16" if bf16 else "float32"
     training.train(VisionTransformer(recipe.config(dataset)), dataset, recipe, epochs=1000, on_step=on_step)
-    return recipe.batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
+    return watch.images_per_second()
+
+
+def combined(dataset, seconds, bf16):
+    """Images/s over a whole run: patches are dropped in the time `clean_from`, all are seen in the rest."""
+    dropped, whole = (course_loop(dataset, seconds, bf16, patch_dropout=p) for p in (RECIPE.patch_dropout, 0.0))
+    return RECIPE.clean_from * dropped + (1 - RECIPE.clean_from) * whole
 
 
 def rungs(dataset, bf16):
@@ -99,28 +118,16 @@ def rungs(dataset, bf16):
     return found
 
 
-def combined(dataset, seconds, bf16):
-    """Images/s over a whole run: patches are dropped in the time `clean_from`, all are seen in the rest."""
-    dropped, whole = (course_loop(dataset, seconds, bf16, patch_dropout=p) for p in (RECIPE.patch_dropout, 0.0))
-    return RECIPE.clean_from * dropped + (1 - RECIPE.clean_from) * whole
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of images, as for vit-tutorial train")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rung in each round (default: 10)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=DATA / "runs" / "loop.json")
     args = parser.parse_args()
-    if args.data is None:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (20_000, 3, 32, 32), generator=generator).to(torch.uint8)
-        dataset = ImageSet(images, torch.arange(20_000) % 10, tuple("abcdefghij"))
-    else:
-        dataset = datasets.image_folder(args.data, "train", 32)
-    bf16 = precision.bf16_pays("cpu")
+    images = torch.randint(0, 256, (20_000, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    dataset = ImageSet(images, torch.arange(20_000) % 10, tuple("abcdefghij"))
+    ladder = rungs(dataset, precision.bf16_pays("cpu"))
     keep_memory()
-    ladder = rungs(dataset, bf16)
     found = {name: [] for name in ladder}
     for _ in range(args.rounds):
         for name, measure in ladder.items():
@@ -128,9 +135,8 @@ def main():
             print(f"{found[name][-1]:7.0f} images/s  {name}", flush=True)
     record = {
         "command": f"python tools/measure/loop.py --seconds {args.seconds:g} --rounds {args.rounds}",
-        "data": "random pictures, 32 x 32" if args.data is None else f"{len(dataset)} pictures of a folder",
-        "hardware": training.hardware(torch.device("cpu")),
-        "torch": torch.__version__,
+        "data": "random pictures, 32 x 32",
+        **machine(),
         "rungs": [{"name": name, "images_per_second": round(statistics.median(v), 1)} for name, v in found.items()],
     }
     with atomic_path(args.out) as path:
