@@ -68,14 +68,27 @@ def install_classic():
     run(*pip, "--no-deps", "--ignore-installed", *CLASSIC_PACKAGES)
 
 
+def npm():
+    """The path of npm; raises OSError where it is not installed."""
+    if found := shutil.which("npm"):
+        return found
+    raise OSError("npm is not installed")
+
+
+def npm_program(package, path):
+    """The program at `path` of an npm package, installed beside the front ends if need be; raises OSError if not."""
+    folder = FOLDER / package.partition("@")[0]
+    program = folder / "node_modules" / path
+    if not program.exists():
+        run(npm(), "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), package)
+    return program
+
+
 def install_from_npm(packages, target):
     """Writes the files that `packages` names, {package: paths}, into the folder `target`, each under its own name."""
-    npm = shutil.which("npm")
-    if not npm:
-        raise OSError("npm is not installed")
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        run(npm, "pack", "--silent", *packages, cwd=folder)
+        run(npm(), "pack", "--silent", *packages, cwd=folder)
         for package, paths in packages.items():
             archive = Path(folder) / (package.lstrip("@").replace("/", "-").replace("@", "-") + ".tgz")
             with tarfile.open(archive) as tar:  # files are read, and get names of ours: nothing is unpacked

@@ -53,19 +53,11 @@ class Pictures(torch.utils.data.Dataset):
         return self.transform(self.pictures[i]), int(self.labels[i])
 
 
-class Stopwatch:
-    """Times steps; the first few, in which torch gets ready, do not count."""
-
-    def __init__(self, seconds):
-        self.seconds, self.times = seconds, []
-
-    def step(self):
-        """One more step is done; returns whether it was long enough."""
-        self.times.append(time.perf_counter())
-        return len(self.times) > WARM_UP and self.times[-1] - self.times[WARM_UP - 1] > self.seconds
-
-    def images_per_second(self):
-        return RECIPE.batch_size * (len(self.times) - WARM_UP) / (self.times[-1] - self.times[WARM_UP - 1])
+def speed(times, seconds):
+    """Images/s of the steps that ended at `times`, without the first few; None where they took less than `seconds`."""
+    if len(times) <= WARM_UP or (took := times[-1] - times[WARM_UP - 1]) < seconds:
+        return None
+    return RECIPE.batch_size * (len(times) - WARM_UP) / took
 
 
 def usual_loop(dataset, seconds):
@@ -74,7 +66,7 @@ def usual_loop(dataset, seconds):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     pictures = Pictures(dataset, model.config)
     loader = torch.utils.data.DataLoader(pictures, RECIPE.batch_size, shuffle=True, num_workers=2, drop_last=True)
-    watch = Stopwatch(seconds)
+    times = []
     while True:
         for images, labels in loader:
             optimizer.zero_grad()
@@ -82,21 +74,23 @@ def usual_loop(dataset, seconds):
             loss.backward()
             optimizer.step()
             loss.item()
-            if watch.step():
-                return watch.images_per_second()
+            times.append(time.perf_counter())
+            if found := speed(times, seconds):
+                return found
 
 
 def course_loop(dataset, seconds, bf16, **changes):
     """Images/s of `training.train` with a changed recipe; patches are dropped as in its first part, or not at all."""
-    recipe, watch = replace(RECIPE, **changes), Stopwatch(seconds)
+    recipe, times = replace(RECIPE, **changes), []
 
     def on_step(history, progress):
-        if watch.step():
+        times.append(time.perf_counter())
+        if speed(times, seconds):
             raise KeyboardInterrupt
 
     os.environ[precision.PRECISION] = "bfloat16" if bf16 else "float32"
     training.train(VisionTransformer(recipe.config(dataset)), dataset, recipe, epochs=1000, on_step=on_step)
-    return watch.images_per_second()
+    return speed(times, seconds)
 
 
 def combined(dataset, seconds, bf16):
@@ -143,9 +137,9 @@ def main():
         path.write_text(json.dumps(record, indent=1) + "\n")
     first = record["rungs"][0]["images_per_second"]
     for rung in record["rungs"]:
-        speed = rung["images_per_second"]
-        epochs = speed * 60 / 50_000  # of CIFAR-10
-        print(f"{speed:7.0f} images/s, {epochs:.2f} epochs a minute, x {speed / first:.2f}  {rung['name']}")
+        rate = rung["images_per_second"]
+        epochs = rate * 60 / 50_000  # of CIFAR-10
+        print(f"{rate:7.0f} images/s, {epochs:.2f} epochs a minute, x {rate / first:.2f}  {rung['name']}")
 
 
 if __name__ == "__main__":

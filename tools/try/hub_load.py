@@ -31,23 +31,11 @@ from socket import create_server
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "build"))
 
-import install_front_ends
+from install_front_ends import npm_program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXY = "configurable-http-proxy@5.3.0"
 THREADS = "import torch; assert torch.get_num_threads() <= {limit}, torch.get_num_threads()"  # run last
-
-
-def installed_proxy() -> Path:
-    """The hub's proxy; it is fetched from npm where it is not there. Raises OSError where that fails."""
-    folder = install_front_ends.FOLDER / "hub-proxy"
-    program = folder / "node_modules" / ".bin" / "configurable-http-proxy"
-    if not program.exists():
-        npm = shutil.which("npm")
-        if not npm:
-            raise OSError("npm is not installed")
-        install_front_ends.run(npm, "install", "--silent", "--prefix", str(folder), PROXY)
-    return program
 
 
 def free_address() -> str:
@@ -77,7 +65,7 @@ def hub(folder, cpu_limit):
         "HUB_TEST_FOLDER": str(folder),
         "HUB_TEST_ADDRESS": address,
         "HUB_TEST_HUB": free_address(),
-        "HUB_TEST_PROXY": str(installed_proxy()),
+        "HUB_TEST_PROXY": str(npm_program(PROXY, ".bin/configurable-http-proxy")),
         "HUB_TEST_PROXY_API": free_address(),
         "HUB_TEST_PASSWORD": password,
         "HUB_TEST_CPU_LIMIT": str(cpu_limit or ""),

@@ -13,7 +13,6 @@ import http.server
 import io
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -22,11 +21,10 @@ from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[2] / room) for room in ("tools/build", "tests"))
 
-import install_front_ends
 from front_ends import chromium
+from install_front_ends import npm_program
 
 LIGHTHOUSE = "lighthouse@12.8.2"
-FOLDER = install_front_ends.FOLDER / "lighthouse"
 PAGES = ("index.html", "notebooks/00_start_here.html")
 LEAST = {"performance": 90, "accessibility": 95, "best-practices": 95}
 RUNS = 3
@@ -55,16 +53,6 @@ class Compressing(http.server.SimpleHTTPRequestHandler):
         return io.BytesIO(body)
 
 
-def install():
-    """The program, installed if need be. Raises OSError where npm cannot."""
-    program = FOLDER / "node_modules" / "lighthouse" / "cli" / "index.js"
-    if not program.is_file():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        npm = shutil.which("npm") or "npm"
-        install_front_ends.run(npm, "install", "--silent", "--no-audit", "--no-fund", LIGHTHOUSE, cwd=FOLDER)
-    return program
-
-
 def marks(program, url, chromium):
     """The marks of one run, 0 to 100, and the largest delays in words."""
     command = ["node", program, url, "--quiet", "--output=json", f"--only-categories={','.join(LEAST)}"]
@@ -86,7 +74,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=Path)
     options = parser.parse_args()
-    program, failed = install(), False
+    program, failed = npm_program(LIGHTHOUSE, "lighthouse/cli/index.js"), False
     handler = functools.partial(Compressing, directory=options.site)
     with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
