@@ -8,7 +8,7 @@ A built notebook depends on its source alone: cell ids are hashes of the cells, 
 and the old file stays where it is until the new one is complete. A notebook that needs more than 1.5 GB of memory, what
 a free hosted session has, is not written. In markdown, `{colab}` becomes the notebook's address on Colab, and after the
 title comes a cell that installs the course where it is missing; both are made from the Repository address in
-pyproject.toml.
+pyproject.toml. The picture in README.md is the first figure of 00, written when that is built.
 """
 
 import argparse

@@ -134,7 +134,7 @@ def main():
         "rungs": [{"name": name, "images_per_second": round(statistics.median(v), 1)} for name, v in found.items()],
     }
     with atomic_path(args.out) as path:
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     first = record["rungs"][0]["images_per_second"]
     for rung in record["rungs"]:
         rate = rung["images_per_second"]

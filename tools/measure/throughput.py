@@ -282,7 +282,7 @@ def main():
     warnings.filterwarnings("ignore", module="transformers")
     record = run(args)
     with atomic_path(args.out) as path:
-        path.write_text(as_text(record))
+        path.write_text(as_text(record), encoding="utf-8")
     print("\n".join(owed(record)) or "All targets met.")
 
 
