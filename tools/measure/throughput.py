@@ -73,10 +73,8 @@ SHAPES = {
 
 
 def course(s):
-    config = ViTConfig(
-        image_size=s.image, patch_size=s.patch, num_classes=CLASSES, embed_dim=s.width, depth=s.depth, num_heads=s.heads
-    )
-    return VisionTransformer(config)
+    sizes = {"image_size": s.image, "patch_size": s.patch, "embed_dim": s.width, "depth": s.depth, "num_heads": s.heads}
+    return VisionTransformer(ViTConfig(**sizes, num_classes=CLASSES))
 
 
 def timm(s):
@@ -94,33 +92,17 @@ def torchvision(s):
 def vit_pytorch(s):
     from vit_pytorch import ViT
 
-    return ViT(
-        image_size=s.image,
-        patch_size=s.patch,
-        num_classes=CLASSES,
-        dim=s.width,
-        depth=s.depth,
-        heads=s.heads,
-        mlp_dim=4 * s.width,
-        dim_head=s.width // s.heads,
-    )
+    sizes = {"image_size": s.image, "patch_size": s.patch, "dim": s.width, "depth": s.depth, "heads": s.heads}
+    return ViT(**sizes, mlp_dim=4 * s.width, dim_head=s.width // s.heads, num_classes=CLASSES)
 
 
 def transformers(s):
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(
-        image_size=s.image,
-        patch_size=s.patch,
-        hidden_size=s.width,
-        num_hidden_layers=s.depth,
-        num_attention_heads=s.heads,
-        intermediate_size=4 * s.width,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        num_labels=CLASSES,
-    )
-    return ViTForImageClassification(config)
+    sizes = {"image_size": s.image, "patch_size": s.patch, "hidden_size": s.width, "intermediate_size": 4 * s.width}
+    sizes |= {"num_hidden_layers": s.depth, "num_attention_heads": s.heads}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return ViTForImageClassification(ViTConfig(**sizes, **dropout, num_labels=CLASSES))
 
 
 PEERS = {"timm": timm, "torchvision": torchvision, "vit-pytorch": vit_pytorch, "transformers": transformers}
