@@ -126,12 +126,13 @@ def test_a_run_goes_on_where_it_can_no_longer_be_compiled(tmp_path, monkeypatch,
 
 
 def test_the_cell_of_notebook_11_says_so_and_goes_on(monkeypatch, capfd):
-    import build_notebooks  # from tools/, which a process that runs this file does not see
-    from notebook_names import notebook_names
+    from records import notebook_names
 
-    source = build_notebooks.SOURCES / "11_making_it_fast.py"
-    names = notebook_names(source, ["seconds"])
-    (cell,) = [cell.source for cell in build_notebooks.read_source(source).cells if "try_to_compile(" in cell.source]
+    import notebooks  # from tools/, which a process that runs this file does not see
+
+    source = notebooks.SOURCES / "11_making_it_fast.py"
+    names = notebook_names(source.name, ["seconds"])
+    (cell,) = [cell.source for cell in notebooks.read_source(source).cells if "try_to_compile(" in cell.source]
     monkeypatch.setattr(torch, "compile", broken)
     exec(cell, names)
     out, err = capfd.readouterr()

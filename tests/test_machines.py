@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from build_notebooks import find_sources, target
-from try_machines import MACHINES, failures, run, settings
+from machines import MACHINES, failures, run, settings
+
+from notebooks import find_sources, target
 
 
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"), reason="is such a machine itself")

@@ -239,7 +239,7 @@ assert guess < min(ours) < guess + 0.3  # there 0.02 to 0.14 above
 # The same story: a first epoch far above ln 10, then epochs a little worse than a guess. So far it is certain. Whether
 # the loss leaps once more is not: the last digit of a sum decides, and it differs between seeds, processors and even
 # numbers of threads. So for this part we look at *recorded* runs: ten seeds on each of five simulated machines, 16
-# epochs each (`python tools/explosions.py`).
+# epochs each (`python tools/measure/explosions.py`).
 
 # %%
 record = json.loads((DATA / "runs" / "explosions.json").read_text())
@@ -972,8 +972,8 @@ assert hits["labels of other pictures"] == ["7 shuffled labels"]
 # ## Bugs that train
 #
 # Seven bugs of the gallery learn their batch by heart and beat the shuffled labels. What do they cost? Our model was
-# trained with each, long enough to be good: 2,400 steps, three seeds, recorded by `python tools/sweep.py`. (Live, that
-# would be five minutes; the field *eval() forgotten* trains with dropout and is tested with dropout still on.)
+# trained with each, long enough to be good: 2,400 steps, three seeds, recorded by `python tools/measure/sweep.py`.
+# (Live, that would be five minutes; the field *eval() forgotten* trains with dropout and is tested with dropout on.)
 
 # %%
 record = json.loads((DATA / "runs" / "sweep-shapes.json").read_text())
@@ -1044,8 +1044,9 @@ plots.show(
 )
 
 # %% [markdown]
-# 96 short trainings of our small model, 600 steps of AdamW with cosine each, recorded by `python tools/sweep.py`: six
-# rates, four weight decays, with and without warmup, two seeds. A field is the mean of the two.
+# 96 short trainings of our small model, 600 steps of AdamW with cosine each, recorded by
+# `python tools/measure/sweep.py`: six rates, four weight decays, with and without warmup, two seeds. A field
+# is the mean of the two.
 #
 # Do not trust a record blindly. Here is its loop, so that you can run two fields again:
 

@@ -237,8 +237,8 @@ print(f"1,600 pictures, 250 steps: ViT {vit_accuracy:.0%}, CNN {cnn_accuracy:.0%
 assert cnn_accuracy > 0.95 and 0.55 < vit_accuracy < 0.9
 
 # %% [markdown]
-# The rest was run beforehand by `tools/small_data.py`, which takes the classes and the loop above from this notebook:
-# four numbers of pictures, three seeds each (other pictures, other first weights). Every dot is one run:
+# The rest was run beforehand by `tools/measure/small_data.py`, which takes the classes and the loop above from this
+# notebook: four numbers of pictures, three seeds each (other pictures, other first weights). Every dot is one run:
 
 # %%
 record = json.loads((DATA / "runs" / "small-data.json").read_text())

@@ -402,7 +402,7 @@ for way, accuracy in live.items():
 assert live["layer by layer"] > live["from scratch"] + 0.03
 
 # %% [markdown]
-# One seed says little. The runs behind the next picture were made by `python tools/fine_tuning.py`, which takes
+# One seed says little. The runs behind the next picture were made by `python tools/measure/fine_tuning.py`, which takes
 # pictures, recipes and steps from this notebook: three seeds each, with other windows and other orders.
 
 # %%

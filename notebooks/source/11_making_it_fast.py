@@ -597,7 +597,7 @@ assert per_step[0.75] < per_step[0.5] < per_step[0.0]
 # %% [markdown]
 # ## All of it together
 #
-# The recipe `cifar10-laptop` puts these together. `tools/benchmark_loop.py` measures what each gives, on pictures of
+# The recipe `cifar10-laptop` puts these together. `tools/measure/loop.py` measures what each gives, on pictures of
 # CIFAR-10's size, from a loop as many courses write it to the course's own. Recorded:
 
 # %%
@@ -619,7 +619,7 @@ assert speeds[-1] > 2 * speeds[0]
 # %% [markdown]
 # ## The same model in five libraries
 #
-# Is the course's model itself a fast one? `tools/benchmark_throughput.py` builds the same shape in five libraries, with
+# Is the course's model itself a fast one? `tools/measure/throughput.py` builds the same shape in five libraries, with
 # random weights, and lets them take turns. Recorded:
 
 # %%

@@ -167,7 +167,7 @@ distances(prints, prints)
 # %% [markdown]
 # Read the first row: 0 to itself, next to nothing to the copy, much to the other moon. Two fingerprints that have
 # nothing in common are 1.41 apart, the root of 2. Where to draw the line? We measured, on 10,000 CIFAR-10 test
-# pictures (JPEG copy), with `tools/measure_copies.py`:
+# pictures (JPEG copy), with `tools/measure/copies.py`:
 #
 # | distance below | 0.15 | **0.25** | 0.35 |
 # |---|---|---|---|

@@ -29,7 +29,7 @@ GENERIC = {  # names that any exercise may give
 
 @pytest.fixture
 def judge(monkeypatch):
-    """Two results of a check, with the same inputs in every run; `tools/check_table.py` draws fresh ones."""
+    """Two results of a check, with the same inputs in every run; `tools/measure/checks.py` draws fresh ones."""
 
     def judge(name, answer):
         for seed in (0, 1):

@@ -5,7 +5,7 @@ import torch
 SIDE = 8  # rows and columns of a fingerprint's thumbnail
 # The largest distance of two copies. On CIFAR-10 (JPEG copy) it finds at least 99.6 % of those that were saved anew,
 # resized or mirrored, and 97 % of those cut by 3 % on each side; of 50 million pairs of its 10,000 test images, 37 lie
-# below it, some of them real copies. Measured by tools/measure_copies.py.
+# below it, some of them real copies. Measured by tools/measure/copies.py.
 ALIKE = 0.25
 
 
