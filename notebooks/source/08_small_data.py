@@ -210,8 +210,8 @@ augmentations = {
 def fit(model, dataset, steps=250, augment=augmentations["crop and flip"], seed=0, after_step=None):
     torch.manual_seed(seed)
     recipe = cnn_recipe if isinstance(model, ConvNet) else vit_recipe
-    optimizer, progress = make_optimizer(model, recipe), iter(torch.linspace(0, 1, steps + 1).tolist())
-    schedule = LambdaLR(optimizer, lambda _: training.warmup_cosine(next(progress), recipe.warmup))
+    optimizer = make_optimizer(model, recipe)
+    schedule = LambdaLR(optimizer, lambda step: training.warmup_cosine(step / steps, recipe.warmup))
 
     def batches():
         for _ in range(steps):

@@ -149,7 +149,8 @@ class Trainer:
         if self.shard and self.average is not None:
             distributed.parallel(self.best, self.shard)
         self.optimizer = make_optimizer(model, recipe, self.bf16)
-        self.scheduler = LambdaLR(self.optimizer, lambda _: warmup_cosine(self.clock.progress, recipe.warmup))
+        clock = self.clock  # not the run itself: the memory of a circle is given back late
+        self.scheduler = LambdaLR(self.optimizer, lambda _: warmup_cosine(clock.progress, recipe.warmup))
         self.history = History(info=run_info(self) | (self.info or {}))
         self.order, self.finished = None, False  # the images' order in this epoch; whether the run is over
         if saved:
