@@ -100,7 +100,7 @@ REFUSED_ZIPS = {
     "zip: a directory of 4 GB": (GOOD[:-22] + b"PK\x05\x06" + b"\xff" * 18, "broken|zip"),
     **tenths("zip: {}", GOOD, "broken"),
 }
-READ_ZIPS = {"zip: one name twice": (more("cat/0.png", saved(scene(50))), "read: 5 pictures of cat, dog")}
+READ_ZIPS = {"zip: one name twice": (lambda: more("cat/0.png", saved(scene(50))), "read: 5 pictures of cat, dog")}
 
 
 def tarred(member, content=None):
