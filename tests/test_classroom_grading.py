@@ -67,17 +67,16 @@ def scale_pixels(images):
 """
 # Little time for the cells that never end, and patience with those that load torch.
 LIMITS = f"""
-c.SandboxedExecute.timeout_func = lambda cell: 5 if "while True:\\n    pass" in cell.source else {PATIENCE}
+c.SandboxedExecute.timeout_func = lambda cell: 1 if "while True:\\n    pass" in cell.source else {PATIENCE}
 c.SandboxedExecute.seconds = {PATIENCE}
 c.SandboxedExecute.memory = 1500
 c.SandboxedExecute.processes = 40
 """
 STUBBORN = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
 KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the note)
-    "right": (6, SCALE, SPLIT, (1, 3), ""),
-    "half": (3, SCALE, RESHAPED, (1, 0), ""),
+    "right": (9, SCALE, SPLIT, (1, 3), ""),
+    "half": (3, SCALE, None, (1, 0), ""),
     "wrong": (4, "def scale_pixels(images):\n    return images / 256", RESHAPED, (0, 0), ""),
-    "empty": (3, None, None, (0, 0), ""),
     "syntax": (3, "def scale_pixels(images:", SPLIT, (0, 3), ""),
     "loop": (2, "while True:\n    pass", SPLIT, (0, 3), "too long"),
     "stubborn": (1, STUBBORN, SPLIT, (0, 0), "could not be interrupted"),
@@ -192,7 +191,11 @@ def test_notes_are_plain_text():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--grade", "99_none"], "expected submissions as submitted/STUDENT/99_none/"), (["77"], "found '77'")],
+    [
+        (["--grade", "99_none"], "expected submissions as submitted/STUDENT/99_none/"),
+        (["--grade", NAME, "--jobs", "0"], "expected at least 1 submission at a time, found --jobs 0"),
+        (["77"], "found '77'"),
+    ],
 )
 def test_bad_input_is_one_line(course, arguments, words, capsys):
     assert cli.main(["classroom", str(course.parent), *arguments]) == 2

@@ -79,11 +79,13 @@ def grade(course, assignment, jobs, without_sandbox=False):
     Each submission is graded in a process of its own, `jobs` at a time; where that fails, its marks are 0 and `note`
     says why. Keys: `student`, one a graded cell (`check-3-1`, its points), `total`, `of`, `seconds`, `note`. Writes
     them to `marks-ASSIGNMENT.csv`, nbgrader's own table of all assignments to `grades.csv`, and feedback. Raises
-    ValueError where there is no submission, or no sandbox and not `without_sandbox`.
+    ValueError where there is no submission, no job, or no sandbox and not `without_sandbox`.
     """
     course = Path(course).resolve()
     if sys.platform == "win32":
         raise ValueError("expected Linux or macOS for grading, found Windows; grade in WSL 2")
+    if jobs < 1:
+        raise ValueError(f"expected at least 1 submission at a time, found --jobs {jobs}")
     if not without_sandbox and (found := sandbox.trouble()):
         raise ValueError(sandbox.WHY.format(found))
     students = sorted(path.parent.name for path in course.glob(f"submitted/*/{assignment}") if path.is_dir())

@@ -24,10 +24,6 @@ GRACE = 10  # seconds that an interrupted cell may take to end
 MOST_OUTPUT = 20 << 20  # bytes of output of a whole notebook that the grading process takes in
 
 
-class TooMuchOutput(Exception):
-    """A notebook prints without end."""
-
-
 class SandboxedKernelManager(AsyncKernelManager):
     """Starts a Python kernel in the sandbox, reached through sockets in `folder/run`, which both sides share.
 
@@ -94,11 +90,9 @@ class SandboxedExecute(Execute):
                     run_sync(self.wait_for_end)()
                 return cell, resources
             except DeadKernelError:
-                self.ended = self.km.why()
+                self.ended = self.ended or self.km.why()
             except TimeoutError:
                 self.ended = "time: a cell ran too long and could not be interrupted"
-            except TooMuchOutput as error:
-                self.ended = f"output: {error}"
         if cell.cell_type == "code":
             stopped = f"Stopped. {self.ended}"
             cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
@@ -111,5 +105,7 @@ class SandboxedExecute(Execute):
     def process_message(self, msg, cell, cell_index):
         self.received += len(str(msg["content"]))
         if self.received > MOST_OUTPUT:
-            raise TooMuchOutput(f"more than {MOST_OUTPUT >> 20} MiB")
+            self.ended = f"output: more than {MOST_OUTPUT >> 20} MiB"
+            self.task_poll_for_reply.cancel()  # as nbclient does where the kernel is dead
+            return None
         return super().process_message(msg, cell, cell_index)
