@@ -22,6 +22,10 @@ class Broken(ConnectionError):
     """A transfer that ended too early: another try may go on with it."""
 
 
+class Unreached(Broken):
+    """Nobody answered: another try may help where somebody did before."""
+
+
 class Redirects(HTTPRedirectHandler):
     """Follows at most five, and only to other places of the web."""
 
@@ -54,25 +58,19 @@ def fetch(address, part, most):
     while True:
         before = size(part)
         try:
-            return transfer(address, part, most, reached)
-        except Broken:
-            reached = True
+            return transfer(address, part, most)
+        except Broken as error:
+            reached = reached or not isinstance(error, Unreached)
             idle = 0 if size(part) >= before + STEP else idle + 1
-            if idle == TRIES:
+            if idle == TRIES or not reached:
                 raise
             time.sleep(PAUSE * 2 ** max(idle - 1, 0))
 
 
-def transfer(address, part, most, reached):
-    """One try of `fetch`. Raises `Broken` where another one may help.
-
-    It may, too, where nothing answers now but something was `reached` before.
-    """
+def transfer(address, part, most):
+    """One try of `fetch`. Raises `Broken` where another one may help."""
     start = size(part)
-    try:
-        response = opened(address, start)
-    except URLError as error:
-        raise (Broken if reached else ConnectionError)(f"not reached ({error.reason})") from None
+    response = opened(address, start)
     if response is None:
         return
     with response:
@@ -97,10 +95,7 @@ def transfer(address, part, most, reached):
 
 
 def opened(address, start):
-    """The response to a request for all bytes from `start` on; None where there are no more.
-
-    Raises `URLError` where nobody answers.
-    """
+    """The response to a request for all bytes from `start` on; None where there are no more."""
     headers = {"User-Agent": "vit-tutorial", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -118,8 +113,8 @@ def opened(address, start):
             return None if error.headers.get("Content-Range") == f"bytes */{start}" else opened(address, 0)
         reason = f"the server answered {error.code} {error.reason}"
         raise ConnectionError(" ".join(reason.split())[:200]) from None
-    except URLError:
-        raise
+    except URLError as error:
+        raise Unreached(f"not reached ({error.reason})") from None
     except (OSError, HTTPException) as error:
         raise Broken(f"no answer ({error or type(error).__name__})") from None
 
