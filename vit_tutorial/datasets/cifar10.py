@@ -175,7 +175,7 @@ def from_files(files, root):
     Raises `ValueError` for files that are not CIFAR-10's. What an earlier call left of a download may be the fault:
     then all is downloaded once more.
     """
-    tables = files[0].endswith(".parquet")
+    tables = len(files) > 1  # the hub's; all others give one archive
     if tables and not find_spec("pyarrow"):
         raise ImportError("skipped, it needs the package pyarrow (pip install pyarrow)")
     batches = cifar10_files.batches_of_parquet if tables else cifar10_files.batches_of_tar

@@ -54,19 +54,14 @@ def decode(name, file, image_size=None):
             raise too_large(name, opened.size)
         with ONE_LARGE if pixels > LARGE else nullcontext():
             try:
-                picture = to_rgb(upright(opened))
+                ImageOps.exif_transpose(opened, in_place=True)  # in place: no copy where nothing is to be turned
+                picture = to_rgb(opened)
                 if side is not None and pixels > LARGE and min(picture.size) >= 2 * side:
                     picture = picture.reduce(min(picture.size) // side)
                 return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
             except Exception:
                 sentence = f"expected a complete {KINDS} picture, found {name!r} broken or of a rare kind"
                 raise Unreadable("broken or of a rare kind", f"{sentence}; save it anew as PNG or JPEG") from None
-
-
-def upright(picture):
-    """A Pillow image turned as its EXIF data say; itself, and no copy, where they say nothing."""
-    ImageOps.exif_transpose(picture, in_place=True)
-    return picture
 
 
 def to_rgb(picture):

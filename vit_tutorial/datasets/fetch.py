@@ -74,16 +74,14 @@ def transfer(address, part, most):
     if response is None:
         return
     with response:
-        if response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            mode = "ab"
-        else:
-            mode, start = "wb", 0
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            start = 0
         if response.headers.get_content_type() == "text/html":
             raise ConnectionError("a web page came instead of the file: does this network ask you to log in first?")
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() and len(length) < 20 else None
         bar = {"unit": "B", "unit_scale": True, "desc": urlsplit(address).hostname, "mininterval": 0.5}
-        with open(part, mode) as file, tqdm(total=total, initial=start, **bar) as progress:
+        with open(part, "ab" if start else "wb") as file, tqdm(total=total, initial=start, **bar) as progress:
             for chunk in chunks(response):
                 if max(start + len(chunk), total or 0) > most:
                     file.truncate(0)
