@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from importlib import import_module
 from pathlib import Path
 
 ALONE = "--alone" in sys.argv  # the process that fuzzes, in which these modules say which way they went
@@ -24,10 +23,10 @@ if ALONE:
     parts = ["PIL", "gzip", "json", "pickletools", "tarfile", "vit_tutorial", "zipfile"]
 with atheris.instrument_imports(include=parts) if ALONE else contextlib.nullcontext():
     from vit_tutorial import datasets, weights
+    from vit_tutorial.datasets import cifar10_files
     from vit_tutorial.datasets.decode import decode
     from vit_tutorial.training import History, Recipe
 
-cifar10 = import_module("vit_tutorial.datasets.cifar10")  # the package's name is the function's
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "corpus"
 SCRATCH = Path(tempfile.gettempdir())
 
@@ -52,10 +51,10 @@ def recipe(data):
 READERS = {
     "picture": lambda data: decode("fuzz.png", io.BytesIO(data), 8),
     "zip": lambda data: datasets.own_images([("fuzz.zip", data)], 8),
-    "tar": lambda data: list(cifar10.blocks_of_tar(io.BytesIO(gzip.compress(data, 1)))),
-    "gzip": lambda data: list(cifar10.blocks_of_tar(io.BytesIO(data))),
-    "batch": cifar10.records_of_pickle,
-    "parquet": lambda data: list(cifar10.blocks_of_parquet(io.BytesIO(data))),
+    "tar": lambda data: list(cifar10_files.batches_of_tar(io.BytesIO(gzip.compress(data, 1)))),
+    "gzip": lambda data: list(cifar10_files.batches_of_tar(io.BytesIO(data))),
+    "batch": cifar10_files.records_of_pickle,
+    "parquet": lambda data: list(cifar10_files.batches_of_parquet(io.BytesIO(data))),
     "checkpoint": in_a_file(weights.load),
     "record": in_a_file(History.load),
     "recipe": recipe,
