@@ -1,6 +1,6 @@
 import {
-  bytes, choice, colour, drawHeat, drawHeats, drawScale, fillBox, frame, outline, picture, pointer, range, slider,
-  tables, tell, veil, viridis, watch, write,
+  bytes, choice, clamp, colour, drawHeat, drawHeats, drawScale, fillBox, frame, outline, picture, pointer, range,
+  slider, tables, tell, veil, viridis, watch, write,
 } from "./draw.js";
 import { Grid, pane, Question } from "./grid.js";
 import { MEAN, readAttention, ROLLOUT } from "./weights.js";
@@ -18,7 +18,7 @@ class Attention {
     this.smooth = X > 64; // small images keep their pixels
     const heads = range(this.H).map((h) => [h, `head ${h + 1}`]);
     this.heads = [[MEAN, "mean of heads"], [ROLLOUT, "rollout"], ...heads];
-    this.question = new Question(this.grid, Math.min(model.get("query"), this.N - 1), {
+    this.question = new Question(this.grid, clamp(model.get("query"), 0, this.N - 1), {
       redraw: () => this.redraw(),
       choose: (query) => query !== model.get("query") && tell(model, { query }),
     });
@@ -31,7 +31,7 @@ class Attention {
     this.panes = ["left", "right"].map((trait) => this.addPane(() => model.get(trait)));
     watch(model, ["layer", "head", "left", "right"], () => this.redraw());
     watch(model, ["query"], () => {
-      this.question.token = Math.min(Math.max(0, model.get("query")), this.N - 1);
+      this.question.token = clamp(model.get("query"), 0, this.N - 1);
       this.redraw();
     });
     this.redraw();
@@ -105,7 +105,7 @@ class Attention {
 
   // Above the image: the class token with its weight, and the colours.
   drawStrip(context, width, colours, value, most) {
-    fillBox(context, this.grid.box(0), colour(viridis, Math.min(1, value / most)));
+    fillBox(context, this.grid.box(0, this.grid.area(width)), colour(viridis, Math.min(1, value / most)));
     Object.assign(context, { strokeStyle: colours.muted, lineWidth: 1 });
     context.strokeRect(2.5, 3.5, 21, 21);
     const style = { ink: colours.ink, size: 13 };
@@ -134,12 +134,8 @@ class Attention {
     const wide = (width - GAP * (across - 1)) / across;
     const [high, down] = [wide * this.grid.ratio, Math.ceil(count / across)];
     const step = high + LABEL + GAP;
-    const boxes = range(count).map((i) => [
-      (i % across) * (wide + GAP),
-      Math.floor(i / across) * step + LABEL,
-      wide,
-      high,
-    ]);
+    const left = (i) => (i % across) * (wide + GAP);
+    const boxes = range(count).map((i) => [left(i), Math.floor(i / across) * step + LABEL, wide, high]);
     return { across, down, boxes, height: down * step - GAP };
   }
 

@@ -12,6 +12,7 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export const range = (count) => [...Array(count).keys()];
+export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export const ordinals = (count) => range(count).map((i) => String(i + 1)); // names of rows and columns
 
 // ------------------------------------------------------------------------------------------ from and to Python
@@ -74,7 +75,7 @@ export const diverging = colourMap( // matplotlib's PuOr_r, for numbers of both 
     "f6f9efe1fce8cdfee1b9fed59ffdc885fdbc6bf7ac52ee9b39e58a20d97b12cb6e0dbd6109ae55069e4c078d43077f3b08",
 );
 
-const index = (t) => 3 * Math.round(255 * Math.min(1, Math.max(0, t)));
+const index = (t) => 3 * Math.round(255 * clamp(t, 0, 1));
 
 // The colour of t in 0..1 as CSS, and the ink that can be read on it: black or white, whichever contrasts more (WCAG).
 export const colour = (map, t) => `rgb(${map[index(t)]}, ${map[index(t) + 1]}, ${map[index(t) + 2]})`;

@@ -45,7 +45,8 @@ export class Grid {
   box(token, [x, y, width, height]) {
     const [row, column] = this.place(token);
     if (row < 0) return [2, 3, 22, 22];
-    return [x + (column * width) / this.columns, y + (row * height) / this.rows, width / this.columns, height / this.rows];
+    const [wide, high] = [width / this.columns, height / this.rows];
+    return [x + column * wide, y + row * high, wide, high];
   }
 
   // The lines between patches, each as two points.

@@ -1,6 +1,6 @@
 import {
-  button, element, fillBox, floats, frame, onPlainKey, pointer, range, stage, strokeLines, table, tables, toggle, watch,
-  write,
+  button, clamp, element, fillBox, floats, frame, onPlainKey, pointer, range, stage, strokeLines, table, tables, toggle,
+  watch, write,
 } from "./draw.js";
 
 const PATIENCE = 1.5; // seconds that Python has to hear of Stop before the kernel is interrupted
@@ -317,7 +317,7 @@ class Monitor {
     const strides = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: stride, PageUp: -stride };
     const by = strides[event.key];
     if (last < 0) return;
-    if (by) this.move(steps[from === null ? (by > 0 ? 0 : last) : Math.min(last, Math.max(0, from + by))]);
+    if (by) this.move(steps[from === null ? (by > 0 ? 0 : last) : clamp(from + by, 0, last)]);
     else if (event.key === "Home") this.move(steps[0]);
     else if (event.key === "End") this.move(steps[last]);
     else if (event.key === "Escape") this.move(null);
@@ -328,7 +328,7 @@ class Monitor {
   move(step) {
     if (step === this.at) return;
     const { steps, last } = this;
-    this.at = step === null || last < 0 ? null : Math.min(steps[last], Math.max(steps[0], step));
+    this.at = step === null || last < 0 ? null : clamp(step, steps[0], steps[last]);
     this.plot.redraw();
     this.describe();
   }
@@ -337,7 +337,8 @@ class Monitor {
 
   describe() {
     const [{ model, view, steps }, i] = [this, this.nearest()];
-    if (i === null) return view.say(model.get("state") === "running" && this.stop.note ? this.stop.note : model.get("says"));
+    const note = model.get("state") === "running" && this.stop.note;
+    if (i === null) return view.say(note || model.get("says"));
     const values = `loss ${loss(this.losses[i])} (mean ${loss(this.means[i])}), learning rate ${rate(this.rates[i])}`;
     const test = this.testBefore(i);
     const tested = test ? ` Test accuracy after step ${count(test[0])}: ${percent(test[4])}.` : "";

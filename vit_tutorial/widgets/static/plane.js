@@ -1,5 +1,5 @@
 // Arrows in a plane, whose tips are moved by pointer and keyboard.
-import { arrow, element, onPlainKey, pointer, stage, strokeLines } from "./draw.js";
+import { arrow, clamp, element, onPlainKey, pointer, stage, strokeLines } from "./draw.js";
 
 const STEP = 20; // places where a tip can stand, to the unit: 0.05 apart
 const FAR = 10; // steps of an arrow key with Shift
@@ -43,12 +43,12 @@ export function drawArrow(context, from, to, { style, thick = 2.5, dash = [], ho
   context.globalAlpha = 1;
 }
 
-// `tips` are {kind, token}; `at(tip)` is where a tip stands; `draw(plane, context, colours)` draws the arrows and returns
-// their labels {text, at, strong}. What the reader does comes back as `on.focus(tip or null)`, `on.choose(tip)`,
-// `on.grab(tip)`, `on.move(tip, [x, y])` and `on.rest()`, when the tip stands still again.
+// `tips` are {kind, token}; `draw(plane, context, colours)` draws the arrows and returns their labels {text, at,
+// strong}. The owner tells where a tip is, `tipAt(tip)`, and hears what the reader does: `focus(tip or null)`,
+// `choose(tip)`, `grab(tip)`, `move(tip, [x, y])`, and `commit()` when the tip rests again.
 export class Plane {
-  constructor(view, { title, label, tips, at, draw, on }) {
-    Object.assign(this, { tipAt: at, draw, on, dragged: null });
+  constructor(owner, view, { title, label, tips, draw }) {
+    Object.assign(this, { owner, draw, dragged: null });
     this.holder = element("div", { className: "vit-place" });
     const caption = element("div", { className: "vit-caption" }, title);
     view.body.append(element("div", { className: "vit-panel vit-plane" }, caption, this.holder));
@@ -74,9 +74,9 @@ export class Plane {
   // The nearest place where a tip can stand, inside the plane. As torch has it: Python has nothing to correct.
   onGrid([x, y]) {
     const { left, bottom, side } = this.window;
-    const clamp = (value, low) =>
-      Math.min(Math.floor((low + side) * STEP), Math.max(Math.ceil(low * STEP), Math.round(value * STEP))) / STEP;
-    return [clamp(x, left), clamp(y, bottom)].map(Math.fround);
+    const near = (value, low) =>
+      clamp(Math.round(value * STEP), Math.ceil(low * STEP), Math.floor((low + side) * STEP)) / STEP;
+    return [near(x, left), near(y, bottom)].map(Math.fround);
   }
 
   // ---------------------------------------------------------------- drawing
@@ -85,7 +85,7 @@ export class Plane {
     this.drawAxes(context, size, colours);
     const labels = this.draw(this, context, colours);
     for (const tip of this.tips) {
-      const [x, y] = this.toPixel(this.tipAt(tip), size);
+      const [x, y] = this.toPixel(this.owner.tipAt(tip), size);
       Object.assign(tip.node.style, { left: `${x}px`, top: `${y}px` });
     }
     this.drawLabels(context, size, colours, labels);
@@ -132,16 +132,16 @@ export class Plane {
   // A button over the tip takes the focus and the keys.
   addTip(tip) {
     tip.node = element("button", { type: "button", className: "vit-tip" });
-    tip.node.addEventListener("focus", () => this.on.focus(tip));
-    tip.node.addEventListener("blur", () => this.on.focus(null));
-    tip.node.addEventListener("click", () => this.on.choose(tip));
+    tip.node.addEventListener("focus", () => this.owner.focus(tip));
+    tip.node.addEventListener("blur", () => this.owner.focus(null));
+    tip.node.addEventListener("click", () => this.owner.choose(tip));
     onPlainKey(tip.node, (event) => {
       const step = arrow(event);
       if (!step) return;
       event.preventDefault();
-      const [[x, y], far] = [this.tipAt(tip), (event.shiftKey ? FAR : 1) / STEP];
-      this.on.move(tip, this.onGrid([x + step[1] * far, y - step[0] * far]));
-      this.on.rest();
+      const [[x, y], far] = [this.owner.tipAt(tip), (event.shiftKey ? FAR : 1) / STEP];
+      this.owner.move(tip, this.onGrid([x + step[1] * far, y - step[0] * far]));
+      this.owner.commit();
     });
     this.holder.append(tip.node);
     return tip;
@@ -151,7 +151,7 @@ export class Plane {
   nearest(event) {
     const [x, y] = this.under(event);
     const found = this.tips.map((tip) => {
-      const [right, down] = this.toPixel(this.tipAt(tip));
+      const [right, down] = this.toPixel(this.owner.tipAt(tip));
       return { tip, shift: [right - x, down - y] };
     });
     const far = ({ shift }) => Math.hypot(...shift);
@@ -159,12 +159,10 @@ export class Plane {
     return closest && far(closest) < REACH ? closest : null;
   }
 
-  under(event) {
-    return pointer(event, this.canvas).map((part) => part * this.canvas.clientWidth);
-  }
+  under = (event) => pointer(event, this.canvas).map((part) => part * this.canvas.clientWidth);
 
   listen() {
-    const { canvas, on } = this;
+    const { canvas, owner } = this;
     canvas.addEventListener("mousedown", (event) => event.preventDefault()); // the tip keeps the focus
     canvas.addEventListener("pointerdown", (event) => {
       const found = this.nearest(event);
@@ -172,17 +170,17 @@ export class Plane {
       canvas.setPointerCapture(event.pointerId);
       this.dragged = found;
       found.tip.node.focus({ preventScroll: true });
-      on.grab(found.tip);
+      owner.grab(found.tip);
     });
     canvas.addEventListener("pointermove", (event) => {
       canvas.style.cursor = this.dragged ? "grabbing" : this.nearest(event) ? "grab" : "default";
       if (!this.dragged) return;
       const { left, bottom, side } = this.window;
       const [x, y] = this.under(event).map((at, axis) => (at + this.dragged.shift[axis]) / canvas.clientWidth);
-      on.move(this.dragged.tip, this.onGrid([left + x * side, bottom + (1 - y) * side]));
+      owner.move(this.dragged.tip, this.onGrid([left + x * side, bottom + (1 - y) * side]));
     });
     canvas.addEventListener("lostpointercapture", () => {
-      if (this.dragged) on.rest();
+      if (this.dragged) owner.commit();
       this.dragged = null;
     });
   }

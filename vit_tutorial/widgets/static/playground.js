@@ -1,5 +1,5 @@
 import {
-  button, choice, colour, element, frame, inkOn, range, slider, strokeLines, table, tell, viridis, watch,
+  button, choice, clamp, colour, element, frame, inkOn, range, slider, strokeLines, table, tell, viridis, watch,
 } from "./draw.js";
 import { drawArrow, Plane } from "./plane.js";
 
@@ -73,7 +73,9 @@ class Playground {
     this.view = frame(el, {
       name: "playground",
       title: "Attention playground",
-      hint: "Drag the tips. Or Tab to a tip and move it with the arrow keys, with Shift further; Enter asks for its row.",
+      hint:
+        "Drag the tips. Or Tab to a tip and move it with the arrow keys, with Shift further; " +
+        "Enter asks for its row.",
     });
     this.addControls();
     this.addPlanes();
@@ -148,7 +150,7 @@ class Playground {
 
   showTau() {
     const value = this.model.get("temperature");
-    const step = (x) => Math.min(TAUS.length - 1, Math.max(0, Math.round(4 * Math.log2(x / TAUS[0]))));
+    const step = (x) => clamp(Math.round(4 * Math.log2(x / TAUS[0])), 0, TAUS.length - 1);
     this.tau.value = step(value);
     this.tau.setAttribute("aria-valuetext", fixed(value));
     this.tauValue.textContent = fixed(value);
@@ -162,40 +164,36 @@ class Playground {
 
   addPlanes() {
     const { one, names, view } = this;
-    const on = {
-      focus: (tip) => {
-        if (tip === this.active) return;
-        this.active = tip;
-        this.update();
-      },
-      choose: ({ token }) => tell(this.model, { query: token }),
-      grab: ({ kind, token }) => kind === "q" && !one && tell(this.model, { query: token }),
-      move: ({ kind, token }, to) => {
-        for (const moved of one ? KINDS : [kind]) this.vectors[moved][token] = [...to];
-        this.update();
-      },
-      rest: () => this.commit(),
-    };
-    const at = ({ kind, token }) => this.vectors[kind][token];
     const tips = (...kinds) => names.flatMap((_, token) => kinds.map((kind) => ({ kind, token })));
     this.planes = [
-      new Plane(view, {
+      new Plane(this, view, {
         title: one ? "Tokens" : "Queries, keys (dashed)",
         label: "The chosen query as an arrow, and how far each key reaches along it: the score.",
         tips: one ? tips("q") : tips("q", "k"),
         draw: (...where) => this.drawQueries(...where),
-        at,
-        on,
       }),
-      new Plane(view, {
+      new Plane(this, view, {
         title: one ? "New tokens, tokens (dashed)" : "New tokens, values (dashed)",
         label: "New tokens as arrows; they cannot leave the shaded area between the values.",
         tips: one ? [] : tips("v"),
         draw: (...where) => this.drawOutputs(...where),
-        at,
-        on,
       }),
     ];
+  }
+
+  tipAt = ({ kind, token }) => this.vectors[kind][token];
+  choose = ({ token }) => tell(this.model, { query: token });
+  grab = (tip) => tip.kind === "q" && !this.one && this.choose(tip);
+
+  focus(tip) {
+    if (tip === this.active) return;
+    this.active = tip;
+    this.update();
+  }
+
+  move({ kind, token }, to) {
+    for (const moved of this.one ? KINDS : [kind]) this.vectors[moved][token] = [...to];
+    this.update();
   }
 
   // Arrows from the origin to the vectors of a kind, dashed; returns their labels.
@@ -279,7 +277,7 @@ class Playground {
       });
     }
     for (const { lines } of this.tables) {
-      lines.forEach((each, i) => (each.onclick = () => tell(this.model, { query: i })));
+      lines.forEach((each, i) => (each.onclick = () => this.choose({ token: i })));
     }
   }
 

@@ -256,7 +256,8 @@ class PositionExplorer {
     if (question.other !== null) {
       return [`Similarity to ${grid.name(question.other)}: ${each((row) => row[question.other]).join(", ")}.`];
     }
-    if (rows.length > 1) return [`Lowest similarity: ${each((row) => row.reduce((a, b) => Math.min(a, b))).join(", ")}.`];
+    const least = (row) => row.reduce((a, b) => Math.min(a, b));
+    if (rows.length > 1) return [`Lowest similarity: ${each(least).join(", ")}.`];
     const [[row], others] = [rows, range(grid.count).filter((place) => place !== question.token)];
     if (shown[0] === "none" || !others.length) return ["It cannot be told from any other: all similarities are 1."];
     const [best, worst] = [1, -1].map((sign) => others.reduce((a, b) => (sign * row[b] > sign * row[a] ? b : a)));

@@ -1,5 +1,5 @@
 // The way through the model: a road of stages, with detours that come back to it. One points at stages and parts.
-import { element, fillBox, pointer, range, stage, strokeLines, write } from "./draw.js";
+import { clamp, element, fillBox, pointer, range, stage, strokeLines, write } from "./draw.js";
 
 const [UNIT, NAME, ROAD, ROW] = [7, 16, 40, 66]; // least width of a stage; heights of the parts of a line
 
@@ -65,7 +65,7 @@ export class Rail {
   under(event) {
     const [x, y] = pointer(event, this.canvas);
     const { places, lines } = this.layout(this.canvas.clientWidth);
-    const line = Math.min(lines - 1, Math.max(0, Math.floor(y * lines)));
+    const line = clamp(Math.floor(y * lines), 0, lines - 1);
     const far = (i) => Math.abs(places[i][0] - x * this.canvas.clientWidth);
     const there = range(places.length).filter((i) => places[i][1] === line);
     const nearest = there.reduce((a, b) => (far(b) < far(a) ? b : a));
@@ -82,7 +82,7 @@ export class Rail {
     const named = this.over ?? here;
     context.font = `12px ${colours.font}`;
     const half = context.measureText(this.stages[named].name).width / 2 + 2;
-    const x = Math.min(Math.max(places[named][0], half), width - half);
+    const x = clamp(places[named][0], half, width - half);
     const style = { ink: named === here ? colours.ink : colours.muted, align: "center", size: 12 };
     write(context, colours, this.stages[named].name, [x, places[named][1] * ROW + NAME - 8], style);
   }

@@ -1,21 +1,21 @@
-// How the stepper shows the values of a stage: as three channels, a matrix of tokens, heads of attention, or bars. Each
-// view draws them, keeps what is pointed at, moves it by keys, and says it in words and in a table.
+// How the stepper shows the values of a stage: here as three channels or as a matrix of tokens, in heads.js as heads of
+// attention or as bars. Each view draws them, keeps what is pointed at, moves it by keys, and says it in words and in a
+// table.
 import {
-  colour, drawHeat, drawScale, fillBox, inkOn, ordinals, outline, range, table, veil, viridis, write,
+  clamp, colour, drawHeat, drawScale, fillBox, inkOn, ordinals, outline, range, table, viridis, write,
 } from "./draw.js";
-import { MEAN } from "./weights.js";
 
-const [TOP, PROFILE, LEGEND, GAP] = [18, 84, 24, 8]; // above, under and between what is drawn
+export const [TOP, PROFILE, LEGEND, GAP] = [18, 84, 24, 8]; // above, under and between what is drawn
 const FIRST = 16; // numbers of a token in the table
 const CHANNELS = ["red", "green", "blue"];
 
 export const fixed = (value, digits = 4) => value.toFixed(digits).replace(/^-(0\.0+)$/, "$1").replace("-", "−");
 export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const short = (value) => fixed(value, Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2);
-const within = ([x, y, w, h], [px, py]) => px >= x && px < x + w && py >= y && py < y + h;
+export const within = ([x, y, w, h], [px, py]) => px >= x && px < x + w && py >= y && py < y + h;
 
 // Under the values: the colours, what their ends mean, and a note where there is room.
-function drawLegend(context, colours, [low, high], note, [width, height]) {
+export function drawLegend(context, colours, [low, high], note, [width, height]) {
   const y = height - 9;
   const from = Math.ceil(write(context, colours, low, [0, y])) + 6;
   drawScale(context, [from, y - 6, 110, 12]);
@@ -23,17 +23,21 @@ function drawLegend(context, colours, [low, high], note, [width, height]) {
   if (left + context.measureText(note).width <= width) write(context, colours, note, [left, y]);
 }
 
-// ------------------------------------------------------------------------------------------ the image
-
-// The image as the network reads it: three tables of numbers, and the chosen patch of each from near.
-export class Channels {
-  keys = "Arrow keys choose a patch";
-
+export class View {
   constructor(stepper) {
     this.stepper = stepper;
   }
 
+  // Forgets what is pointed at. A view also has `keys`, what the keys do, in words; `draw` on a canvas; `point`, which
+  // gives the token at a point of it, or null; `press` for an arrow's step, or Home with null; `words` and a `table`.
   clear() {}
+}
+
+// ------------------------------------------------------------------------------------------ the image
+
+// The image as the network reads it: three tables of numbers, and the chosen patch of each from near.
+export class Channels extends View {
+  keys = "Arrow keys choose a patch";
 
   boxes([width, height]) {
     const { ratio } = this.stepper.grid;
@@ -110,13 +114,9 @@ export class Channels {
 // ------------------------------------------------------------------------------------------ tokens
 
 // A matrix with a row for each token, and the chosen row's profile under it: of a sum also what it was before.
-export class Matrix {
+export class Matrix extends View {
   keys = "Up and down choose a token, left and right one of its numbers";
   column = null; // the number pointed at
-
-  constructor(stepper) {
-    this.stepper = stepper;
-  }
 
   clear() {
     this.column = null;
@@ -207,8 +207,8 @@ export class Matrix {
   press(step) {
     const { stage, token, firstToken, grid } = this.stepper;
     if (!step) this.column = 0;
-    else if (step[1]) this.column = Math.min(stage.columns - 1, Math.max(0, (this.column ?? -1) + step[1]));
-    else if (stage.rows > 1) this.stepper.choose(Math.min(grid.count - 1, Math.max(firstToken, token + step[0])));
+    else if (step[1]) this.column = clamp((this.column ?? -1) + step[1], 0, stage.columns - 1);
+    else if (stage.rows > 1) this.stepper.choose(clamp(token + step[0], firstToken, grid.count - 1));
   }
 
   // The number pointed at, or null.
@@ -235,191 +235,5 @@ export class Matrix {
     const names = stage.before ? ["before", "update", "after"] : [rowName];
     const rows = shown.map((one) => Array.from(this.line(one, row).subarray(0, count), (value) => fixed(value)));
     return table(`${rowName}: the first ${count} of its ${stage.width} numbers`, ordinals(count), names, rows);
-  }
-}
-
-// ------------------------------------------------------------------------------------------ attention weights
-
-// The chosen token's weights in each head, and their mean, over the image.
-export class Heads {
-  keys = "Arrow keys choose a patch to ask about, Home the class token";
-  key = null; // the token asked about, and in which of the heads: [i, token]
-
-  constructor(stepper) {
-    this.stepper = stepper;
-    const { H } = stepper.attention;
-    this.heads = H > 1 ? [...range(H), MEAN] : [0];
-  }
-
-  clear() {
-    this.key = null;
-  }
-
-  name = (i) => this.heads[i] === MEAN ? "mean" : `head ${i + 1}`;
-
-  values(i) {
-    const { attention, stage, token } = this.stepper;
-    return attention.row(stage.block, 0, this.heads[i], token);
-  }
-
-  percent = (value) => this.stepper.attention.exact ? `${fixed(100 * value, 2)} %` : `about ${fixed(100 * value, 1)} %`;
-
-  // Tiles as wide as they can be.
-  boxes([width, height]) {
-    const [count, { ratio }] = [this.heads.length, this.stepper.grid];
-    const wideOf = (across) => {
-      const down = Math.ceil(count / across);
-      const high = (height - LEGEND - GAP * (down - 1)) / down - TOP;
-      return Math.min((width - GAP * (across - 1)) / across, high / ratio);
-    };
-    const across = range(count + 1).slice(1).reduce((a, b) => (wideOf(b) > wideOf(a) ? b : a));
-    const wide = wideOf(across);
-    const place = (i) => [(i % across) * (wide + GAP), Math.floor(i / across) * (wide * ratio + TOP + GAP) + TOP];
-    return range(count).map((i) => [...place(i), wide, wide * ratio]);
-  }
-
-  draw(context, size, colours) {
-    this.boxes(size).forEach((box, i) => this.drawHead(context, box, i, colours));
-    const note = `of a head's largest weight${this.stepper.grid.prefix ? "; small square: to the class token" : ""}`;
-    drawLegend(context, colours, ["0", "100 %"], note, size);
-  }
-
-  drawHead(context, box, i, colours) {
-    const { grid, token, image, size } = this.stepper;
-    const [values, [x, y, wide]] = [this.values(i), box];
-    const most = values.reduce((a, b) => Math.max(a, b), 1e-12);
-    context.imageSmoothingEnabled = size[1] > 64;
-    context.drawImage(image, ...box);
-    drawHeat(context, values.subarray(grid.prefix).map((value) => value / most), grid.columns, box, veil);
-    const square = [x, y - 15, 12, 12]; // the class token
-    if (grid.prefix) fillBox(context, square, colour(viridis, values[0] / most));
-    const [name, share] = [this.name(i), `${fixed(100 * most, 0)} %`];
-    const texts = wide > 130 ? [name, `up to ${share}`] : [name.replace("head ", ""), wide > 80 ? share : ""];
-    write(context, colours, texts[0], [x + 18 * grid.prefix, y - 9], { bold: true, ink: colours.ink });
-    write(context, colours, texts[1], [x + wide, y - 9], { align: "right" });
-    if (token >= grid.prefix) outline(context, grid.box(token, box), colours.mark, Math.min(2, wide / grid.columns / 6));
-    if (!this.key) return;
-    if (this.key[1] >= grid.prefix) outline(context, grid.box(this.key[1], box), "#fff", 1.5);
-    else outline(context, [x - 1, y - 16, 14, 14], colours.ink, 1);
-  }
-
-  // What is pointed at is asked about; the query stays.
-  point(point, size) {
-    const { grid } = this.stepper;
-    this.key = null;
-    this.boxes(size).forEach(([x, y, wide, high], i) => {
-      if (!within([x, y - TOP, wide, high + TOP], point)) return;
-      const token = point[1] < y ? (grid.prefix ? 0 : null) : grid.at((point[0] - x) / wide, (point[1] - y) / high);
-      if (token !== null) this.key = [i, token];
-    });
-    return null;
-  }
-
-  get chosen() {
-    return this.key?.[1] ?? null;
-  }
-
-  // Keys walk through the patches of a head, and from its last column into the next head.
-  press(step) {
-    const { grid, token } = this.stepper;
-    if (!step || !this.key) this.key = [0, step ? token : 0];
-    else {
-      const [i, from] = this.key;
-      const to = grid.step(from, step);
-      const next = Math.min(this.heads.length - 1, Math.max(0, i + step[1]));
-      if (to !== from || !step[1]) this.key = [i, to];
-      else if (next !== i) this.key = [next, from < grid.prefix ? 0 : from - step[1] * (grid.columns - 1)];
-    }
-  }
-
-  words() {
-    const name = this.stepper.grid.name(this.stepper.token);
-    if (!this.key) return `Query: ${name}. Point at a patch to read its weight.`;
-    const [i, token] = this.key;
-    const weight = this.percent(this.values(i)[token]);
-    return `${capital(this.name(i))}: ${name} takes ${weight} from ${this.stepper.grid.name(token)}.`;
-  }
-
-  table() {
-    const { grid, token, attention } = this.stepper;
-    const names = ["class token"].slice(1 - grid.prefix).concat(ordinals(Math.min(grid.rows * grid.columns, 64)));
-    const line = (_, i) => {
-      const values = this.values(i).subarray(0, names.length);
-      return Array.from(values, (value) => fixed(value, attention.exact ? 4 : 3));
-    };
-    const to = `${grid.prefix ? "the class token and " : ""}the patches by number${attention.exact ? "" : ", about"}`;
-    const caption = `Weights from ${grid.name(token)} to ${to}`;
-    return table(caption, names, this.heads.map((_, i) => this.name(i)), this.heads.map(line));
-  }
-}
-
-// ------------------------------------------------------------------------------------------ classes
-
-// The largest logits or probabilities as bars.
-export class Bars {
-  keys = "Arrow keys choose a class";
-  bar = 0; // the class asked about
-
-  constructor(stepper) {
-    this.stepper = stepper;
-    const logits = stepper.stages.at(-2).values;
-    this.best = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, 10);
-  }
-
-  clear() {}
-
-  places([, height]) {
-    const step = Math.min(40, (height - TOP) / this.best.length);
-    return this.best.map((_, i) => [TOP + i * step, step]);
-  }
-
-  draw(context, size, colours) {
-    const [{ stage, classes }, { best }] = [this.stepper, this];
-    const values = best.map((i) => stage.values[i]);
-    const order = best.length < classes.length ? `the largest ${best.length} of ${classes.length}` : "largest first";
-    write(context, colours, order, [0, 8]);
-    const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
-    const label = Math.min(130, size[0] / 3);
-    const from = label + (low < 0 ? 60 : 8);
-    const across = (value) => from + ((size[0] - from - 66) * (value - low)) / (high - low || 1);
-    const places = this.places(size);
-    places.forEach(([y, step], i) => {
-      if (i === this.bar) fillBox(context, [0, y, size[0], step], colours.line, 0.5);
-      const [value, middle] = [values[i], y + step / 2];
-      const [left, right] = [across(Math.min(0, value)), across(Math.max(0, value))];
-      const area = [left, y + step * 0.2, Math.max(1, right - left), step * 0.6];
-      fillBox(context, area, i ? colours.accent : colours.mark);
-      context.font = `${i ? "" : "600 "}11.5px ${colours.font}`;
-      let name = classes[best[i]];
-      while (name.length > 1 && context.measureText(name).width > label - 4) name = `${name.slice(0, -2)}…`;
-      write(context, colours, name, [0, middle], { ink: colours.ink, bold: i === 0 });
-      const number = stage.name === "probabilities" ? `${fixed(100 * value, 1)} %` : fixed(value, 2);
-      const beside = value < 0 ? { at: left - 5, align: "right" } : { at: right + 5, align: "left" };
-      write(context, colours, number, [beside.at, middle], { ink: colours.ink, align: beside.align });
-    });
-    const [last, step] = places.at(-1);
-    fillBox(context, [across(0) - 0.5, TOP, 1, last + step - TOP], colours.muted);
-  }
-
-  point(point, size) {
-    const found = this.places(size).findIndex(([y, step]) => point[1] >= y && point[1] < y + step);
-    if (found >= 0) this.bar = found;
-    return null;
-  }
-
-  press(step) {
-    this.bar = step ? Math.min(this.best.length - 1, Math.max(0, this.bar + step[0] + step[1])) : 0;
-  }
-
-  words() {
-    const { stages, classes } = this.stepper;
-    const [logit, probability] = stages.slice(-2).map(({ values }) => values[this.best[this.bar]]);
-    return `${classes[this.best[this.bar]]}: logit ${fixed(logit)}, probability ${fixed(100 * probability, 2)} %.`;
-  }
-
-  table() {
-    const { stages, classes } = this.stepper;
-    const rows = stages.slice(-2).map(({ values }) => this.best.map((i) => fixed(values[i])));
-    return table("The classes, largest first", this.best.map((i) => classes[i]), ["logit", "probability"], rows);
   }
 }

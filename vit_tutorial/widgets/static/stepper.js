@@ -1,10 +1,11 @@
 import {
-  arrow, button, bytes, drawHeat, element, floats, frame, onPlainKey, outline, picture, pointer, range, stage,
+  arrow, button, bytes, clamp, drawHeat, element, floats, frame, onPlainKey, outline, picture, pointer, range, stage,
   strokeLines, tables, tell, veil, watch, write,
 } from "./draw.js";
 import { Grid } from "./grid.js";
+import { Bars, Heads } from "./heads.js";
 import { Rail } from "./rail.js";
-import { Bars, capital, Channels, fixed, Heads, Matrix } from "./stages.js";
+import { Channels, fixed, Matrix } from "./stages.js";
 import { readAttention } from "./weights.js";
 
 // The stages with their values, from the bytes; what follows from them is computed here as torch computes it.
@@ -52,7 +53,9 @@ class Stepper {
     this.frame = frame(el, {
       name: "stepper",
       title: "Encoder stepper",
-      hint: "Press → and watch the image become an answer. Point at a patch or a token to follow it; click to choose it.",
+      hint:
+        "Press → and watch the image become an answer. " +
+        "Point at a patch or a token to follow it; click to choose it.",
     });
     this.addControls();
     this.addHeading();
@@ -159,40 +162,21 @@ class Stepper {
 
   // ---------------------------------------------------------------- what is shown
 
-  get at() {
-    return Math.min(Math.max(0, this.model.get("stage")), this.stages.length - 1);
-  }
-
-  get stage() {
-    return this.stages[this.at];
-  }
-
-  get view() {
-    return this.views[this.stage.kind];
-  }
-
-  get token() {
-    return this.over ?? Math.min(Math.max(0, this.model.get("token")), this.grid.count - 1);
-  }
-
-  // The token in the first row of the stage.
-  get firstToken() {
-    return this.grid.count - this.stage.rows;
-  }
-
-  // The chosen token's row in the stage, or null where there is none, or the class token is not there yet.
-  get row() {
+  // What is shown now. The row is null where there is none, or the class token is not there yet.
+  update() {
+    const { model, stages, grid } = this;
+    this.at = clamp(model.get("stage"), 0, stages.length - 1);
+    this.stage = stages[this.at];
+    this.view = this.views[this.stage.kind];
+    this.token = this.over ?? clamp(model.get("token"), 0, grid.count - 1);
     const { kind, rows } = this.stage;
-    if (!rows || kind === "bars") return null;
-    if (rows === 1) return 0;
-    return this.token < this.firstToken ? null : this.token - this.firstToken;
+    this.firstToken = grid.count - rows; // that of the first row
+    const row = rows === 1 ? 0 : this.token - this.firstToken;
+    this.row = rows && kind !== "bars" && row >= 0 ? row : null;
+    this.rowName = rows === 1 ? this.whole : this.nameOf(this.token);
   }
 
-  nameOf = (token) => token < this.grid.prefix ? "class token" : this.grid.name(token);
-
-  get rowName() {
-    return this.stage.rows === 1 ? this.whole : this.nameOf(this.row + this.firstToken);
-  }
+  nameOf = (token) => (token < this.grid.prefix ? "class token" : this.grid.name(token));
 
   // How far the sum moved a row's token, as a share of its length; null in other stages.
   moved(row) {
@@ -283,8 +267,7 @@ class Stepper {
       [dt.textContent, dd.textContent] = [term, value];
       for (const node of [dt, dd]) node.style.visibility = value ? "visible" : "hidden";
     };
-    const name = shown.rows === 1 ? this.whole : this.nameOf(this.token);
-    put("token", shown.kind === "bars" ? "" : name, shown.kind === "image" ? "patch" : "token");
+    put("token", shown.kind === "bars" ? "" : this.rowName, shown.kind === "image" ? "patch" : "token");
     const statistic = (i, digits) => (row === null ? "" : fixed(shown.statistics[3 * row + i], digits));
     put("mean", statistic(0, 4));
     put("std", statistic(1, 4));
@@ -296,6 +279,7 @@ class Stepper {
   }
 
   redraw() {
+    this.update();
     for (const one of [this.rail, this.small, this.main]) one.redraw();
     this.showFacts();
     this.frame.say(this.view.words());
@@ -303,6 +287,8 @@ class Stepper {
   }
 
   showStage() {
+    this.over = null;
+    this.update();
     const { at, stages, stage: shown, attention, heading } = this;
     const last = stages.length - 1;
     const inBlock = shown.block >= 0 && shown.block < attention.L;
