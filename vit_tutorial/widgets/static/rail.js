@@ -1,5 +1,5 @@
 // The way through the model: a road of stages, with detours that come back to it. One points at stages and parts.
-import { clamp, element, fillBox, pointer, range, stage, strokeLines, write } from "./draw.js";
+import { clamp, element, pointer, range, stage, strokeLines, write } from "./draw.js";
 
 const [UNIT, NAME, ROAD, ROW] = [7, 16, 40, 66]; // least width of a stage; heights of the parts of a line
 
@@ -93,7 +93,13 @@ export class Rail {
     this.parts.forEach((count, i) => {
       const [x, y] = [places[first][0] - unit / 2, places[first][1] * ROW];
       const current = this.stages[this.current()].block === i - 1;
-      if (current) fillBox(context, [x + 1, y + NAME, count * unit - 2, ROW - NAME], colours.accent, 0.12);
+      if (current) {
+        Object.assign(context, { fillStyle: colours.accent, globalAlpha: 0.12 });
+        context.beginPath();
+        context.roundRect(x + 1, y + NAME, count * unit - 2, ROW - NAME, 5);
+        context.fill();
+        context.globalAlpha = 1;
+      }
       const name = this.partName(i - 1);
       const style = { ink: current ? colours.ink : colours.muted, align: "center", bold: current };
       context.font = `${current ? "600 " : ""}11.5px ${colours.font}`;

@@ -88,10 +88,9 @@ class Stepper {
 
   // What the stage is: name, sentence, line of code, shape.
   addHeading() {
-    const names = { title: "div", text: "p", code: "code", shape: "span" };
-    const parts = Object.entries(names).map(([name, tag]) => element(tag, { className: `vit-step-${name}` }));
-    const [title, text, code, shape] = parts;
-    code.className = "";
+    const title = element("div", { className: "vit-step-title" });
+    const text = element("p", { className: "vit-step-text" });
+    const [code, shape] = [element("code"), element("span", { className: "vit-step-shape" })];
     this.heading = { title, text, code, shape };
     const line = element("div", { className: "vit-step-code" }, code, shape);
     this.frame.body.before(element("div", { className: "vit-step" }, title, text, line));
@@ -247,7 +246,8 @@ class Stepper {
     const whole = shown.kind === "bars" || shown.rows === 1;
     if (grid.prefix) this.drawClassToken(context, colours);
     if (!whole || grid.prefix) outline(context, grid.box(whole ? 0 : this.token, area), colours.mark);
-    if (view.chosen >= grid.prefix) outline(context, grid.box(view.chosen, area), "#fff", 1.5);
+    const asked = view.chosen ?? -1; // in a head
+    if (asked >= grid.prefix) outline(context, grid.box(asked, area), "#fff", 1.5);
   }
 
   drawClassToken(context, colours) {
