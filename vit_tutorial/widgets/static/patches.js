@@ -118,8 +118,8 @@ class Patches {
 
 class PatchExplorer {
   constructor({ model, el }) {
-    const [side, pixels] = [model.get("side"), bytes(model.get("pixels"))];
-    Object.assign(this, { model, side, shuffles: 0, halves: 0, captions: {} }); // how often the buttons were pressed
+    Object.assign(this, { model, side: model.get("side"), captions: {} });
+    Object.assign(this, { shuffles: 0, halves: 0 }); // how often the buttons were pressed: their seeds
     this.halved = false; // the button chose what is dropped
     this.patch = model.get("patch"); // follows the pointer; the trait holds what was chosen
     const view = (this.view = frame(el, {
@@ -133,8 +133,7 @@ class PatchExplorer {
     button(view, "Restore", () => this.restore());
     this.showTables = tables(view, model, () => [this.table()]);
     offerUpload(view, model);
-    this.cut(pixels);
-    this.patches.arrange(model.get("order"), model.get("dropped"));
+    this.cut(bytes(model.get("pixels")));
     this.addStages();
     this.facts = element("dl", { className: "vit-facts" });
     this.cell("sums", "In numbers", this.facts);
