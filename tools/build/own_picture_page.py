@@ -1,6 +1,6 @@
 """The site's page "Try it on your own picture": the shipped ViT in the browser, with nothing behind it.
 
-The page's own code is in tools/site/try, on top of the explorers' draw.js and attention.js. The build adds the model
+The page's own code is in tools/site/try, on top of the explorers' draw.js and weights.js. The build adds the model
 as ONNX, ONNX Runtime for browsers (from npm, once), photographs, and what PyTorch says about two pictures, for the page
 to compare. All of it is scripts, so the page also works from a folder, where a browser may fetch no data.
 """
@@ -26,7 +26,7 @@ from vit_tutorial.widgets.explorer import STATIC
 
 PAGE = ROOT / "tools" / "site" / "try"
 # One script, because a page from file:// may load no modules: each after those that it imports.
-SHARED = ("draw.js", "attention.js")
+SHARED = ("draw.js", "weights.js")
 MODULES = ("model.js", "picture.js", "card.js", "board.js", "square.js", "patches.js", "answer.js", "looks.js")
 MODULES += ("engine.js", "app.js")
 SAMPLES = ("cat", "rocket", "coffee", "astronaut")
