@@ -173,7 +173,8 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     shutil.copytree(SITE, source, ignore=shutil.ignore_patterns("try"))
     shutil.copy(ROOT / "pyproject.toml", source)
     shutil.copy(STATIC / "explorer.css", source / "_static")
-    scripts = {f"{path.stem}.js": explorer_module(path.stem) for path in STATIC.glob("*.js") if path.stem != "draw"}
+    explorers = [path.stem for path in STATIC.glob("*.js") if "export default" in path.read_text(encoding="utf-8")]
+    scripts = {f"{name}.js": explorer_module(name) for name in explorers}
     live, pictures, failures = notebook_pages(source / "notebooks", sources, cache)
 
     explorer = landing_explorer()
