@@ -79,17 +79,17 @@ lab: $(COURSE)
 # tests/conftest.py orders the files, so xdist must not. The front ends that the browser tests need beside JupyterLab
 # come first (seconds; nothing where they are there).
 test: lint check
-	@$(BIN)/python tools/install_front_ends.py
+	@$(BIN)/python tools/build/install_front_ends.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout 1200 -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" tests notebooks $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
 
 notebooks: $(DEV)
-	$(BIN)/python tools/build_notebooks.py --jobs $(JOBS) $(ONLY)
+	$(BIN)/python tools/build/notebooks.py --jobs $(JOBS) $(ONLY)
 
 check: $(DEV)
-	$(BIN)/python tools/build_notebooks.py --check
+	$(BIN)/python tools/build/notebooks.py --check
 
 # Serial: coverage of the kernels is lost when xdist shares them out.
 coverage: $(DEV)
@@ -97,36 +97,36 @@ coverage: $(DEV)
 
 # The explorers' numbers come from the notebooks, run once more (three minutes; kept in build/ until something changes).
 site: $(DEV)
-	@$(BIN)/python tools/install_front_ends.py
-	$(BIN)/python tools/build_site.py $(ONLY)
+	@$(BIN)/python tools/build/install_front_ends.py
+	$(BIN)/python tools/build/website.py $(ONLY)
 
 test-site: site
 	SITE=build/site $(BIN)/python -m pytest tests/test_site.py $(ARGS)
-	$(BIN)/python tools/lighthouse.py build/site
+	$(BIN)/python tools/try/lighthouse.py build/site
 
 # Other instruction sets, threads and precisions: an hour on two cores. ARGS="--on 'sse, 1 thread'" takes one machine.
 test-machines: $(DEV)
-	$(BIN)/python tools/try_machines.py $(ONLY) $(ARGS)
+	$(BIN)/python tools/try/machines.py $(ONLY) $(ARGS)
 
 test-hub:
 	$(call INSTALL,.[hub])
-	$(BIN)/python tools/hub_load_test.py $(ARGS)
+	$(BIN)/python tools/try/hub_load.py $(ARGS)
 
 # What needs the network comes first; then the suite without one.
 test-offline: $(DEV)
-	@$(BIN)/python tools/install_front_ends.py
-	$(BIN)/python tools/offline.py $(MAKE) test
+	@$(BIN)/python tools/build/install_front_ends.py
+	$(BIN)/python tools/try/offline.py $(MAKE) test
 
 # Each makes an environment of its own in .environments (5 GB) and keeps it.
 test-colab: $(DEV)
-	$(BIN)/python tools/try_colab.py $(ONLY)
+	$(BIN)/python tools/try/colab.py $(ONLY)
 
 test-oldest test-newest: $(DEV)
-	$(BIN)/python tools/try_versions.py $(subst test-,,$@) $(ARGS)
+	$(BIN)/python tools/try/versions.py $(subst test-,,$@) $(ARGS)
 
 audit: $(DEV)
 	$(call INSTALL,.[audit])
-	@$(BIN)/python tools/audit.py
+	@$(BIN)/python tools/try/audit.py
 
 clean:
 	rm -rf $(VENV) .environments .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info

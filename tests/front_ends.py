@@ -2,7 +2,7 @@
 
 How to run one drive (tests/drives/patches.py) in one of them, or in all:
 
-    .venv/bin/python tools/install_front_ends.py        # once; `make test` does it
+    .venv/bin/python tools/build/install_front_ends.py  # once; `make test` does it
     .venv/bin/python -m pytest tests/test_explorers.py -k "lab and patches"
     .venv/bin/python -m pytest tests/test_explorers.py -k patches
 
@@ -286,7 +286,7 @@ def static_server(folder):
 def scripts():
     """The folder of what comes from npm."""
     if not (install_front_ends.FOLDER / "scripts-installed").is_file():
-        skip("needs npm's scripts: python tools/install_front_ends.py")
+        skip("needs npm's scripts: python tools/build/install_front_ends.py")
     return install_front_ends.SCRIPTS
 
 
@@ -375,7 +375,7 @@ def open_notebook(front_end, notebook, folder, **options):
             address = stack.enter_context(notebook_server(sys.executable, folder))
         else:
             if not (install_front_ends.FOLDER / "classic-installed").is_file():
-                skip("needs Notebook 6.5 in an environment of its own: python tools/install_front_ends.py")
+                skip("needs Notebook 6.5 in an environment of its own: python tools/build/install_front_ends.py")
             address = stack.enter_context(notebook_server(install_front_ends.CLASSIC, folder))
 
         page = watched_page(stack.enter_context(browser()), **options)

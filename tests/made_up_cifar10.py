@@ -10,10 +10,12 @@ from importlib import import_module
 import numpy as np
 from PIL import Image
 
+from vit_tutorial.datasets import cifar10_files
+
 cifar10 = import_module("vit_tutorial.datasets.cifar10")  # the package's name is the function's
 IMAGES = 4
 BLOCKS = {  # name -> records (bytes)
-    name: np.random.default_rng(i).integers(0, 256, (IMAGES, cifar10.RECORD), dtype=np.uint8)
+    name: np.random.default_rng(i).integers(0, 256, (IMAGES, cifar10_files.RECORD), dtype=np.uint8)
     for i, name in enumerate(cifar10.BATCHES)
 }
 for _block in BLOCKS.values():
@@ -26,7 +28,7 @@ ORDER = [
 
 def install(monkeypatch):
     """Have the package believe that this is CIFAR-10."""
-    monkeypatch.setattr(cifar10, "IMAGES", IMAGES)
+    monkeypatch.setattr(cifar10_files, "IMAGES", IMAGES)
     monkeypatch.setattr(cifar10, "BATCHES", {name: hashlib.sha1(block).hexdigest() for name, block in BLOCKS.items()})
     monkeypatch.setattr(cifar10, "ROOM", 0)
 

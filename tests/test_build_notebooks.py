@@ -1,13 +1,14 @@
-"""tools/build_notebooks.py: text in, the same notebook out each time, and nothing half done; and tools/fork.py."""
+"""tools/build: text in, the same notebook out each time, and nothing half done; and a fork's address in all places."""
 
 import ast
 import sys
 from types import SimpleNamespace
 
-import build_notebooks
 import fork
 import nbformat
 import pytest
+
+import notebooks
 
 SOURCE = """\
 # %% [markdown]
@@ -35,9 +36,9 @@ def course(tmp_path, monkeypatch):
     source = tmp_path / "notebooks" / "source" / "01_title.py"
     source.parent.mkdir(parents=True)
     source.write_text(SOURCE, encoding="utf-8")
-    monkeypatch.setattr(build_notebooks, "NOTEBOOKS", tmp_path / "notebooks")
-    monkeypatch.setattr(build_notebooks, "SOURCES", source.parent)
-    monkeypatch.setattr(build_notebooks, "SETUP", "course = 'git+{repository}'")  # the real one imports torch
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(notebooks, "SOURCES", source.parent)
+    monkeypatch.setattr(notebooks, "SETUP", "course = 'git+{repository}'")  # the real one imports torch
     if sys.platform != "win32":
         # The system remembers the largest child that this process ever had: here that of another test.
         monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_maxrss=0))
@@ -45,18 +46,18 @@ def course(tmp_path, monkeypatch):
 
 
 def test_build_repeats_to_the_byte_and_agrees_with_its_source(course):
-    assert build_notebooks.check(course) == ["it was never built"]
-    build_notebooks.build(course)
-    first = build_notebooks.target(course).read_bytes()
-    assert build_notebooks.check(course) == []
-    build_notebooks.build(course)
-    assert build_notebooks.target(course).read_bytes() == first
-    assert [path.name for path in build_notebooks.NOTEBOOKS.iterdir() if path.is_file()] == ["01_title.ipynb"]
+    assert notebooks.check(course) == ["it was never built"]
+    notebooks.build(course)
+    first = notebooks.target(course).read_bytes()
+    assert notebooks.check(course) == []
+    notebooks.build(course)
+    assert notebooks.target(course).read_bytes() == first
+    assert [path.name for path in notebooks.NOTEBOOKS.iterdir() if path.is_file()] == ["01_title.ipynb"]
 
 
 def test_built_notebook_holds_what_readers_need_and_no_more(course):
-    build_notebooks.build(course)
-    notebook = nbformat.read(build_notebooks.target(course), as_version=4)
+    notebooks.build(course)
+    notebook = nbformat.read(notebooks.target(course), as_version=4)
     title, setup, printed, sum_, again, solution = notebook.cells
     assert "(https://colab.research.google.com/github/" in title.source
     assert title.source.endswith("/blob/main/notebooks/01_title.ipynb)")
@@ -64,7 +65,7 @@ def test_built_notebook_holds_what_readers_need_and_no_more(course):
     assert printed.outputs[0].text == "a\nb\n"
     assert again.id == f"{sum_.id}-2"
     assert solution.metadata == {"tags": ["solution"], "jupyter": {"source_hidden": True}}
-    assert sum_.metadata == {} and notebook.metadata == build_notebooks.KERNEL_METADATA
+    assert sum_.metadata == {} and notebook.metadata == notebooks.KERNEL_METADATA
 
 
 @pytest.mark.parametrize(
@@ -77,18 +78,18 @@ def test_built_notebook_holds_what_readers_need_and_no_more(course):
     ],
 )
 def test_check_notices_an_edit(course, old, new, complaint):
-    build_notebooks.build(course)
+    notebooks.build(course)
     course.write_text(SOURCE.replace(old, new), encoding="utf-8")
-    assert build_notebooks.check(course)[0].startswith(complaint)
+    assert notebooks.check(course)[0].startswith(complaint)
 
 
 def test_check_notices_a_notebook_that_was_edited_or_not_run(course):
-    build_notebooks.build(course)
-    path = build_notebooks.target(course)
+    notebooks.build(course)
+    path = notebooks.target(course)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[2].execution_count = None
     nbformat.write(notebook, path)
-    assert build_notebooks.check(course) == ["cell 2: expected execution count 2, found None"]
+    assert notebooks.check(course) == ["cell 2: expected execution count 2, found None"]
 
 
 @pytest.mark.parametrize(
@@ -101,21 +102,21 @@ def test_check_notices_a_notebook_that_was_edited_or_not_run(course):
     ],
 )
 def test_a_cell_that_must_not_be_committed_leaves_the_old_notebook(course, cell, message):
-    build_notebooks.build(course)
-    before = build_notebooks.target(course).read_bytes()
+    notebooks.build(course)
+    before = notebooks.target(course).read_bytes()
     course.write_text(SOURCE.replace("3 + 4", cell), encoding="utf-8")
-    with pytest.raises(build_notebooks.BuildError, match=".*") as caught:
-        build_notebooks.build(course)
+    with pytest.raises(notebooks.BuildError, match=".*") as caught:
+        notebooks.build(course)
     assert message in str(caught.value) and "\x1b" not in str(caught.value)
-    assert build_notebooks.target(course).read_bytes() == before
+    assert notebooks.target(course).read_bytes() == before
 
 
 def test_check_reports_and_fails_from_the_command_line(course, capsys):
-    assert build_notebooks.main(["--check"]) == 1
+    assert notebooks.main(["--check"]) == 1
     assert "STALE 01_title.ipynb" in capsys.readouterr().out
-    build_notebooks.build(course)
-    assert build_notebooks.main(["--check", "01"]) == 0
-    assert build_notebooks.main(["--check", "02"]) == 1
+    notebooks.build(course)
+    assert notebooks.main(["--check", "01"]) == 0
+    assert notebooks.main(["--check", "02"]) == 1
     assert "found none" in capsys.readouterr().out
 
 
@@ -124,15 +125,15 @@ def test_a_notebook_that_needs_too_much_memory_is_not_written(course, monkeypatc
     course.write_text(
         SOURCE.replace("3 + 4", "import time; held = b'1' * 300_000_000; time.sleep(1)"), encoding="utf-8"
     )
-    monkeypatch.setattr(build_notebooks, "MOST_MEMORY", 290)
-    with pytest.raises(build_notebooks.BuildError, match=r"expected at most 290 MB of memory, found (3|4)\d\d MB"):
-        build_notebooks.build(course)
-    assert not build_notebooks.target(course).exists()
+    monkeypatch.setattr(notebooks, "MOST_MEMORY", 290)
+    with pytest.raises(notebooks.BuildError, match=r"expected at most 290 MB of memory, found (3|4)\d\d MB"):
+        notebooks.build(course)
+    assert not notebooks.target(course).exists()
 
 
 def test_setup_cell_asks_for_the_course_only_where_it_is_missing():
-    cell = build_notebooks.SETUP.replace("{repository}", build_notebooks.repository())
-    assert f'"git+{build_notebooks.repository()}"' in cell
+    cell = notebooks.SETUP.replace("{repository}", notebooks.repository())
+    assert f'"git+{notebooks.repository()}"' in cell
     (tried,) = ast.parse(cell.replace("%pip install -q $course", "pass")).body
     assert ast.unparse(tried.body) == "import vit_tutorial"
     assert [ast.unparse(handler.type) for handler in tried.handlers] == ["ModuleNotFoundError"]
@@ -142,26 +143,26 @@ def test_setup_cell_asks_for_the_course_only_where_it_is_missing():
 @pytest.fixture
 def project(course, tmp_path, monkeypatch):
     """The course of one notebook, built, with the pages that hold the project's address."""
-    monkeypatch.setattr(build_notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text(
         '[project.urls]\nRepository = "https://github.com/a/b"\n', encoding="utf-8"
     )
     for name in ("README.md", "tools/hub/README.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("git clone https://github.com/a/b && cd b\n", encoding="utf-8")
-    build_notebooks.build(course)
+    notebooks.build(course)
     return tmp_path
 
 
 def test_a_fork_changes_every_address_and_no_output(project, course):
-    before = nbformat.read(build_notebooks.target(course), as_version=4)
+    before = nbformat.read(notebooks.target(course), as_version=4)
     changed = fork.move("https://github.com/a/b", "https://github.com/you/mine")
     assert changed == [*fork.PAGES, "notebooks/01_title.ipynb"]
-    assert build_notebooks.check(course) == []
+    assert notebooks.check(course) == []
     for name in changed:
         text = (project / name).read_text(encoding="utf-8")
         assert "you/mine" in text and "a/b" not in text, name
-    after = nbformat.read(build_notebooks.target(course), as_version=4)
+    after = nbformat.read(notebooks.target(course), as_version=4)
     assert [cell.outputs for cell in after.cells[1:]] == [cell.outputs for cell in before.cells[1:]]
     assert "https://colab.research.google.com/github/you/mine/blob/main/" in after.cells[0].source
     assert after.cells[1].source == "course = 'git+https://github.com/you/mine'"

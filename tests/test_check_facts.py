@@ -7,12 +7,12 @@ import pytest
 import small_data
 import torch
 from mistakes.attention import multi_head
-from notebook_names import notebook_names
+from records import missing
 from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
 from vit_tutorial import ViTConfig, check
-from vit_tutorial.check import debugging
+from vit_tutorial.patients import patient_a, patient_b, patient_c
 
 
 def test_names_asked_for_are_those_of_torchvision():
@@ -26,7 +26,7 @@ def test_the_patients_are_ill_as_the_answers_say():
     images = torch.randn(2, 3, 32, 32)
     config = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=24, depth=2, num_heads=2)
     halves = []
-    for make in (debugging.patient_a, debugging.patient_b, debugging.patient_c):
+    for make in (patient_a, patient_b, patient_c):
         model, pixels = make(config).eval(), images.clone().requires_grad_()
         (model(pixels) * torch.randn(10)).sum().backward()
         halves.append([bool(half.any()) for half in pixels.grad.split(16, dim=2)])
@@ -54,14 +54,11 @@ def test_the_empty_class_is_not_attempted():
 
 def test_the_record_that_notebook_08_draws_is_complete():
     runs, plan = json.loads(small_data.RECORD.read_text())["runs"], list(small_data.plan())
-    assert len(runs) == len(plan) and all(any(spec.items() <= run.items() for run in runs) for spec in plan)
-    assert {spec["augmentation"] for spec in plan} <= set(
-        notebook_names(small_data.SOURCE, small_data.NAMES)["augmentations"]
-    )
+    assert len(runs) == len(plan) and missing(plan, runs) == []
+    assert {spec["augmentation"] for spec in plan} <= set(small_data.from_notebook()["augmentations"])
 
 
 def test_the_record_that_notebook_09_draws_is_complete():
     course = json.loads(fine_tuning.RECORD.read_text())["course"]
-    missing = [s for s in fine_tuning.plan() if not any(s.items() <= run.items() for run in course["runs"])]
-    assert missing == []
-    assert course["info"]["start"] == fine_tuning.shipped(), "another checkpoint: run tools/fine_tuning.py again"
+    assert missing(fine_tuning.plan(), course["runs"]) == []
+    assert course["info"]["start"] == fine_tuning.shipped(), "another checkpoint: run fine_tuning.py again"

@@ -11,7 +11,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from torchvision.models import VisionTransformer as TorchvisionViT
 
-from vit_tutorial import VisionTransformer, ViTConfig, check, training, weights
+from vit_tutorial import VisionTransformer, ViTConfig, check, normalise, weights
 from vit_tutorial.check import own_vit
 
 CONFIG = ViTConfig(image_size=(16, 24), patch_size=4, num_classes=5, embed_dim=24, depth=3, num_heads=2, drop_path=0.1)
@@ -20,13 +20,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
-from vit_tutorial.layers import patchify
+from vit_tutorial.layers import image_sides
 from vit_tutorial import check
 """
 ANSWERS = {
     "cut_patches": """
 def cut_patches(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size).mT""",
+    sides = image_sides(patch_size)
+    return F.unfold(images, sides, stride=sides).mT""",
     "attention_weights": """
 EPS = 0.0
 def over_root(x, d=math.inf):
@@ -139,7 +140,7 @@ def test_own_model_trains(cell):
     optimizer = torch.optim.AdamW(mine.parameters(), lr=3e-3)
     losses = [mine.parts["training_step"](mine, images, labels, optimizer).item() for _ in range(40)]
     assert losses[0] > 1.4 and losses[-1] < 0.3
-    assert training.normalise(torch.zeros(1, 3, 16, 24), mine.config).shape == (1, 3, 16, 24)
+    assert normalise(torch.zeros(1, 3, 16, 24), mine.config).shape == (1, 3, 16, 24)
 
 
 def test_what_is_missing_comes_from_the_package(cell, tmp_path, capsys):
@@ -192,7 +193,7 @@ def test_a_new_answer_is_added_and_the_old_one_stays(cell, tmp_path, capsys):
     assert "Kept" in cell("check.keep(split_heads)")
     both = (tmp_path / "my_vit.py").read_text()
     assert both.startswith(first.rstrip()) and both.count("def split_heads") == 2
-    assert own_vit.load(both)[0]["split_heads"].__code__.co_firstlineno > len(first.splitlines())
+    assert own_vit.load(both)["split_heads"].__code__.co_firstlineno > len(first.splitlines())
     assert [path.name for path in tmp_path.glob("*my_vit*")] == ["my_vit.py"]  # no temporary file is left
 
 
@@ -209,6 +210,11 @@ REFUSED = {
         "ONE = torch.ones(1)\ndef merge(x):\n    return ONE * x.transpose(1, 2).flatten(2)",
         "check.keep(merge)",
         "uses ONE of the notebook",
+    ),
+    "under another name": (
+        "from math import sqrt as root\ndef merge(x):\n    return x.transpose(1, 2).flatten(2) * root(1)",
+        "check.keep(merge)",
+        "uses root of the notebook; import or make it inside",
     ),
     "in place": (
         "def norm(x, gamma, beta, eps):\n    x -= x.mean(2)[..., None]\n"

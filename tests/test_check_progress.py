@@ -88,7 +88,8 @@ def test_forget(home, capsys):
 
 
 def test_the_map_ticks_what_has_passed():
-    (ax,) = progress.progress_map(dict.fromkeys([*check.start.__all__, "mix", "gone"], "2026-01-01")).axes
+    exercises = {number: topic.__all__ for number, topic in check.TOPICS.items()}
+    (ax,) = progress.progress_map(progress.rows([*check.start.__all__, "mix", "gone"], exercises)).axes
     assert len(ax.patches) == len(check.EXERCISES) - 1 and len(ax.lines) == 3
     texts = [text.get_text() for text in ax.texts]
     assert "2 of 2" in texts and f"1 of {len(check.attention.__all__)}" in texts and "Attention" in texts

@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,7 +16,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from vit_tutorial import cli
 from vit_tutorial.classroom import sandbox
 
-ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = os.environ.get("CI") == "true" and sys.platform == "linux"
 NAME = "98_two_exercises"
 
@@ -53,7 +51,7 @@ RESHAPED = "def split(x, H):\n    B, N, D = x.shape\n    return x.reshape(B, H, 
 # A cell that looks for what is not its own, then answers rightly only if it found something.
 SPY = """
 import glob, os, socket
-found = [p for p in ("{course}", "{course}/source", "{course}/submitted") if os.path.exists(p)]
+found = [p for p in ("COURSE", "COURSE/source", "COURSE/submitted") if os.path.exists(p)]
 for root in () if found else ("/answers", "/submitted", "/tmp", "/home", "/root", "/work", "/var"):
     found += glob.glob(root + "/**/98_*.ipynb", recursive=True) + glob.glob(root + "/**/gradebook.db", recursive=True)
 found = [path for path in found if "site-packages" not in path]  # nbgrader brings a gradebook of its own to its tests
@@ -69,17 +67,16 @@ def scale_pixels(images):
 """
 # Little time for the cells that never end, and patience with those that load torch.
 LIMITS = f"""
-c.SandboxedExecute.timeout_func = lambda cell: 5 if "while True:\\n    pass" in cell.source else {PATIENCE}
+c.SandboxedExecute.timeout_func = lambda cell: 1 if "while True:\\n    pass" in cell.source else {PATIENCE}
 c.SandboxedExecute.seconds = {PATIENCE}
 c.SandboxedExecute.memory = 1500
 c.SandboxedExecute.processes = 40
 """
 STUBBORN = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
 KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the note)
-    "right": (8, SCALE, SPLIT, (1, 3), ""),
-    "half": (3, SCALE, RESHAPED, (1, 0), ""),
+    "right": (9, SCALE, SPLIT, (1, 3), ""),
+    "half": (3, SCALE, None, (1, 0), ""),
     "wrong": (4, "def scale_pixels(images):\n    return images / 256", RESHAPED, (0, 0), ""),
-    "empty": (3, None, None, (0, 0), ""),
     "syntax": (3, "def scale_pixels(images:", SPLIT, (0, 3), ""),
     "loop": (2, "while True:\n    pass", SPLIT, (0, 3), "too long"),
     "stubborn": (1, STUBBORN, SPLIT, (0, 0), "could not be interrupted"),
@@ -90,6 +87,8 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "flood": (1, SCALE, "import time\nwhile time.sleep(0.005) is None:\n    print('x' * 100_000)", (1, 0), "output"),
     "forged": (1, FORGED, SPLIT, (0, 3), ""),
     "broken": (1, "not a notebook", None, (0, 0), "JSON"),
+    "spy": (1, SPY, None, (0, 0), ""),
+    "linked": (1, SCALE, SPLIT, (0, 0), "found a link"),
 }
 
 
@@ -103,14 +102,14 @@ def hand_in(course, student, first, second):
             cell.metadata.get("nbgrader", {}).get("grade_id")
         )
         if answer:
-            cell.source = answer
+            cell.source = answer.replace("COURSE", str(course))
     text = first if first == "not a notebook" else nbformat.writes(notebook)
     (folder / f"{NAME}.ipynb").write_text(text, encoding="utf-8")
 
 
 def released(folder):
     """A released course in `folder`, with the limits of a short test."""
-    if found := sandbox.trouble(ROOT):
+    if found := sandbox.trouble():
         skip(f"no sandbox here: {found}")
     if not importlib.util.find_spec("nbgrader"):
         skip("needs nbgrader: pip install -e '.[classroom]'")
@@ -141,6 +140,7 @@ def test_a_class(size, tmp_path, capsys):
             hand_in(course, f"{kind}{number}", first, second)
             expected[f"{kind}{number}"] = (marks, note)
     assert len(expected) == size
+    (course / "submitted/linked0" / NAME / "help.txt").symlink_to(course / "nbgrader_config.py")
     started = time.monotonic()
     assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--jobs", "2"]) == 0
     took = time.monotonic() - started
@@ -161,37 +161,22 @@ def test_a_class(size, tmp_path, capsys):
     assert totals == {who: sum(marks) for who, marks in found.items()}
     feedback = Counter(path.parts[-3].rstrip("0123456789") for path in course.glob("feedback/*/*/*.html"))
     kinds = Counter(who.rstrip("0123456789") for who in expected)
-    assert feedback == {kind: count for kind, count in kinds.items() if kind != "broken"}
+    assert feedback == {kind: count for kind, count in kinds.items() if kind not in ("broken", "linked")}
+    assert not list(course.glob("autograded/linked0/*/help.txt"))
     assert "whole division" not in said  # nothing that a submission prints reaches the teacher's terminal
 
 
-def test_a_spy_finds_nothing_and_a_link_is_refused(course):
-    from vit_tutorial.classroom import grading
-
-    hand_in(course, "spy", SPY.replace("{course}", str(course)), None)
-    hand_in(course, "linked", SCALE, SPLIT)
-    (course / "submitted/linked" / NAME / "help.txt").symlink_to(course / "nbgrader_config.py")
-    results = {row["student"]: row for row in grading.grade(course, NAME, 2, only=("spy", "linked"))}
-    assert results["spy"]["total"] == 0 and results["spy"]["note"] == ""
-    assert results["linked"]["total"] == 0 and "found a link" in results["linked"]["note"]
-    assert not list(course.glob("autograded/linked/*/help.txt"))
-
-
 def test_without_a_sandbox_grading_is_refused(course, monkeypatch, capsys):
-    monkeypatch.setattr(sandbox, "trouble", lambda course: "no program bwrap")
+    monkeypatch.setattr(sandbox, "trouble", lambda: "no program bwrap")
     assert cli.main(["classroom", str(course.parent), "--grade", NAME]) == 2
     error = capsys.readouterr().err
     assert "found: no program bwrap" in error and "--without-sandbox" in error
 
 
 def test_with_the_flag_it_is_done_and_warned_of(course, monkeypatch, capsys):
-    """And the spy, which found nothing in the sandbox, finds what it looks for."""
-    from vit_tutorial.classroom import grading
-
-    monkeypatch.setattr(sandbox, "trouble", lambda course: "no program bwrap")
-    hand_in(course, "spy_outside", SPY.replace("{course}", str(course)), RESHAPED)
-    grade = grading.grade
-    monkeypatch.setattr(grading, "grade", lambda *args: grade(*args, only=("spy_outside",)))
+    """And the spy, which finds nothing in the sandbox, finds what it looks for."""
+    monkeypatch.setattr(sandbox, "trouble", lambda: "no program bwrap")
+    hand_in(course, "spy", SPY, RESHAPED)
     assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--without-sandbox"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Without a sandbox: students' code may now read") and "1.0 of 4" in said
@@ -206,7 +191,11 @@ def test_notes_are_plain_text():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--grade", "99_none"], "expected submissions as submitted/STUDENT/99_none/"), (["77"], "found '77'")],
+    [
+        (["--grade", "99_none"], "expected submissions as submitted/STUDENT/99_none/"),
+        (["--grade", NAME, "--jobs", "0"], "expected at least 1 submission at a time, found --jobs 0"),
+        (["77"], "found '77'"),
+    ],
 )
 def test_bad_input_is_one_line(course, arguments, words, capsys):
     assert cli.main(["classroom", str(course.parent), *arguments]) == 2

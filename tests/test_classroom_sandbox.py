@@ -14,16 +14,15 @@ from conftest import PATIENCE
 from vit_tutorial.classroom import sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
-TROUBLE = sandbox.trouble(ROOT)
+TROUBLE = sandbox.trouble()
 
 
-def run(code, folder, **settings):
-    """What a program prints in the sandbox, and why it was killed (an empty text where it was not)."""
-    out, report = folder.parent / "out", folder.parent / "report"
-    spec = sandbox.specify([sys.executable, "-I", "-c", code], ROOT, folder, report=report, **settings)
-    with out.open("w+") as file:
-        sandbox.run(spec, stdout=file, stderr=subprocess.STDOUT)
-    return out.read_text(), report.read_text() if report.exists() else ""
+def run(code, folder, limits=None, **settings):
+    """What a program prints in the sandbox, and why it was killed (None where it was not)."""
+    command, settings["limits"] = [sys.executable, "-I", "-c", code], sandbox.LIMITS | (limits or {})
+    with (folder.parent / "out").open("w+") as file:
+        why = sandbox.run(command, folder, stdout=file, stderr=subprocess.STDOUT, **settings)
+    return (folder.parent / "out").read_text(), why
 
 
 def runs(program):
@@ -93,7 +92,7 @@ print(json.dumps(found))
 def test_what_nbgrader_collects_is_hidden(me, monkeypatch):
     monkeypatch.setattr(sandbox, "HIDDEN", [str(me.parent / "other")])
     readable = sandbox.readable
-    monkeypatch.setattr(sandbox, "readable", lambda course: [*readable(course), str(me.parent)])
+    monkeypatch.setattr(sandbox, "readable", lambda: [*readable(), str(me.parent)])
     code = f"import os; print([os.listdir({str(me.parent)!r} + x) for x in ('', '/other', '/solved')])"
     found = eval(run(code, me)[0])
     assert [sorted(names) for names in found] == [["me", "other", "out", "solved"], [], ["03.ipynb"]]
@@ -167,7 +166,7 @@ try:
 except MemoryError:
     print(len(blocks))
 """
-    said, _ = run(code, me, limits={"memory": 300 << 20})
+    said, _ = run(code, me, limits={"memory": 300})
     assert 10 < int(said) < 30
 
 
@@ -180,7 +179,7 @@ for _ in range(8):
         time.sleep(3600)
 time.sleep(3600)
 """
-    _, why = run(code, me, limits={"memory": 300 << 20, "seconds": PATIENCE})
+    _, why = run(code, me, limits={"memory": 300, "seconds": PATIENCE})
     assert why == "memory: more than 300 MiB"
 
 
@@ -203,10 +202,10 @@ while True:
 def test_a_submission_ends_with_the_process_that_graded_it(submission):
     report = submission.parent / "report"
     command = [sys.executable, "-I", "-c", f"import time; time.sleep(3600)  # {report}"]
-    spec = sandbox.specify(command, ROOT, submission, report=report, without=bool(TROUBLE))
-    line = json.dumps([sys.executable, "-I", sandbox.__file__, json.dumps(spec)])
+    job = json.dumps({"command": command, "without": bool(TROUBLE)})
+    line = json.dumps([sys.executable, "-I", sandbox.__file__, job, str(report)])
     code = f"import subprocess, time; subprocess.Popen({line}); time.sleep(3600)"
-    grader = subprocess.Popen([sys.executable, "-I", "-c", code])
+    grader = subprocess.Popen([sys.executable, "-I", "-c", code], cwd=submission)
     wait_until(lambda: runs(command[-1]))
     assert not report.exists()
     grader.kill()
@@ -241,8 +240,8 @@ def test_sockets_cannot_be_used_as_a_store(me, tmp_path):
 
 def test_without_bubblewrap_the_reason_and_the_way_out_are_said(monkeypatch, tmp_path):
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    assert sandbox.trouble(ROOT) in ("no program bwrap", f"{sys.platform}, where there is no bubblewrap")
-    message = sandbox.WHY.format(sandbox.trouble(ROOT))
+    assert sandbox.trouble() in ("no program bwrap", f"{sys.platform}, where there is no bubblewrap")
+    message = sandbox.WHY.format(sandbox.trouble())
     assert "apt-get install bubblewrap" in message and "--without-sandbox" in message and "{" not in message
 
 

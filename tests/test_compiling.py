@@ -14,15 +14,15 @@ from test_resume import ALONE, RUN, begin, check_same
 from test_training import MODEL, RECIPE
 
 from vit_tutorial import cli, training, weights
+from vit_tutorial.machine import distributed
+from vit_tutorial.machine.compiling import try_to_compile
 from vit_tutorial.training import History
-from vit_tutorial.training.compiling import try_to_compile
 
 SENTENCE = "Going on uncompiled, for torch's compiler fails here ("
 COMPILED = replace(RECIPE, model=replace(MODEL, image_size=32, dropout=0.1), patch_dropout=0.5, compile=True)
 PROGRAMS = {  # what stands where a C++ compiler should
-    "error": "echo 'error: out of ideas' >&2; exit 1",
-    "error only when it compiles": "case $1 in --version) echo g++ 15;; *) echo 'error: no' >&2; exit 1;; esac",
-    "killed when it compiles": "case $1 in --version) echo g++ 15;; *) kill -9 $$;; esac",
+    "error": "case $1 in --version) echo g++ 15;; *) echo 'error: no' >&2; exit 1;; esac",
+    "killed": "case $1 in --version) echo g++ 15;; *) kill -9 $$;; esac",
 }
 
 
@@ -126,12 +126,13 @@ def test_a_run_goes_on_where_it_can_no_longer_be_compiled(tmp_path, monkeypatch,
 
 
 def test_the_cell_of_notebook_11_says_so_and_goes_on(monkeypatch, capfd):
-    import build_notebooks  # from tools/, which a process that runs this file does not see
-    from notebook_names import notebook_names
+    from records import notebook_names
 
-    source = build_notebooks.SOURCES / "11_making_it_fast.py"
-    names = notebook_names(source, ["seconds"])
-    (cell,) = [cell.source for cell in build_notebooks.read_source(source).cells if "try_to_compile(" in cell.source]
+    import notebooks  # from tools/, which a process that runs this file does not see
+
+    source = notebooks.SOURCES / "11_making_it_fast.py"
+    names = notebook_names(source.name, ["seconds"])
+    (cell,) = [cell.source for cell in notebooks.read_source(source).cells if "try_to_compile(" in cell.source]
     monkeypatch.setattr(torch, "compile", broken)
     exec(cell, names)
     out, err = capfd.readouterr()
@@ -153,7 +154,7 @@ def two_processes(folder):
     torch.set_num_threads(1)
 
     def all_in_two():
-        second = training.distributed.rank() == 1
+        second = distributed.rank() == 1
         for name, recipe, shard in (("whole", ONE, False), ("sharded", replace(ONE, muon_learning_rate=0.0), True)):
             for kind in ("plain", "compiled", "half"):
                 torch.compile = broken if second and kind == "half" else TRACED

@@ -14,8 +14,9 @@ from test_cli import interrupted, make_folder
 from test_resume import ALONE, RUN, begin, fork, wait_for
 from test_training import MODEL, Ticks, brightness
 
-from vit_tutorial import VisionTransformer, training, weights
-from vit_tutorial.training import History, checkpoint, distributed, precision, schedule
+from vit_tutorial import VisionTransformer, normalise, weights
+from vit_tutorial.machine import distributed, precision
+from vit_tutorial.training import History, schedule, state
 
 # No dropout: its masks are drawn for a process's own images. All else is drawn for the whole batch.
 ONE = replace(
@@ -70,10 +71,10 @@ def lockstep():
     assert distributed.share(torch.arange(5)).tolist() == ([0, 1, 2] if rank == 0 else [3, 4, 4])
     assert distributed.gather(distributed.share(torch.arange(5)), 5).tolist() == [0, 1, 2, 3, 4]
     assert distributed.mean(float(rank)) == 0.5 and distributed.from_first(7.25 + rank) == 7.25
-    assert distributed.anywhere(rank == 1) and not distributed.anywhere(False)
+    assert distributed.in_any(rank == 1) and not distributed.in_any(False)
     begin(None, recipe=RUN, epochs=2)
-    state = torch.get_rng_state().long()
-    assert distributed.gather(state, 2 * len(state)).view(2, -1).diff(dim=0).abs().sum() == 0
+    random = torch.get_rng_state().long()
+    assert distributed.gather(random, 2 * len(random)).view(2, -1).diff(dim=0).abs().sum() == 0
 
 
 def runs(folder):
@@ -111,7 +112,7 @@ def folder(tmp_path_factory):
 
 
 def losses(run):
-    return torch.tensor(checkpoint.load(run)["history"].steps["loss"], dtype=torch.float64)
+    return torch.tensor(state.load(run)["history"].steps["loss"], dtype=torch.float64)
 
 
 @UNTESTED
@@ -124,7 +125,7 @@ def test_two_processes_have_the_loss_curve_of_one(folder, run, one):
     assert len(expected) == 32 and expected[-1] < expected[0] - 0.1
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     kept = [weights.load(folder / name / "model.safetensors") for name in (run, one)]
-    images = training.normalise(brightness(16, seed=1).images, MODEL)
+    images = normalise(brightness(16, seed=1).images, MODEL)
     torch.testing.assert_close(kept[0](images), kept[1](images), rtol=0, atol=1e-3)
     for entry, other in zip(*(History.load(folder / name / "history.json").epochs for name in (run, one)), strict=True):
         assert entry["epoch"] == other["epoch"] and abs(entry["test_loss"] - other["test_loss"]) < 2e-4
@@ -158,7 +159,7 @@ def test_one_process_shares_nothing():
     assert distributed.world_size() == 1 and distributed.rank() == 0
     assert distributed.share(batch) is batch and distributed.gather(batch, 5) is batch
     model = VisionTransformer(MODEL)
-    assert distributed.parallel(model) is model and distributed.whole_model(model) is model
+    assert distributed.parallel(model) is model and distributed.unsharded(model) is model
     with pytest.raises(ValueError, match="expected several processes to shard the model over, found one"):
         begin(None, shard=True)
 
@@ -182,9 +183,9 @@ def test_torchrun_and_ctrl_c(tmp_path):
     _, out, err = interrupted([*command, "--out", str(run)], tmp_path, env=ALONE)
     assert out.count("Stopped early") == 1 and out.count("Reading") == 1, err
     assert History.load(run / "history.json").stopped
-    state = checkpoint.load(run)
-    info = state["history"].info
-    assert state["clock"]["steps"] == len(state["history"].steps["loss"]) > 0
+    kept = state.load(run)
+    info = kept["history"].info
+    assert kept["clock"]["steps"] == len(kept["history"].steps["loss"]) > 0
     assert info["command"].startswith("torchrun --nproc-per-node 2 -m vit_tutorial.cli train --data ")
     assert json.loads((run / "history.json").read_text())["info"]["data"] == str(tmp_path / "pictures")
 

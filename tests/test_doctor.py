@@ -13,8 +13,9 @@ from urllib.error import HTTPError
 import pytest
 import torch
 
-from vit_tutorial import doctor, files, threads
+from vit_tutorial import doctor, files
 from vit_tutorial.doctor import NOTE, OK, PROBLEM, Finding
+from vit_tutorial.machine import threads
 
 
 def options(online=False):

@@ -1,6 +1,5 @@
 """CIFAR-10 from a server on this machine, over lines that break and from places that lie."""
 
-import hashlib
 import io
 import itertools
 import multiprocessing
@@ -9,7 +8,6 @@ import tarfile
 import threading
 import time
 from pathlib import Path
-from urllib.error import URLError
 
 import http_server as web
 import made_up_cifar10 as made_up
@@ -20,7 +18,7 @@ import torch
 from made_up_cifar10 import cifar10
 
 from vit_tutorial import cli, datasets, doctor, files
-from vit_tutorial.datasets import fetch
+from vit_tutorial.datasets import cifar10_files, fetch
 
 PYTHON, BINARY = made_up.python_version(), made_up.binary_version()
 ARCHIVE = "/cifar-10-python.tar.gz"
@@ -35,7 +33,6 @@ def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with web.serving(web.Files) as server:
         server.files, server.faults = {ARCHIVE: PYTHON, OTHER: PYTHON}, {}
-        monkeypatch.setattr(cifar10, "MD5", hashlib.md5(PYTHON).hexdigest())
         monkeypatch.setattr(cifar10, "MIRRORS", (server.url + ARCHIVE, server.url + OTHER))
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
@@ -143,7 +140,7 @@ def test_a_fault_ends_in_the_whole_set_all_the_same(server, tmp_path, monkeypatc
     faults, requests = FAULTS[fault]
     if fault in ("stalls", "silent", "drips"):
         monkeypatch.setattr(fetch, "STALL", 0.5)  # elsewhere it is none to be short of patience
-    monkeypatch.setattr(cifar10, "MOST_BYTES", 10_000_000)
+    monkeypatch.setattr(cifar10_files, "MOST_BYTES", 10_000_000)
     server.faults[ARCHIVE] = iter(faults)
     datasets.download_cifar10(tmp_path)
     check(tmp_path)
@@ -183,8 +180,7 @@ def test_what_an_earlier_call_left_may_be_wrong(server, tmp_path):
 
 def test_an_archive_that_changed_on_the_way_is_fetched_anew(server, tmp_path):
     server.files["/class.tar.gz"] = BINARY
-    part = tmp_path / f".{cifar10.part_name(server.url + '/class.tar.gz')}.part"
-    part.write_bytes(PYTHON[:1000])
+    (tmp_path / f".{cifar10.part_name(server.url + '/class.tar.gz')}.part").write_bytes(PYTHON[:1000])
     datasets.download_cifar10(tmp_path, server.url + "/class.tar.gz")
     check(tmp_path)
 
@@ -192,7 +188,7 @@ def test_an_archive_that_changed_on_the_way_is_fetched_anew(server, tmp_path):
 @pytest.mark.parametrize("gone", [1, 3])
 def test_a_network_that_is_gone_for_a_moment_is_waited_for(server, tmp_path, monkeypatch, gone):
     server.faults[ARCHIVE] = iter([web.cut(HALF)])
-    answers, opened = iter([None] + [URLError("no network")] * gone), fetch.opened
+    answers, opened = iter([None] + [fetch.Unreached("no network")] * gone), fetch.opened
 
     def sometimes(address, start):
         if error := next(answers, None):
@@ -379,8 +375,8 @@ def bomb_in_a_header():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_archive_is_refused(server, tmp_path, monkeypatch, name):
     make, message = HOSTILE[name]
-    monkeypatch.setattr(cifar10, "MOST_BYTES", 2_000_000)
-    monkeypatch.setattr(cifar10, "MOST_BATCH", 40_000)
+    monkeypatch.setattr(cifar10_files, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(cifar10_files, "MOST_BATCH", 40_000)
     monkeypatch.chdir(tmp_path)
     server.files[ARCHIVE] = make()
     with pytest.raises(ValueError, match=message) as caught:

@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, export
-from vit_tutorial.training import normalise
+from vit_tutorial import VisionTransformer, ViTConfig, export, normalise
 
 SMALL = {"image_size": (16, 24), "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
 

@@ -10,7 +10,7 @@ from torch import nn
 from vit_tutorial import VisionTransformer, ViTConfig, cli, set_image_size, training, weights
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.training import Recipe
-from vit_tutorial.training.optimizer import Together, make_optimizer, scaled_groups
+from vit_tutorial.training.optimizer import MuonAndAdamW, make_optimizer, scaled_groups
 
 MODEL = ViTConfig(image_size=8, patch_size=4, num_classes=3, embed_dim=16, depth=3, num_heads=2)
 RECIPE = Recipe(model=MODEL, epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05, ema=0.0, crop=1)
@@ -129,7 +129,9 @@ def test_a_probe_trains_the_head_alone():
 
 
 def test_a_probe_needs_no_muon():
-    assert not isinstance(make_optimizer(trained(), replace(RECIPE, body_rate=0.0, muon_learning_rate=0.1)), Together)
+    assert not isinstance(
+        make_optimizer(trained(), replace(RECIPE, body_rate=0.0, muon_learning_rate=0.1)), MuonAndAdamW
+    )
 
 
 def test_frozen_parts_stay_and_all_else_moves():

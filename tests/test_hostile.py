@@ -1,13 +1,15 @@
-"""Broken and hostile input of every kind: the cases of `tools/hostile_inputs.py`, but for the slow ones."""
+"""Broken and hostile input of every kind: the cases of `tools/attack/hostile_inputs.py`, but for the slow ones."""
 
 import sys
 
 import pytest
 
 if sys.platform != "linux":
-    pytest.skip("tools/hostile_inputs.py needs Linux", allow_module_level=True)
+    pytest.skip("tools/attack/hostile_inputs.py needs Linux", allow_module_level=True)
 
 import hostile_inputs
+
+from vit_tutorial.files import ROOT
 
 CASES = [case for case in hostile_inputs.CASES if not case.slow]
 
@@ -25,3 +27,4 @@ def test_the_verdict_is_the_right_one(case, tmp_path, monkeypatch):
 def test_every_kind_of_input_is_among_them():
     counts = {group: sum(case.group == group for case in CASES) for group in dict.fromkeys(c.group for c in CASES)}
     assert min(counts.values()) >= 5 and len(CASES) > 300, counts
+    assert f"# {len(hostile_inputs.CASES)} broken or hostile files" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,11 +6,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import hub_link
-import hub_load_test
+import hub_load
 import pytest
 import yaml
-from build_notebooks import ROOT, repository
 from traitlets.config import Config
+
+from notebooks import ROOT, repository
 
 HUB = ROOT / "tools" / "hub"
 
@@ -57,7 +58,7 @@ def test_the_hub_of_the_load_test_is_for_this_machine_alone(monkeypatch, tmp_pat
     assert [urlsplit(address).hostname for address in addresses] == ["127.0.0.1"] * 3
     assert config.Spawner.ip == "127.0.0.1" and config.Spawner.cpu_limit == 0.2
     assert config.SharedPasswordAuthenticator.user_password == "secret"
-    assert urlsplit(hub_load_test.free_address()).hostname == "127.0.0.1"
+    assert urlsplit(hub_load.free_address()).hostname == "127.0.0.1"
 
 
 def gigabytes(text):
@@ -81,14 +82,14 @@ def test_the_commands_name_files_that_are_there():
 
 
 def test_the_report_counts_faults(capsys):
-    pupils = [hub_load_test.Student(name, "http://127.0.0.1", "") for name in ("ada", "bob")]
+    pupils = [hub_load.Student(name, "http://127.0.0.1", "") for name in ("ada", "bob")]
     for pupil, seconds in zip(pupils, (2.0, 5.0), strict=True):
         pupil.seconds = dict.fromkeys(("log in", "start server", "open", "run"), seconds)
         pupil.cells = [(seconds / 2, "\nx = 1\ny = 2")]
     pupils[1].faults = ["ValueError: seen"]
-    memory = hub_load_test.Memory(None, ["ada", "bob"])
+    memory = hub_load.Memory(None, ["ada", "bob"])
     memory.pss, memory.rss, memory.all = {"ada": 1e9, "bob": 2e9}, {"ada": 3e9, "bob": 4e9}, 3e9
-    hub_load_test.report(pupils, memory, 9.0)
+    hub_load.report(pupils, memory, 9.0)
     said = capsys.readouterr().out
     assert re.search(r"run +2\.0 s the first, +5\.0 s the last student", said)
     assert "1000 to 2000 MB a student" in said and "3000 MB together (PSS)" in said

@@ -89,15 +89,26 @@ def test_relevance_of_a_batch_is_that_of_its_images():
 @pytest.mark.parametrize("prefix", [1, 5])
 def test_head_maps_are_the_class_tokens_rows_without_class_token_and_registers(prefix):
     attention = some_attention(L, B, H, prefix + 6, prefix + 6)
-    maps = head_maps(attention, (2, 3))
+    maps = head_maps(attention, (2, 3), class_token=True)
     assert maps.shape == (L, B, H, 2, 3)
     assert torch.equal(maps[1, 2, 1, 1, 0], attention[1, 2, 1, 0, prefix + 3])
-    assert torch.equal(class_map(attention[1, 2], (2, 3)), maps[1, 2])
+    assert torch.equal(class_map(attention[1, 2], (2, 3), class_token=True), maps[1, 2])
 
 
 def test_class_map_without_a_class_token_is_the_mean_of_all_rows():
     weights = some_attention(B, 6, 6)
     assert torch.allclose(class_map(weights, (2, 3)).flatten(1), weights.mean(dim=1))
+
+
+def test_registers_without_a_class_token_are_no_class_token():
+    weights = some_attention(B, 10, 10)
+    found = class_map(weights, (2, 3), class_token=False).flatten(1)
+    assert torch.allclose(found, weights[:, 4:, 4:].mean(dim=1))
+    for function in (class_map, head_maps):
+        with pytest.raises(ValueError, match="expected class_token=True or False for 4 tokens besides the patches"):
+            function(weights, (2, 3))
+    with pytest.raises(ValueError, match="expected a class token, found 10 tokens, all of them patches or registers"):
+        head_maps(weights, (2, 3), class_token=False)
 
 
 @pytest.mark.parametrize("mass", [0.01, 0.5, 0.6, 0.9, 1.0])

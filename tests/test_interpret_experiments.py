@@ -2,15 +2,14 @@
 
 import json
 
-import measure_interpretation as tool
+import interpretation as tool
 import pytest
 import torch
 from captum.attr import IntegratedGradients
 from torch import nn
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, interpret, weights
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, interpret, normalise, weights
 from vit_tutorial.files import CHECKPOINT
-from vit_tutorial.training import normalise
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +160,7 @@ def test_the_record_is_complete_and_what_needs_no_model_is_found_again():
     found = [(run["model"], run["model_seed"], run["picture_seed"]) for run in runs]
     assert sorted(found, key=str) == sorted(((*m, seed) for m in models for seed in tool.PICTURE_SEEDS), key=str)
     assert all(run["accuracy"] > 0.85 for run in runs if run["model"] == "shapes")
-    data = tool.pictures(tool.PICTURE_SEEDS[0])
+    data = tool.shapes(tool.PICTURE_SEEDS[0])
     blind = {"middle of the picture": tool.middle, "edges of the image": tool.edges}
     for run in runs:
         assert run["scores"].keys() == runs[0]["scores"].keys() and run["scores"]["the true mask"]["pointing"] == 1.0

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 import torchvision
 
 from vit_tutorial import VisionTransformer, ViTConfig, interpret, weights
-from vit_tutorial.interpret.recording import parts
 
 L, B, H, D, CLASSES = 3, 2, 2, 16, 5
 SIZES = {"embed_dim": D, "depth": L, "num_heads": H, "mlp_ratio": 2.0, "num_classes": CLASSES}
@@ -53,6 +52,10 @@ MAKERS = {
 }
 
 
+def blocks_of(model):
+    return model.encoder.layers if hasattr(model, "encoder") else model.blocks
+
+
 @pytest.fixture(params=MAKERS)
 def model(request):
     """Each block's attention is another, and none is nearly uniform."""
@@ -60,7 +63,7 @@ def model(request):
     model = MAKERS[request.param]()
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.5)
-    for i, block in enumerate(parts(model).blocks):
+    for i, block in enumerate(blocks_of(model)):
         for name, parameter in block.named_parameters():
             if "qkv.weight" in name or "in_proj_weight" in name:
                 parameter.data *= 1 + i / 2
@@ -90,7 +93,7 @@ def weights_elsewhere(model, images):
         found.append(torch.stack(heads, dim=1))
 
     hooks = []
-    for block in parts(model).blocks:
+    for block in blocks_of(model):
         layer, hook = (
             (block.self_attention, by_torchvision) if hasattr(block, "self_attention") else (block.attn, by_hand)
         )
@@ -129,8 +132,8 @@ def test_gradients_are_slopes_of_the_logit_layer_by_layer(model):
         for size in (1e-5, -1e-5):
             pushes_left = iter(size * push * (i == pushed) for i, push in enumerate(pushes))
             watch = lambda w, left=pushes_left: w + next(left)  # noqa: E731
-            with torch.no_grad(), interpret.recording.watched_attention(model, watch):
-                logits.append(model(images)[range(B), target])
+            with torch.no_grad(), interpret.recording.watched_attention(model, watch) as seen:
+                logits.append(seen(images)[range(B), target])
         slope = (logits[0] - logits[1]) / 2e-5
         expected = (gradients[pushed] * pushes[pushed]).sum(dim=(1, 2, 3))
         assert torch.allclose(slope, expected, rtol=1e-4, atol=1e-7) and slope.abs().min() > 1e-6
@@ -153,7 +156,7 @@ def test_a_batch_gives_what_single_images_give(model):
 def test_features_are_every_blocks_tokens_and_the_last_of_the_logit_lens_are_the_logits(model):
     images = images_for(model)
     tokens = interpret.features(model, images)
-    blocks = parts(model).blocks
+    blocks = blocks_of(model)
     assert tokens.shape[:2] == (L + 1, B) and tokens.shape[3] == D and not tokens.requires_grad
     with torch.no_grad():
         for i, block in enumerate(blocks):
@@ -188,8 +191,8 @@ CALLS = {
 def test_the_model_is_left_as_it_was_found(model, call):
     images = images_for(model)
     model.train()  # dropout would show, and our attention is not fused in training
-    parts(model).blocks[1].eval()
-    parts(model).blocks[0].register_forward_hook(lambda *_: None)
+    blocks_of(model)[1].eval()
+    blocks_of(model)[0].register_forward_hook(lambda *_: None)
     list(model.parameters())[3].requires_grad_(False)
     before = state(model)
     call(model, images)
@@ -269,7 +272,7 @@ def test_attention_out_of_sight_is_named():
     model = ours()
     for block in model.blocks[1:]:
         block.attn = torch.nn.Identity()
-        block.attn.forward = lambda x, return_attention, queries: x
+        block.attn.forward = lambda x, return_attention: x
     for function in (interpret.record, interpret.rollout):
         with pytest.raises(ValueError, match="expected 3 layers of attention .*found 1"):
             function(model, images_for(model))

@@ -14,7 +14,7 @@ from made_up_pictures import saved, scene
 from PIL import Image, ImageOps
 
 from vit_tutorial import datasets
-from vit_tutorial.datasets import own
+from vit_tutorial.datasets import sources
 from vit_tutorial.datasets.copies import distances, fingerprint
 
 
@@ -109,11 +109,11 @@ def test_every_file_is_read_or_listed_with_a_reason(tmp_path, source):
     prefix = "" if source == "folder" else "pets/"
     names = [*found.names, *(name for name, _ in found.skipped)]
     one_folder = {"__MACOSX/cat/._1.png": "__MACOSX"} if source == "folder" else {}
-    wanted = {prefix + own.printable(one_folder.get(name, name)) for name in files}
+    wanted = {prefix + sources.printable(one_folder.get(name, name)) for name in files}
     assert sorted(names) == sorted(wanted) and len(found) == 20
     reasons = dict(found.skipped)
     for name, (_, reason) in BROKEN.items():
-        assert reason in reasons[prefix + own.printable(one_folder.get(name, name))], name
+        assert reason in reasons[prefix + sources.printable(one_folder.get(name, name))], name
     report = found.report()
     assert "half.png: broken" in report and "\x1b" not in report and "3 hidden files" in report
     assert "Skipped, of 31 files:" in report and "and 1 more" in found.report(most=7)
@@ -204,13 +204,13 @@ def test_bombs_are_refused(monkeypatch):
     files = two_classes(2) | {"cat/a.png": png_bomb(60_000), "cat/b.png": png_bomb(9_000)}
     found = datasets.own_images([("pets.zip", zipped(files))], 16)
     assert len(found) == 4 and all("decompression bomb" in reason for _, reason in found.skipped)
-    monkeypatch.setattr(own, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(sources, "MOST_BYTES", 50_000)
     found = datasets.own_images([("pets.zip", zipped(two_classes(2) | {"cat/zeros.png": bytes(60_000)}))], 16)
     assert [name for name, _ in found.skipped] == ["pets/cat/zeros.png"] and "larger than" in found.skipped[0][1]
-    monkeypatch.setattr(own, "MOST_ZIP_BYTES", 200_000)
+    monkeypatch.setattr(sources, "MOST_ZIP_BYTES", 200_000)
     with pytest.raises(ValueError, match="at most 10,000 files and 0 GB unpacked, found 15 and 0.0 GB in 'pets.zip'"):
         datasets.own_images([("pets.zip", zipped({f"cat/{i}.png": bytes(20_000) for i in range(15)}))])
-    monkeypatch.setattr(own, "MOST_FILES", 3)
+    monkeypatch.setattr(sources, "MOST_FILES", 3)
     with pytest.raises(ValueError, match="at most 3 files and .* found 4 and"):
         datasets.own_images([("pets.zip", zipped(two_classes(2)))])
 

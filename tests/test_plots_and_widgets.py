@@ -7,7 +7,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from vit_tutorial import plots, widgets
+from vit_tutorial import course, plots, widgets
 from vit_tutorial.training import History
 
 PNG_START = b"\x89PNG"
@@ -36,7 +36,7 @@ def test_show_displays_a_png_with_alt_text(shell):
 
 
 def test_a_figure_repeats_byte_for_byte():
-    assert plots.png(plots.course_map(3)) == plots.png(plots.course_map(3)) != plots.png(plots.course_map(4))
+    assert plots.png(course.course_map(3)) == plots.png(course.course_map(3)) != plots.png(course.course_map(4))
 
 
 def test_image_grid_shows_every_image_once():
@@ -74,7 +74,7 @@ def test_confusion_matrix_is_in_per_cent_of_the_true_class():
 def test_training_curve_of_any_length(steps):
     epochs = [{"epoch": 0, "test_accuracy": 0.1}, {"epoch": 1, "test_accuracy": 0.5}]
     history = History(steps={"loss": [1.0] * steps, "learning_rate": [0.1] * steps}, epochs=epochs)
-    fig = history.plot()
+    fig = plots.training_curve(history)
     assert fig.axes[1].lines[0].get_ydata().tolist() == [10.0, 50.0]
     assert plots.png(fig)[:4] == PNG_START
 

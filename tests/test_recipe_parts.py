@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, training
-from vit_tutorial.training.augment import drop_patches, normalise
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, normalise, training
+from vit_tutorial.machine.compiling import steps_on_nothing
+from vit_tutorial.training.augment import PatchDropout, drop_patches
 from vit_tutorial.training.initialise import initialise
-from vit_tutorial.training.loop import LeaveOutPatches, steps_on_nothing
 from vit_tutorial.training.optimizer import Muon
 
 MODEL = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=32, depth=1, num_heads=2)
@@ -49,7 +49,7 @@ def test_cutmix_gives_mixed_targets_until_clean_from(data, monkeypatch):
     targets = []
     cross_entropy = torch.nn.functional.cross_entropy
     monkeypatch.setattr(
-        training.loop.F, "cross_entropy", lambda x, y, **kw: (targets.append(y.ndim), cross_entropy(x, y, **kw))[1]
+        training.trainer.F, "cross_entropy", lambda x, y, **kw: (targets.append(y.ndim), cross_entropy(x, y, **kw))[1]
     )
     training.train(VisionTransformer(RECIPE.config(data)), data, replace(RECIPE, cutmix=1.0, patch_dropout=0.0))
     assert targets == [2] * 8 + [1] * 8
@@ -106,23 +106,22 @@ def test_compiled_training_is_the_same_training(data):
 
 def test_compiling_leaves_no_gradient_behind(data):
     model = VisionTransformer(RECIPE.config(data))
-    steps_on_nothing(model, model.config, 4, LeaveOutPatches(0.0, 1))
+    steps_on_nothing(model, torch.zeros(4, 3, 32, 32), PatchDropout(0.5, 1))
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-def test_muon_is_torchs_in_bfloat16_and_nearly_so_in_float32(monkeypatch):
-    def moved(optimizer, precision):
-        monkeypatch.setenv("VIT_TUTORIAL_PRECISION", precision)
+def test_muon_is_torchs_in_bfloat16_and_nearly_so_in_float32():
+    def moved(optimizer, **options):
         torch.manual_seed(0)
         matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in ((8, 24), (24, 8))]
-        muon = optimizer(matrices, lr=0.1, weight_decay=0.1)
+        muon = optimizer([{"params": matrices, "lr": 0.1, "weight_decay": 0.1}], **options)
         for _ in range(3):
             for matrix in matrices:
                 matrix.grad = torch.randn(matrix.shape)
             muon.step()
         return torch.cat([matrix.detach().flatten() for matrix in matrices])
 
-    theirs = moved(torch.optim.Muon, "bfloat16")
-    assert torch.equal(moved(Muon, "bfloat16"), theirs)
-    exact = moved(Muon, "float32")
+    theirs = moved(torch.optim.Muon)
+    assert torch.equal(moved(Muon, bf16=True), theirs)
+    exact = moved(Muon)
     assert not torch.equal(exact, theirs) and (exact - theirs).abs().max() < 0.02

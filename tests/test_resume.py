@@ -15,7 +15,8 @@ import torch
 from test_training import MODEL, RECIPE, Ticks, brightness
 
 from vit_tutorial import VisionTransformer, cli, training, weights
-from vit_tutorial.training import History, checkpoint, loop, precision, schedule
+from vit_tutorial.machine import precision, run_folder
+from vit_tutorial.training import History, schedule, state, trainer
 
 # Everything that has a memory or is random: two optimisers, the average, augmentation, dropout.
 RUN = replace(
@@ -42,15 +43,15 @@ def check_same(run, whole):
     """Two run folders hold the same weights, bit for bit, and the same history."""
     kept = [weights.load(folder / "model.safetensors").state_dict() for folder in (run, whole)]
     assert all(torch.equal(value, kept[1][name]) for name, value in kept[0].items())
-    one, other = (checkpoint.load(folder) for folder in (run, whole))
+    one, other = (state.load(folder) for folder in (run, whole))
     for part in ("model", "average"):
         assert all(torch.equal(value, other[part][name]) for name, value in one[part].items()), part
     for name, memory in one["optimizer"].items():
         assert all(torch.equal(value, other["optimizer"][name][key]) for key, value in memory.items()), name
     assert torch.equal(one["random"]["cpu"], other["random"]["cpu"])
     assert one["history"].steps == other["history"].steps
-    for state in (one, other):
-        for entry in state["history"].epochs:
+    for found in (one, other):
+        for entry in found["history"].epochs:
             del entry["seconds"]
     assert one["history"].epochs == other["history"].epochs and not one["history"].stopped
     assert one["finished"] and {p.name for p in run.iterdir()} == {"checkpoint.pt", "model.safetensors", "history.json"}
@@ -60,7 +61,7 @@ def check_readable(run):
     """Whatever a killed process left can be read: each file is there as a whole, or not at all."""
     found = {path.name for path in run.iterdir()} if run.exists() else set()
     if "checkpoint.pt" in found:
-        checkpoint.load(run)
+        state.load(run)
     if "history.json" in found:
         History.load(run / "history.json")
     if "model.safetensors" in found:
@@ -74,7 +75,7 @@ def kill_at_random_moments(folder, seed):
     Each child is a fork, which costs no import of torch; so this must run in a process without threads.
     """
     torch.set_num_threads(1)
-    checkpoint.EVERY, checkpoint.SHARE = 0.0, 0.5  # writes half of the time, so that many kills fall into a write
+    trainer.EVERY, trainer.SHARE = 0.0, 0.5  # writes half of the time, so that many kills fall into a write
     begin(None, epochs=0.2)  # what torch imports and measures at a first step, it need not in each child
     moments, kills, run = random.Random(seed), 0, 0
     start = time.monotonic()
@@ -161,16 +162,22 @@ def test_a_stopped_run_goes_on_where_it_was(steps, tmp_path, monkeypatch):
 def test_a_run_goes_on_in_the_precision_that_it_began_with(tmp_path, monkeypatch):
     seen = []
 
+    class Seen(precision.MixedPrecision):
+        def forward(self, images):
+            seen.append(self.bf16)
+            return super().forward(images)
+
     def stop(history, progress):
-        seen.append(dict(precision.BF16))
         if len(seen) == 2:
             raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "MixedPrecision", Seen)
 
     monkeypatch.setenv(precision.PRECISION, "bfloat16")
     begin(tmp_path, stop, epochs=1)
     monkeypatch.setenv(precision.PRECISION, "float32")
     history, _ = begin(tmp_path, stop, resume=True, epochs=1)
-    assert seen == [{"cpu": True}] * 5 and history.info["precision"] == "bfloat16"
+    assert seen == [True] * 5 and history.info["precision"] == "bfloat16"
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
@@ -211,11 +218,11 @@ def test_checkpoints_cost_less_than_a_hundredth(tmp_path, monkeypatch):
         written.append(state["clock"]["elapsed"])
         save(state, file)
 
-    monkeypatch.setattr(checkpoint.torch, "save", slow)
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(run_folder.torch, "save", slow)
+    monkeypatch.setattr(trainer, "EVERY", 0.0)
     history, _ = begin(tmp_path, minutes=0.01)
     assert len(written) == 2  # one at the start, one at the end
-    monkeypatch.setattr(checkpoint, "SHARE", 0.25)
+    monkeypatch.setattr(trainer, "SHARE", 0.25)
     begin(tmp_path, minutes=0.015)
     distances = [b - a for a, b in zip(written[2:-2], written[3:-1], strict=True)]
     assert len(distances) >= 2 and min(distances) >= 0.05 / 0.25
@@ -317,15 +324,15 @@ def file_size_limit():
 def test_a_full_disk_loses_nothing(name, tmp_path, monkeypatch, file_size_limit):
     """Each file in turn is the one that does not fit; then there is room again, and the run goes on."""
     begin(tmp_path / "whole")
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0 if name == "checkpoint.pt" else 3600.0)
-    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
+    monkeypatch.setattr(trainer, "EVERY", 0.0 if name == "checkpoint.pt" else 3600.0)
+    monkeypatch.setattr(trainer, "SHARE", 1.0)
     run, kept = tmp_path / "run", {}
 
     def fill_the_disk(history, progress):
         if progress >= 0.5 and not kept:
             kept.update({path.name: path.read_bytes() for path in run.iterdir()})
             if name == "history.json":  # the smallest: let the others through
-                monkeypatch.setattr(loop.weights, "save", lambda *_: None)
+                monkeypatch.setattr(run_folder.weights, "save", lambda *_: None)
             file_size_limit(min(len(kept[name]) - 1, 2000))
 
     with pytest.raises(OSError, match=r"expected to write the run into .*too large.*make room, then go on") as caught:
@@ -349,7 +356,7 @@ def test_no_space_left_on_the_device(tmp_path, monkeypatch):
         with open("/dev/full", "wb") as device:
             save(state, device)
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
+    monkeypatch.setattr(run_folder.torch, "save", full)
     with pytest.raises(OSError, match="No space left on device"):
         begin(tmp_path, epochs=1)
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import audit
 import pytest
-from build_notebooks import ROOT
+
+from notebooks import ROOT
 
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
@@ -39,7 +40,7 @@ CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {OUTSIDE
     ("program", "quiet"), [(LOOPBACK, True), (OUTSIDE, False), (NAME, False), (CHILD, False), ("exit(3)", True)]
 )
 def test_offline_counts_what_wants_to_get_out(program, quiet):
-    command = [sys.executable, str(ROOT / "tools" / "offline.py"), sys.executable, "-c", program]
+    command = [sys.executable, str(ROOT / "tools" / "try" / "offline.py"), sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 2 and "network namespace" in done.stderr:
         pytest.skip(done.stderr.strip())

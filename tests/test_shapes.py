@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from measure_shapes import linear_accuracy
+from shapes import linear_accuracy
 
 from vit_tutorial.datasets import same_or_different, shapes
 from vit_tutorial.datasets.shapes import CHUNK, DISTANCES

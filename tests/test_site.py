@@ -10,16 +10,17 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-import build_notebooks
-import build_site
 import nbformat
 import pytest
+import website
 from conftest import PATIENCE
 
 pytest.register_assert_rewrite("front_ends")
 
 from bs4 import BeautifulSoup  # noqa: E402
 from front_ends import axe, browser, check_clean, is_blank, static_server, watched_page  # noqa: E402
+
+from notebooks import output_text  # noqa: E402
 
 BUILT = os.environ.get("SITE")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -50,7 +51,7 @@ def site(tmp_path_factory):
     if BUILT:
         return Path(BUILT).resolve()
     folder = tmp_path_factory.mktemp("site")
-    build_site.build(folder / "site", NOTEBOOKS, own_picture=False, source=folder / "source")
+    website.build(folder / "site", NOTEBOOKS, own_picture=False, source=folder / "source")
     return folder / "site"
 
 
@@ -124,7 +125,7 @@ def test_pages_show_the_outputs_of_the_notebooks(site):
         assert len(cells) == len(code)
         for shown, cell in zip(cells, code, strict=True):
             texts = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
-            wanted = "".join(map(build_notebooks.output_text, texts))
+            wanted = "".join(map(output_text, texts))
             found = "".join(node.text for node in shown.select(".cell_output pre"))
             assert re.sub(r"\s", "", found) == re.sub(r"\s", "", wanted), (path.name, cell.source)
             alts = [o.metadata["image/png"]["alt"] for o in cell.outputs if "image/png" in o.get("data", {})]

@@ -2,13 +2,14 @@
 
 from functools import partial
 
-import build_notebooks
-import build_site
+import live_explorers
 import nbformat
 import pytest
-import site_explorers
+import website
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+import notebooks
 
 FAILURES = {
     "raises": ("raise ValueError('no\\nmore')", "cell 1: ValueError: no"),
@@ -20,27 +21,27 @@ FAILURES = {
 
 @pytest.mark.parametrize(("source", "message"), FAILURES.values(), ids=FAILURES)
 def test_a_failure_names_its_cell_and_is_not_kept(tmp_path, monkeypatch, source, message):
-    monkeypatch.setattr(build_notebooks, "CELL_SECONDS", 2)
-    monkeypatch.setattr(site_explorers, "SMALLER", "")
+    monkeypatch.setattr(notebooks, "CELL_SECONDS", 2)
+    monkeypatch.setattr(live_explorers, "SMALLER", "")
     notebook = new_notebook(cells=[new_code_cell(text) for text in ("1", source, "2")])
     notebook.cells[2].outputs = [new_output("execute_result", {"text/plain": "PatchExplorer(...)"})]
-    with pytest.raises(build_notebooks.BuildError, match=message) as raised:
-        site_explorers.explorer_scripts(tmp_path / "01_title.py", notebook, tmp_path)
+    with pytest.raises(notebooks.BuildError, match=message) as raised:
+        live_explorers.explorer_scripts(tmp_path / "01_title.py", notebook, tmp_path)
     assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
 
 
 def test_a_site_with_a_notebook_that_fails(tmp_path, monkeypatch, capsys):
     def run(source, built, cells):
-        raise build_notebooks.BuildError(f"cell {cells[0]}: ValueError: no more")
+        raise notebooks.BuildError(f"cell {cells[0]}: ValueError: no more")
 
     site, cache = tmp_path / "site", tmp_path / "cache"
-    build = partial(build_site.build, own_picture=False, source=tmp_path / "source", cache=cache)
-    monkeypatch.setattr(site_explorers, "run", run)
-    monkeypatch.setattr(build_site, "build", build)
-    monkeypatch.setattr("sys.argv", ["build_site.py", "00", "09", "--out", str(site)])
-    build_site.main()
-    notebook = nbformat.read(build_notebooks.NOTEBOOKS / "00_start_here.ipynb", as_version=4)
-    cell = site_explorers.explorer_cells(notebook)[0]
+    build = partial(website.build, own_picture=False, source=tmp_path / "source", cache=cache)
+    monkeypatch.setattr(live_explorers, "run", run)
+    monkeypatch.setattr(website, "build", build)
+    monkeypatch.setattr("sys.argv", ["website.py", "00", "09", "--out", str(site)])
+    website.main()
+    notebook = nbformat.read(notebooks.NOTEBOOKS / "00_start_here.ipynb", as_version=4)
+    cell = live_explorers.explorer_cells(notebook)[0]
     assert capsys.readouterr().out.splitlines() == [
         f"00_start_here keeps its still pictures, for its run failed: cell {cell}: ValueError: no more",
         f"Wrote {site / 'index.html'}",

@@ -1,7 +1,7 @@
-"""tools/try_recipe.py: changes reach the recipe and its model, and nonsense is refused."""
+"""tools/measure/recipe.py: changes reach the recipe and its model, and nonsense is refused."""
 
 import pytest
-from try_recipe import changed
+from recipe import changed
 
 from vit_tutorial.training import RECIPES
 

@@ -10,14 +10,7 @@ import torch
 from conftest import PATIENCE
 
 from vit_tutorial.check import verdict
-from vit_tutorial.check.verdict import (
-    Wrong,
-    call,
-    exercise,
-    expect_choice,
-    expect_number,
-    expect_tensor,
-)
+from vit_tutorial.check.verdict import call, exercise, expect_choice, expect_number, expect_tensor
 
 
 @exercise
@@ -248,7 +241,3 @@ def test_gradients_are_as_in_the_notebook(on):
     with torch.set_grad_enabled(on):
         doubled(lambda x: seen.append(torch.is_grad_enabled()) or 2 * x)
     assert seen == [on]
-
-
-def test_wrong_carries_its_name():
-    assert Wrong("why", "name").mistake == "name"

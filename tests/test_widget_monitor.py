@@ -14,9 +14,9 @@ import torch
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
-from vit_tutorial import VisionTransformer, ViTConfig, training, weights
+from vit_tutorial import VisionTransformer, ViTConfig, normalise, training, weights
 from vit_tutorial.datasets import ImageSet
-from vit_tutorial.training import History, Recipe, loop
+from vit_tutorial.training import History, Recipe, trainer
 from vit_tutorial.widgets import TrainingMonitor
 from vit_tutorial.widgets.monitor import clock, extremes, running_mean
 
@@ -180,7 +180,7 @@ def test_stop_ends_the_run_and_keeps_the_model(model, tmp_path):
     assert monitor.state == "stopped" and monitor.says.startswith(
         "Stopped; the model is kept. Test accuracy after step 7: "
     )
-    images = training.normalise(brightness(8).images, MODEL)
+    images = normalise(brightness(8).images, MODEL)
     assert torch.equal(weights.load(tmp_path / "model.safetensors")(images), model(images))
     history = training.train(model, brightness(), RECIPE, on_step=monitor)  # the click is forgotten
     assert not history.stopped and monitor.state == "finished"
@@ -251,7 +251,7 @@ def test_an_interrupt_at_any_line_ends_cleanly(model, tmp_path):
 
         def trace(frame, event, argument):
             nonlocal hits
-            if frame.f_code.co_filename != loop.__file__:
+            if frame.f_code.co_filename != trainer.__file__:
                 return None
             if event == "line" and frame.f_lineno == target:
                 hits += 1
@@ -265,16 +265,12 @@ def test_an_interrupt_at_any_line_ends_cleanly(model, tmp_path):
         finally:
             sys.settrace(None)
 
-    source = Path(loop.__file__).read_text().splitlines()
-    start = next(number for number, line in enumerate(source, 1) if "record(0, test)" in line)
-    # Nothing is lost between the two protected parts and after them; before them nothing was done.
-    between = ("try:", "with interruptible", "records = ", "for last_test", "if hook", "hook.remove", "if hasattr")
-    between += ("BF16.pop", "on_step.finish", "return")
-    own = {line for _, _, line in loop.train.__code__.co_lines()}
+    source = Path(trainer.__file__).read_text().splitlines()
+    parts = [getattr(trainer.Trainer, name) for name in ("train", "batches", "after_step", "record", "finish", "save")]
     interrupted = 0
-    for line in lines_of(loop.train, loop.train_epoch, loop.evaluate.__wrapped__):
+    for line in lines_of(*parts, trainer.train_epoch, trainer.evaluate.__wrapped__):
         code = source[line - 1].strip()
-        if line in own and (line < start or code.startswith(between)) or code.startswith("with autocast"):
+        if code.startswith("with autocast"):
             continue  # the trace would come between the end of a `with` and its clean-up
         for when in range(1, 9):
             model.train()
@@ -286,7 +282,7 @@ def test_an_interrupt_at_any_line_ends_cleanly(model, tmp_path):
             assert len(history.steps["loss"]) == len(history.steps["learning_rate"]) <= 2, code
             assert history.epochs[-1]["epoch"] * 2 == len(history.steps["loss"]), code
             assert not model.training, code
-            images = training.normalise(test.images, MODEL)
+            images = normalise(test.images, MODEL)
             assert torch.equal(weights.load(tmp_path / "model.safetensors")(images), model(images)), code
     assert interrupted > 100
 

@@ -5,8 +5,7 @@
 
 from importlib import import_module
 
-from .files import usable_cache
-from .threads import limit_threads
+from .machine.threads import limit_threads, usable_cache
 
 limit_threads()  # before torch is loaded, where the reader has not loaded it
 usable_cache()
@@ -23,7 +22,7 @@ from .layers import (  # noqa: E402
     sinusoidal_positions,
     unpatchify,
 )
-from .model import VisionTransformer, ViTConfig, set_image_size  # noqa: E402
+from .model import VisionTransformer, ViTConfig, normalise, set_image_size  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,12 +35,13 @@ __all__ = [
     "VisionTransformer",
     "grid_size",
     "interpolate_positions",
+    "normalise",
     "patchify",
     "set_image_size",
     "sinusoidal_positions",
     "unpatchify",
 ]
-MODULES = ("check", "datasets", "interpret", "plots", "training", "weights", "widgets")
+MODULES = ("check", "course", "datasets", "drawings", "interpret", "plots", "training", "weights", "widgets")
 
 
 def __getattr__(name):

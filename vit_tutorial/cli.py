@@ -9,25 +9,49 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from . import __version__, classroom, doctor, lab
-from .files import CHECKPOINT, keep_memory
+import torch
+
+import vit_tutorial as vit  # vit.training, vit.datasets and vit.weights load when a command first uses them
+
+from . import classroom, doctor, lab
+from .files import CHECKPOINT
+from .machine import distributed, run_folder
+from .machine.threads import keep_memory
+
+TORCHRUN = """\
+Several processes, one a GPU or one a CPU core, train the same run faster:
+  torchrun --nproc-per-node N -m vit_tutorial.cli train ...
+The recipe's batch size is that of all together."""
 
 
 def build_parser():
     parser = argparse.ArgumentParser(prog="vit-tutorial", description="The Vision Transformer course.")
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=vit.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser("lab", help="open the course in JupyterLab")
-    lab.add_arguments(command)
-    command.set_defaults(run=lab.main)
+    def add(name, run, add_arguments, help, **options):
+        command = commands.add_parser(name, help=help, **options)
+        command.set_defaults(run=run)
+        add_arguments(command)
 
-    command = commands.add_parser(
+    add("lab", lab.main, lab.add_arguments, "open the course in JupyterLab")
+    add(
         "train",
-        help="train a ViT and keep its checkpoint and record",
+        run_train,
+        add_train_arguments,
+        "train a ViT and keep its checkpoint and record",
         epilog=TORCHRUN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint")
+    add("download", run_download, add_download_arguments, "fetch a data set that does not come with the course")
+    add("doctor", doctor.main, doctor.add_arguments, "say what works on this machine and what to do about the rest")
+    about = "for teachers: editions, slides, hand-outs, marks, an offline bundle"
+    add("classroom", classroom.main, classroom.add_arguments, about)
+    return parser
+
+
+def add_train_arguments(command):
     what = command.add_mutually_exclusive_group(required=True)
     add_data_argument(what, required=False)
     what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was interrupted")
@@ -41,28 +65,16 @@ def build_parser():
     command.add_argument(
         "--shard", action="store_true", help="under torchrun: share the weights out too (FSDP2), for large models"
     )
-    command.set_defaults(run=run_train)
 
-    command = commands.add_parser("evaluate", help="test a checkpoint")
+
+def add_evaluate_arguments(command):
     command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT")
     add_data_argument(command)
-    command.set_defaults(run=run_evaluate)
 
-    command = commands.add_parser("download", help="fetch a data set that does not come with the course")
+
+def add_download_arguments(command):
     command.add_argument("name", choices=["cifar10"], help="CIFAR-10: 170 MB, checked; goes on where it broke off")
     command.add_argument("--from", dest="source", metavar="SOURCE", help="an archive of it, as a file or web address")
-    command.set_defaults(run=run_download)
-
-    command = commands.add_parser("doctor", help="say what works on this machine and what to do about the rest")
-    doctor.add_arguments(command)
-    command.set_defaults(run=doctor.main)
-
-    command = commands.add_parser(
-        "classroom", help="for teachers: editions, slides, hand-outs, marks, an offline bundle"
-    )
-    classroom.add_arguments(command)
-    command.set_defaults(run=classroom.main)
-    return parser
 
 
 def add_data_argument(command, required=True):
@@ -73,11 +85,9 @@ def add_data_argument(command, required=True):
 
 def load_data(name, split, image_size=None):
     """The dataset that `--data` names."""
-    from . import datasets
-
     if name in ("shapes", "same_or_different", "cifar10"):
-        return getattr(datasets, name)(split)
-    return datasets.image_folder(name, split, image_size)
+        return getattr(vit.datasets, name)(split)
+    return vit.datasets.image_folder(name, split, image_size)
 
 
 def square_side(config):
@@ -90,27 +100,12 @@ def default_recipe(name):
     return "shapes" if name in ("shapes", "same_or_different") else "cifar10-laptop"
 
 
-TORCHRUN = """\
-Several processes, one a GPU or one a CPU core, train the same run faster:
-  torchrun --nproc-per-node N -m vit_tutorial.cli train ...
-The recipe's batch size is that of all together."""
-
-
 def run_train(args):
-    from .training import distributed
-
     with distributed.process_group() as device:
         return train_on(device, args)
 
 
 def train_on(device, args):
-    import torch
-    from tqdm import tqdm
-
-    from . import training, weights
-    from .model import VisionTransformer, set_image_size
-    from .training import checkpoint, distributed
-
     keep_memory()
     first = distributed.rank() == 0  # the process that prints and writes
     run = resumed_run(args) if args.resume else new_run(args)
@@ -122,31 +117,22 @@ def train_on(device, args):
     dataset, test = (load_data(run["data"], split, square_side(recipe.model)) for split in ("train", "test"))
     torch.manual_seed(run["seed"])
     if run["start"] and not args.resume:
-        model = training.new_head(set_image_size(weights.load(run["start"]), dataset.image_size), dataset.classes)
+        model = vit.set_image_size(vit.weights.load(run["start"]), dataset.image_size)
+        model = vit.training.new_head(model, dataset.classes)
     else:
-        model = VisionTransformer(recipe.config(dataset))
-    training.freeze(model.to(device), recipe)  # before the processes share out the gradients
-    parameters = sum(p.numel() for p in model.parameters())
+        model = vit.VisionTransformer(recipe.config(dataset))
     if first:
-        hardware = training.hardware(device)
+        parameters, hardware = sum(p.numel() for p in model.parameters()), vit.training.hardware(device)
         print(f"{dataset}; recipe {name}: ViT with {parameters:,} parameters on {hardware}", flush=True)
-    layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
-    with tqdm(total=1.0, bar_format=layout, desc="training", disable=not first) as bar, deferred_interrupt() as asked:
-
-        def on_step(history, progress):
-            bar.set_postfix(status(history), refresh=False)
-            bar.update(progress - bar.n)
-            if asked():
-                raise KeyboardInterrupt
-
-        history = training.train(
-            model,
+    with progress_bar(first) as on_step:
+        history = vit.training.train(
+            model.to(device),
             dataset,
             recipe,
             test,
-            run["epochs"],
-            run["minutes"],
-            run["seed"],
+            epochs=run["epochs"],
+            minutes=run["minutes"],
+            seed=run["seed"],
             out=out,
             on_step=on_step,
             resume=bool(args.resume),
@@ -156,7 +142,7 @@ def train_on(device, args):
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
         print(f"{ending}: {summary(history)}")
-        print(f"Kept in {out}: model.safetensors, history.json, {checkpoint.NAME}")
+        print(f"Kept in {out}: model.safetensors, history.json, {run_folder.NAME}")
         if history.stopped:
             print(f"Go on with: vit-tutorial train --resume {out}")
     return 0
@@ -164,9 +150,6 @@ def train_on(device, args):
 
 def new_run(args):
     """What `train` is asked to do, as a dict."""
-    from . import training, weights
-    from .training import checkpoint
-
     for length in ("minutes", "epochs"):
         if (value := getattr(args, length)) is not None and not 0 < value < math.inf:
             raise ValueError(f"expected more than 0 {length}, found {value}")
@@ -175,11 +158,11 @@ def new_run(args):
     name = args.recipe
     if name is None:
         name = "fine-tune" if args.start else default_recipe(args.data)
-    if name not in training.RECIPES:
-        raise ValueError(f"expected a recipe named one of {', '.join(training.RECIPES)}, found {name!r}")
+    if name not in vit.training.RECIPES:
+        raise ValueError(f"expected a recipe named one of {', '.join(vit.training.RECIPES)}, found {name!r}")
     seed = args.seed or 0
     out = args.out or Path("runs") / f"{name}-seed{seed}"
-    if (out / "model.safetensors").exists() or (out / checkpoint.NAME).exists():
+    if (out / "model.safetensors").exists() or (out / run_folder.NAME).exists():
         raise ValueError(
             f"expected a new run folder, found a checkpoint in {out}; choose another with --out, "
             f"or go on with --resume {out}"
@@ -187,18 +170,16 @@ def new_run(args):
     above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ValueError(f"expected a folder that can be written as {out}, found {above} in the way; choose another")
-    recipe = training.RECIPES[name]
+    recipe = vit.training.RECIPES[name]
     if args.start:
-        recipe = replace(recipe, model=weights.load(args.start).config, initialise=())
+        recipe = replace(recipe, model=vit.weights.load(args.start).config, initialise=())
     run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "start": args.start}
     return run | {"epochs": args.epochs, "minutes": args.minutes}
 
 
 def resumed_run(args):
     """The run in `--resume`, as a dict; None where it has nothing left to do."""
-    from .training import checkpoint, distributed
-
-    state = checkpoint.load(args.resume)
+    state = vit.training.state.load(args.resume)
     history = state["history"]
     if state["finished"]:
         if distributed.rank() == 0:
@@ -226,8 +207,6 @@ def deferred_interrupt():
 
     A second one does not wait; of several processes, none may end alone.
     """
-    from .training import distributed
-
     came = []
 
     def note(*_):
@@ -240,6 +219,23 @@ def deferred_interrupt():
         yield lambda: bool(came)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def progress_bar(shown):
+    """A bar of the training; yields what `train` calls after each step, which ends the run where Ctrl-C was pressed."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed} < {remaining}{postfix}"
+    with tqdm(total=1.0, bar_format=layout, desc="training", disable=not shown) as bar, deferred_interrupt() as asked:
+
+        def on_step(history, progress):
+            bar.set_postfix(status(history), refresh=False)
+            bar.update(progress - bar.n)
+            if asked():
+                raise KeyboardInterrupt
+
+        yield on_step
 
 
 def summary(history):
@@ -255,22 +251,16 @@ def status(history):
 
 
 def run_evaluate(args):
-    import torch
-
-    from . import training, weights
-
-    model = weights.load(args.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = vit.weights.load(args.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
     test = load_data(args.data, "test", square_side(model.config))
-    result = training.evaluate(model, test)
+    result = vit.training.evaluate(model, test)
     print(f"{args.checkpoint.name} on {args.data} ({len(test)} test images):")
     print(f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}")
     return 0
 
 
 def run_download(args):
-    from . import datasets
-
-    datasets.download_cifar10(source=args.source)
+    vit.datasets.download_cifar10(source=args.source)
     return 0
 
 

@@ -37,6 +37,14 @@ def python_version() -> Finding:
     return Finding("Python", OK, platform.python_version())
 
 
+def installed(package: str) -> str | None:
+    """The version of a package, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def packages() -> Finding:
     """Whether all that pyproject.toml asks for is installed, in versions within its bounds."""
     from packaging.requirements import Requirement
@@ -48,16 +56,13 @@ def packages() -> Finding:
         if not project.is_file():
             return Finding("Packages", PROBLEM, "the course is not installed in this Python", INSTALL)
         lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
-    requirements = [Requirement(line) for line in lines]
+    needed = [r for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate({"extra": ""})]
     wrong = []
-    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
     for requirement in needed:
-        try:
-            version = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
+        version = installed(requirement.name)
+        if version is None:
             wrong.append(f"{requirement.name} missing")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
+        elif not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} where {requirement.specifier} is needed")
     if wrong:
         return Finding("Packages", PROBLEM, "; ".join(wrong), INSTALL)
@@ -87,16 +92,13 @@ def processor() -> Finding:
     """Whether torch computes with as many threads as there are cores for it."""
     import torch
 
-    from vit_tutorial import threads
+    from vit_tutorial.machine import threads
 
     cores, used = threads.usable_cores(), torch.get_num_threads()
     found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {used}"
-    if used > cores:
-        return Finding(
-            "Processor", NOTE, found, f"threads that share a core slow each other: set OMP_NUM_THREADS={cores}"
-        )
-    if used == 1 < cores:
-        return Finding("Processor", NOTE, found, f"faster with all of them: set OMP_NUM_THREADS={cores}")
+    if used > cores or used == 1 < cores:
+        why = "threads that share a core slow each other" if used > cores else "faster with all of them"
+        return Finding("Processor", NOTE, found, f"{why}: set OMP_NUM_THREADS={cores}")
     return Finding("Processor", OK, found)
 
 
@@ -117,7 +119,7 @@ def arithmetic() -> Finding:
     """How fast this CPU multiplies matrices, and in which precision the course trains on it."""
     import torch
 
-    from vit_tutorial.training.precision import bf16_pays
+    from vit_tutorial.machine.precision import bf16_pays
 
     single, half = matmul_rate(torch.float32), matmul_rate(torch.bfloat16)
     bf16 = bf16_pays("cpu")
@@ -151,9 +153,8 @@ def jupyter() -> Finding:
     """Whether JupyterLab is there and its notebooks run in this Python."""
     from jupyter_client.kernelspec import KernelSpecManager
 
-    try:
-        version = metadata.version("jupyterlab")
-    except metadata.PackageNotFoundError:
+    version = installed("jupyterlab")
+    if version is None:
         return Finding("Jupyter", NOTE, "no JupyterLab; none is needed where notebooks open elsewhere, as on Colab")
     kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
     # A bare "python" means the one that runs Jupyter.
@@ -169,13 +170,10 @@ def jupyter() -> Finding:
 
 def widgets() -> Finding:
     """Whether the pieces that draw the interactive pictures are there, kernel side and page side."""
-    versions = {}
     for name in ("ipywidgets", "anywidget", "jupyterlab_widgets"):  # the last one is JupyterLab's half of ipywidgets
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
+        if installed(name) is None:
             return Finding("Widgets", PROBLEM, f"{name} is missing", f"python -m pip install {name}")
-    return Finding("Widgets", OK, f"ipywidgets {versions['ipywidgets']}, anywidget {versions['anywidget']}")
+    return Finding("Widgets", OK, f"ipywidgets {installed('ipywidgets')}, anywidget {installed('anywidget')}")
 
 
 def disk() -> Finding:
@@ -196,25 +194,21 @@ def data() -> list[Finding]:
     from vit_tutorial.datasets.cifar10 import complete, present
     from vit_tutorial.files import CHECKPOINT, downloads
 
-    findings = [Finding("Shapes", OK, "drawn by the package; always here")]
-    here = present(downloads())
+    shapes = Finding("Shapes", OK, "drawn by the package; always here")
+    here, get_it = present(downloads()), "vit-tutorial download cifar10"
     if complete(downloads()):
-        findings.append(Finding("CIFAR-10", OK, f"in {here}"))
+        photographs = Finding("CIFAR-10", OK, f"in {here}")
     elif here:
-        repair = "to have the rest: vit-tutorial download cifar10"
-        findings.append(Finding("CIFAR-10", NOTE, f"in {here}, incomplete or damaged", repair))
+        photographs = Finding("CIFAR-10", NOTE, f"in {here}, incomplete or damaged", f"to have the rest: {get_it}")
     else:
         found = "not here; the notebooks show recorded runs instead"
-        findings.append(Finding("CIFAR-10", NOTE, found, "to have it: vit-tutorial download cifar10"))
+        photographs = Finding("CIFAR-10", NOTE, found, f"to have it: {get_it}")
+    file = f"data/{CHECKPOINT.name}"
     if CHECKPOINT.is_file():
-        findings.append(Finding("Checkpoint", OK, f"data/{CHECKPOINT.name}, {CHECKPOINT.stat().st_size / 1e6:.1f} MB"))
+        model = Finding("Checkpoint", OK, f"{file}, {CHECKPOINT.stat().st_size / 1e6:.1f} MB")
     else:
-        findings.append(
-            Finding(
-                "Checkpoint", PROBLEM, f"data/{CHECKPOINT.name} is missing", f"git checkout -- data/{CHECKPOINT.name}"
-            )
-        )
-    return findings
+        model = Finding("Checkpoint", PROBLEM, f"{file} is missing", f"git checkout -- {file}")
+    return [shapes, photographs, model]
 
 
 def network_not_tried() -> Finding:

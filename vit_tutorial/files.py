@@ -1,8 +1,6 @@
 """Where the course keeps its files, and how it writes them so that none is ever half written."""
 
-import ctypes
 import os
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,21 +38,3 @@ def atomic_path(path):
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def usable_cache():
-    """Have torch forget a `TORCHINDUCTOR_CACHE_DIR` that cannot be made, for its optimisers do not load with one."""
-    try:
-        os.makedirs(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or ".", exist_ok=True)
-    except OSError:
-        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
-
-
-def keep_memory():
-    """Have glibc keep large blocks for reuse; by default it returns and asks for them again at every training step.
-
-    The same numbers, about a tenth faster on two CPU cores; the process keeps its peak memory. Does nothing elsewhere.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: below 1 GiB, from the heap
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never give its end back

@@ -153,7 +153,7 @@ class MultiHeadAttention(nn.Module):
     """Multi-head self-attention on tokens `(B, N, D)` (Vaswani et al. 2017, eq. 1 and 3.2.2).
 
     With `return_attention=True` also the attention weights `(B, H, N, N)` that were used: row i says how much token i
-    takes from each token, and sums to 1. With `queries` only the first so many tokens ask, and only these come out.
+    takes from each token, and sums to 1.
     Where nobody asks for the weights, PyTorch's fused function computes the same without keeping them; in training on
     a CPU it is slower (notebook 11). Raises `ValueError` where H does not divide D.
     """
@@ -165,11 +165,10 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         B, N, D = x.shape
         qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim)
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, N, d)
-        q = q[:, :, :queries]  # None: every token asks
         if return_attention or (self.training and x.device.type == "cpu"):
             scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)  # (B, H, N, N)
             weights = scores.softmax(dim=-1)  # each row sums to 1
@@ -215,8 +214,7 @@ class DropPath(nn.Module):
 class EncoderBlock(nn.Module):
     """Pre-norm encoder block: attention, then MLP, each on a residual branch (Dosovitskiy et al. 2021, eq. 2 and 3).
 
-    Tokens `(B, N, D)` in and out; with `return_attention=True` also the attention weights `(B, H, N, N)`. With
-    `queries` only the first so many tokens come out, and nothing is computed for the others but their keys and values.
+    Tokens `(B, N, D)` in and out; with `return_attention=True` also the attention weights `(B, H, N, N)`.
     """
 
     def __init__(self, embed_dim, num_heads, mlp_ratio=4.0, dropout=0.0, drop_path=0.0):
@@ -228,10 +226,9 @@ class EncoderBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x, return_attention=False, queries=None):
-        mixed = self.attn(self.norm1(x), return_attention, queries)
+    def forward(self, x, return_attention=False):
+        mixed = self.attn(self.norm1(x), return_attention)
         mixed, weights = mixed if return_attention else (mixed, None)
-        x = x[:, :queries]  # None: all tokens
         x = x + self.drop_path(self.drop(mixed))  # tokens exchange
         x = x + self.drop_path(self.mlp(self.norm2(x)))  # each token alone
         return (x, weights) if return_attention else x

@@ -1,4 +1,4 @@
-"""The Vision Transformer: `ViTConfig` says which one, `VisionTransformer` is it."""
+"""The Vision Transformer: `ViTConfig` says which one, `normalise` makes its input, `VisionTransformer` is it."""
 
 import math
 from dataclasses import dataclass, replace
@@ -20,6 +20,11 @@ from .layers import (
 def is_number(value):
     """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def expect(holds, what, found):
+    if not holds:
+        raise ValueError(f"expected {what}, found {found!r}")
 
 
 @dataclass(frozen=True)
@@ -52,44 +57,43 @@ class ViTConfig:
     def __post_init__(self):
         for name in ("patch_size", "in_channels", "num_classes", "embed_dim", "depth", "num_heads"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"expected {name} to be an integer of at least 1, found {value!r}")
+            expect(type(value) is int and value >= 1, f"{name} to be an integer of at least 1", value)
         sides = image_sides(self.image_size) if isinstance(self.image_size, (int, list, tuple)) else ()
-        if len(sides) != 2 or any(type(side) is not int for side in sides):
-            raise ValueError(f"expected image_size to be an integer or (rows, columns), found {self.image_size!r}")
+        two_integers = len(sides) == 2 and all(type(side) is int for side in sides)
+        expect(two_integers, "image_size to be an integer or (rows, columns)", self.image_size)
         grid_size(self.image_size, self.patch_size)
         head_width(self.embed_dim, self.num_heads)
-        if not is_number(self.mlp_ratio) or self.embed_dim * self.mlp_ratio < 1:
-            raise ValueError(f"expected mlp_ratio to give an MLP of at least 1 number, found {self.mlp_ratio!r}")
+        has_mlp = is_number(self.mlp_ratio) and self.embed_dim * self.mlp_ratio >= 1
+        expect(has_mlp, "mlp_ratio to give an MLP of at least 1 number", self.mlp_ratio)
         for name in ("dropout", "drop_path"):
             value = getattr(self, name)
-            if not is_number(value) or not 0.0 <= value < 1.0:
-                raise ValueError(f"expected {name} to be a probability in [0, 1), found {value!r}")
+            expect(is_number(value) and 0.0 <= value < 1.0, f"{name} to be a probability in [0, 1)", value)
         for name, allowed in (("pool", ("cls", "mean")), ("position", ("learned", "sinusoidal", "none"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"expected {name} to be one of {allowed}, found {getattr(self, name)!r}")
-        if self.position == "sinusoidal" and self.embed_dim % 4:
-            raise ValueError(
-                f"expected embed_dim to be a multiple of 4 for sinusoidal positions, found {self.embed_dim}"
-            )
+            expect(getattr(self, name) in allowed, f"{name} to be one of {allowed}", getattr(self, name))
+        fits = self.position != "sinusoidal" or self.embed_dim % 4 == 0
+        expect(fits, "embed_dim to be a multiple of 4 for sinusoidal positions", self.embed_dim)
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if not isinstance(values, (list, tuple)) or not all(map(is_number, values)):
-                raise ValueError(f"expected numbers in {name}, found {values!r}")
-            if len(values) != self.in_channels:
-                raise ValueError(f"expected {self.in_channels} values in {name}, found {values}")
-        if min(self.std) <= 0:
-            raise ValueError(f"expected std above 0, found {self.std}")
+            expect(isinstance(values, (list, tuple)) and all(map(is_number, values)), f"numbers in {name}", values)
+            expect(len(values) == self.in_channels, f"{self.in_channels} values in {name}", values)
+        expect(min(self.std) > 0, "std above 0", self.std)
         names = self.classes
-        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"expected classes to be names, found {names!r}")
-        if names and len(names) != self.num_classes:
-            raise ValueError(f"expected {self.num_classes} class names, found {len(names)}")
+        expect(
+            isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names), "classes to be names", names
+        )
+        expect(len(names) in (0, self.num_classes), f"{self.num_classes} class names", len(names))
 
     @property
     def grid(self):
         """`(rows, columns)` of patches."""
         return grid_size(self.image_size, self.patch_size)
+
+
+def normalise(images, config):
+    """uint8 images `(B, C, Y, X)` to floats: divided by 255, minus `config.mean`, over `config.std`."""
+    mean = torch.tensor(config.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(config.std, device=images.device).view(1, -1, 1, 1)
+    return (images.float() / 255 - mean) / std
 
 
 def init_weights(module):
@@ -116,7 +120,7 @@ class VisionTransformer(nn.Module):
     """Images `(B, C, Y, X)` to logits `(B, num_classes)` (Dosovitskiy et al. 2021, eq. 1 to 4).
 
     `attention_maps(images)` gives the attention weights of every block, `(L, B, H, N, N)`; `forward_features(images)`
-    all tokens after the last norm, or with `read` only the first so many, for which less is computed.
+    all tokens after the last norm, `(B, N, D)`.
     Raises `ValueError` for images of another rank, channel count or size than the config says.
     """
 
@@ -141,16 +145,16 @@ class VisionTransformer(nn.Module):
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)  # (B, 1 + N, D)
         return self.pos_drop(x + self.pos_embed.to(x.dtype))  # 16-bit patches stay 16-bit tokens
 
-    def forward_features(self, images, read=None):
-        x, (*blocks, last) = self.embed(images), self.blocks
-        for block in blocks:
+    def forward_features(self, images):
+        x = self.embed(images)  # (B, N, D)
+        for block in self.blocks:
             x = block(x)
-        return self.norm(last(x, queries=read))  # (B, N, D); with `read` the first so many tokens alone
+        return self.norm(x)  # (B, N, D)
 
     def forward(self, images):
-        if self.cls_token is None:
-            return self.head(self.forward_features(images).mean(dim=1))  # (B, num_classes)
-        return self.head(self.forward_features(images, read=1)[:, 0])  # the head reads the class token alone
+        x = self.forward_features(images)
+        x = x.mean(dim=1) if self.cls_token is None else x[:, 0]  # (B, D)
+        return self.head(x)  # (B, num_classes)
 
     @torch.no_grad()
     def attention_maps(self, images):

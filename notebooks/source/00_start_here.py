@@ -15,7 +15,7 @@
 # %%
 import torch
 
-from vit_tutorial import check, datasets, plots, training, weights, widgets
+from vit_tutorial import check, course, datasets, normalise, plots, weights, widgets
 from vit_tutorial.files import CHECKPOINT
 
 torch.manual_seed(0)
@@ -28,7 +28,7 @@ photo = datasets.sample_image("cat", 256)  # (3, 256, 256)
 
 # %%
 seen = datasets.sample_image("cat", 32)[None]  # (1, 3, 32, 32): all that the model gets
-images = training.normalise(seen, model.config)
+images = normalise(seen, model.config)
 with torch.no_grad():
     probabilities = model(images).softmax(dim=-1)[0]  # (10,)
 attention = model.attention_maps(images)[-1, 0].mean(0)[0, 1:]  # (64,): class token to patches
@@ -52,7 +52,7 @@ plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; a
 # there is no step in that picture that you have not written yourself. This is the path; the lit box is where you are:
 
 # %%
-plots.show_course_map(0)
+course.show_map(0)
 
 # %% [markdown]
 # ## Ask it yourself
@@ -93,7 +93,7 @@ model.config.classes
 names = ["cat", "astronaut", "coffee", "rocket"]
 photos = torch.stack([datasets.sample_image(name, 32) for name in names])  # (4, 3, 32, 32)
 with torch.no_grad():
-    answers = model(training.normalise(photos, model.config)).softmax(dim=-1)  # (4, 10)
+    answers = model(normalise(photos, model.config)).softmax(dim=-1)  # (4, 10)
 said = [f"{name}\n{model.config.classes[p.argmax()]} {p.max():.0%}" for name, p in zip(names, answers, strict=True)]
 fig = plots.image_grid(photos, said, columns=4, size=1.7)
 plots.show(fig, "Four photographs at 32 x 32 pixels with the model's answers below their names.")

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import EncoderBlock, check, datasets, plots, widgets
+from vit_tutorial import EncoderBlock, check, course, datasets, plots, widgets
 from vit_tutorial.layers import check_images, grid_size, image_sides
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(1)
+course.show_map(1)
 
 # %% [markdown]
 # ## How does a picture become a list?

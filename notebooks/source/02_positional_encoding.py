@@ -26,6 +26,7 @@ from vit_tutorial import (
     VisionTransformer,
     ViTConfig,
     check,
+    course,
     datasets,
     patchify,
     plots,
@@ -38,7 +39,7 @@ from vit_tutorial.files import CHECKPOINT
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(2)
+course.show_map(2)
 
 # %% [markdown]
 # ## Which places are alike?

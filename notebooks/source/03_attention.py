@@ -19,15 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import check, datasets, patchify, plots, widgets
+from vit_tutorial import check, course, datasets, normalise, patchify, plots, widgets
 from vit_tutorial.files import CHECKPOINT
 from vit_tutorial.layers import head_width
-from vit_tutorial.training import normalise
 from vit_tutorial.weights import load
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(3)
+course.show_map(3)
 
 # %% [markdown]
 # ## Which patches does a patch listen to?
@@ -780,9 +779,8 @@ print("without transpose:", torch.allclose(wrong, mixed.reshape(B, N, D)[:, orde
 # `unbind`, and q is divided by $\sqrt d$ before the product instead of the scores after it: the same numbers, but N d
 # divisions in place of N x N.
 #
-# Two things are there for speed. Where nobody asks for the weights, PyTorch's own function takes over, except in
-# training on a CPU, where it is slower (notebook 11). And with `queries=1` only the first token asks: `q[:, :, :None]`
-# is all of them, `q[:, :, :1]` the first.
+# Where nobody asks for the weights, PyTorch's own function takes over, except in training on a CPU, where it is slower
+# (notebook 11).
 
 
 # %% tags=["package"]
@@ -794,11 +792,10 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         B, N, D = x.shape
         qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim)
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, H, N, d)
-        q = q[:, :, :queries]  # None: every token asks
         if return_attention or (self.training and x.device.type == "cpu"):
             scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)  # (B, H, N, N)
             weights = scores.softmax(dim=-1)  # each row sums to 1

@@ -21,18 +21,29 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import EncoderBlock, MultiHeadAttention, PatchEmbedding, check, datasets, plots, widgets
+from vit_tutorial import (
+    EncoderBlock,
+    MultiHeadAttention,
+    PatchEmbedding,
+    check,
+    course,
+    datasets,
+    drawings,
+    normalise,
+    plots,
+    widgets,
+)
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(4)
+course.show_map(4)
 
 # %% [markdown]
 # ## Why does a block need so many parts?
 
 # %%
 plots.show(
-    plots.encoder_block(),
+    drawings.encoder_block(),
     "An encoder block as a road map. A straight highway, the residual stream, carries the tokens from left to right. "
     "Two detours leave it and are added back: the first through LayerNorm, multi-head attention and DropPath, titled "
     "tokens exchange; the second through LayerNorm, Linear D to 4D, GELU, Linear 4D to D and DropPath, titled each "
@@ -469,7 +480,7 @@ assert torch.equal(silent(x), x)
 
 # %%
 plots.show(
-    plots.encoder_block(post_norm=True),
+    drawings.encoder_block(post_norm=True),
     "The post-norm block as a road map. The two detours hold no norm; instead a LayerNorm stands on the highway itself "
     "after each of the two sums, so that everything on the highway must pass through it.",
 )
@@ -534,7 +545,7 @@ check.pre_norm_block(my_block)
 # ### A trained block at work
 
 # %%
-from vit_tutorial import training, weights
+from vit_tutorial import weights
 from vit_tutorial.files import CHECKPOINT
 
 trained = weights.load(CHECKPOINT)  # a small ViT that this course trained on CIFAR-10
@@ -551,7 +562,7 @@ widgets.EncoderStepper(trained, cat, stage=9)  # block 1: what attention found h
 
 # %%
 with torch.no_grad():
-    x = trained.embed(training.normalise(cat[None], trained.config))  # (1, N, D)
+    x = trained.embed(normalise(cat[None], trained.config))  # (1, N, D)
     for number, block in enumerate(trained.blocks, start=1):
         moved = []
         for norm, branch in ((block.norm1, block.attn), (block.norm2, block.mlp)):
@@ -697,10 +708,9 @@ class EncoderBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x, return_attention=False, queries=None):
-        mixed = self.attn(self.norm1(x), return_attention, queries)
+    def forward(self, x, return_attention=False):
+        mixed = self.attn(self.norm1(x), return_attention)
         mixed, weights = mixed if return_attention else (mixed, None)
-        x = x[:, :queries]  # None: all tokens
         x = x + self.drop_path(self.drop(mixed))  # tokens exchange
         x = x + self.drop_path(self.mlp(self.norm2(x)))  # each token alone
         return (x, weights) if return_attention else x
@@ -708,8 +718,7 @@ class EncoderBlock(nn.Module):
 
 # %% [markdown]
 # It is the package's class, line for line. `return_attention=True` hands out the attention weights as well, for the
-# pictures of later notebooks. `queries=1` computes the first token alone, for a last block of which nothing else is
-# read; `None` means all. In eval mode the block is the two lines of exercise 4.3:
+# pictures of later notebooks. In eval mode the block is the two lines of exercise 4.3:
 
 # %%
 block = EncoderBlock(D, H, dropout=0.1, drop_path=0.1).eval()

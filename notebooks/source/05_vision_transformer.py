@@ -15,14 +15,14 @@
 import torch
 from torch import nn
 
-from vit_tutorial import ViTConfig, check, datasets, plots, training, weights
+from vit_tutorial import ViTConfig, check, course, datasets, drawings, normalise, plots, training, weights
 from vit_tutorial.files import CHECKPOINT
 from vit_tutorial.widgets import AttentionExplorer, EncoderStepper, interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
 torch.set_grad_enabled(False)  # nothing is trained in this notebook
-plots.show_course_map(5)
+course.show_map(5)
 
 # %% [markdown]
 # ## One photograph, from pixels to an answer
@@ -52,7 +52,7 @@ EncoderStepper(model, cat)
 
 # %%
 plots.show(
-    plots.vit_pipeline(model, cat),
+    drawings.vit_pipeline(model, cat),
     "A photograph of a cat on its way through a Vision Transformer: image, patches, class token and patch tokens, "
     "positions added, tokens after four of the blocks with the class token's attention under them, the normalised "
     "class token, and a bar for each class. The tokens keep their shape from the embedding to the last block.",
@@ -72,7 +72,7 @@ plots.show(
 # with the mean and the spread that the model was trained with.
 
 # %%
-images = training.normalise(cat[None], model.config)  # (1, 3, 32, 32): (pixels / 255 - mean) / std
+images = normalise(cat[None], model.config)  # (1, 3, 32, 32): (pixels / 255 - mean) / std
 print(tuple(images.shape), f"from {images.min():.2f} to {images.max():.2f}")
 
 # %% [markdown]
@@ -272,9 +272,6 @@ for pool in ("cls", "mean"):
 # %% [markdown]
 # Now the whole model, the walk that you did by hand above. `attention_maps` is the same walk, and keeps each block's
 # attention weights. `vit_tutorial` holds the same code.
-#
-# One thing is new, for speed: the head reads the class token alone, so the last block need not compute the others
-# (`queries=1` in notebook 04). `forward_features(images)` gives you all of them.
 
 
 # %% tags=["package"]
@@ -300,16 +297,16 @@ class VisionTransformer(nn.Module):
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)  # (B, 1 + N, D)
         return self.pos_drop(x + self.pos_embed.to(x.dtype))  # 16-bit patches stay 16-bit tokens
 
-    def forward_features(self, images, read=None):
-        x, (*blocks, last) = self.embed(images), self.blocks
-        for block in blocks:
+    def forward_features(self, images):
+        x = self.embed(images)  # (B, N, D)
+        for block in self.blocks:
             x = block(x)
-        return self.norm(last(x, queries=read))  # (B, N, D); with `read` the first so many tokens alone
+        return self.norm(x)  # (B, N, D)
 
     def forward(self, images):
-        if self.cls_token is None:
-            return self.head(self.forward_features(images).mean(dim=1))  # (B, num_classes)
-        return self.head(self.forward_features(images, read=1)[:, 0])  # the head reads the class token alone
+        x = self.forward_features(images)
+        x = x.mean(dim=1) if self.cls_token is None else x[:, 0]  # (B, D)
+        return self.head(x)  # (B, num_classes)
 
     @torch.no_grad()
     def attention_maps(self, images):
@@ -864,7 +861,7 @@ base.load_state_dict({our_name[name]: value for name, value in theirs.state_dict
 
 # %% tags=["nbval-ignore-output"]
 photo = datasets.sample_image("cat", 224)[None]  # (1, 3, 224, 224)
-pixels = training.normalise(photo, base.config)
+pixels = normalise(photo, base.config)
 a, b = base(pixels), theirs(pixels)  # each (1, 1000)
 assert (a - b).abs().max() <= 1e-5 < a.abs().max()
 print(f"{tuple(a.shape)}: largest logit {a.abs().max():.1f}, largest difference {(a - b).abs().max():.4f}")
@@ -879,7 +876,7 @@ del theirs, ours, base, mine  # the memory is free again
 # ```python
 # record = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
 # model = weights.from_torchvision(torchvision.models.vit_b_16(weights=record)).eval()
-# logits = model(training.normalise(photo, model.config))   # (1, 1000)
+# logits = model(normalise(photo, model.config))   # (1, 1000)
 # print(record.meta["categories"][logits.argmax()])
 # ```
 #
@@ -900,7 +897,7 @@ del theirs, ours, base, mine  # the memory is free again
 # %%
 names = ["cat", "rocket", "astronaut", "coffee"]
 four = torch.stack([datasets.sample_image(name, 32) for name in names])  # (4, 3, 32, 32)
-shares = model(training.normalise(four, model.config)).softmax(dim=-1)  # (4, 10)
+shares = model(normalise(four, model.config)).softmax(dim=-1)  # (4, 10)
 fig, axes = plots.figure(8, 2.8, 2, 4, height_ratios=[1.3, 1])
 for picture, ax, image, share in zip(axes[0], axes[1], four, shares, strict=True):
     plots.draw_image(picture, image)
@@ -964,7 +961,7 @@ from vit_tutorial.datasets.photographs import resize
 
 def answer_at_its_size(image):
     larger = set_image_size(copy.deepcopy(model), tuple(image.shape[1:]))
-    logits = larger(training.normalise(image[None], larger.config))
+    logits = larger(normalise(image[None], larger.config))
     return f"{larger.pos_embed.shape[1]} tokens\n{answer(logits)}"
 
 

@@ -24,13 +24,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from vit_tutorial import VisionTransformer, ViTConfig, check, datasets, plots, training, weights, widgets
+from vit_tutorial import VisionTransformer, ViTConfig, check, course, datasets, plots, training, weights, widgets
 from vit_tutorial.files import CHECKPOINT, DATA
-from vit_tutorial.training.precision import autocast
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(6)
+course.show_map(6)
 
 # %% [markdown]
 # ## Ten names for a small picture
@@ -533,8 +532,7 @@ plots.show(fig, "A weight that jitters on its way up to 1, and its moving averag
 # %% [markdown]
 # ## The loop
 #
-# Every part is now known. `autocast` computes the matrix products in 16-bit bfloat16 where the machine is faster
-# so, and is off elsewhere. The package holds the same code:
+# Every part is now known. The package holds the same code:
 
 
 # %% tags=["package"]
@@ -542,9 +540,8 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
     model.train()
     for images, labels in batches:
         optimizer.zero_grad()
-        with autocast(images.device):
-            logits = model(images)  # (B, num_classes)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        logits = model(images)  # (B, num_classes)
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
@@ -864,7 +861,8 @@ assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < losses[0]
 
 # %%
 run = training.History.load(DATA / "runs" / "cifar10-laptop-10min.json")
-plots.show(run.plot(), "CIFAR-10, ten minutes: the training loss falls, the test accuracy rises fast, then slowly.")
+fig = plots.training_curve(run)
+plots.show(fig, "CIFAR-10, ten minutes: the training loss falls, the test accuracy rises fast, then slowly.")
 
 # %%
 end = run.epochs[-1]

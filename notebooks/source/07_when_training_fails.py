@@ -28,19 +28,21 @@ from vit_tutorial import (
     VisionTransformer,
     ViTConfig,
     check,
+    course,
     datasets,
+    normalise,
     patchify,
     plots,
     training,
     widgets,
 )
-from vit_tutorial.check.debugging import patient_a, patient_b, patient_c
 from vit_tutorial.files import DATA
 from vit_tutorial.model import init_weights
+from vit_tutorial.patients import patient_a, patient_b, patient_c
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(7)
+course.show_map(7)
 
 # %% [markdown]
 # ## Five numbers
@@ -167,7 +169,7 @@ check.softmax_bounds(answer)
 # %%
 CONFIG = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=48, depth=2, num_heads=4, mlp_ratio=2.0)
 train_set = datasets.shapes("train", 3200)
-IMAGES = training.normalise(train_set.images, CONFIG)
+IMAGES = normalise(train_set.images, CONFIG)
 LABELS = train_set.labels
 PIXELS = train_set.images.float()  # as they come from the file: 0 to 255
 model = VisionTransformer(CONFIG)
@@ -237,7 +239,7 @@ assert guess < min(ours) < guess + 0.3  # there 0.02 to 0.14 above
 # The same story: a first epoch far above ln 10, then epochs a little worse than a guess. So far it is certain. Whether
 # the loss leaps once more is not: the last digit of a sum decides, and it differs between seeds, processors and even
 # numbers of threads. So for this part we look at *recorded* runs: ten seeds on each of five simulated machines, 16
-# epochs each (`python tools/explosions.py`).
+# epochs each (`python tools/measure/explosions.py`).
 
 # %%
 record = json.loads((DATA / "runs" / "explosions.json").read_text())
@@ -635,10 +637,10 @@ class Attention(MultiHeadAttention):
         B, H, N, d = x.shape
         return x.transpose(1, 2).reshape(B, N, H * d)  # (B, N, D)
 
-    def forward(self, x, return_attention=False, queries=None):
+    def forward(self, x, return_attention=False):
         q, k, v = self.split(x)
         weights = self.weigh(q, k)
-        x = self.proj(self.merge(weights @ v))[:, :queries]  # the last block wants the class token alone
+        x = self.proj(self.merge(weights @ v))  # (B, N, D)
         return (x, weights) if return_attention else x
 
 
@@ -870,9 +872,9 @@ class WrongSoftmax(Attention):
 
 # %%
 class OverTheBatch(Attention):
-    def forward(self, x, return_attention=False, queries=None):  # takes (N, B, D), as nn.MultiheadAttention does
+    def forward(self, x, return_attention=False):  # takes (N, B, D), as nn.MultiheadAttention does
         out, weights = super().forward(x.transpose(0, 1), return_attention=True)
-        out = out.transpose(0, 1)[:, :queries]  # (B, N, D): token n of one picture attends to token n of the others
+        out = out.transpose(0, 1)  # (B, N, D): token n of one picture attends to token n of the others
         return (out, weights) if return_attention else out
 
 
@@ -970,8 +972,8 @@ assert hits["labels of other pictures"] == ["7 shuffled labels"]
 # ## Bugs that train
 #
 # Seven bugs of the gallery learn their batch by heart and beat the shuffled labels. What do they cost? Our model was
-# trained with each, long enough to be good: 2,400 steps, three seeds, recorded by `python tools/sweep.py`. (Live, that
-# would be five minutes; the field *eval() forgotten* trains with dropout and is tested with dropout still on.)
+# trained with each, long enough to be good: 2,400 steps, three seeds, recorded by `python tools/measure/sweep.py`.
+# (Live, that would be five minutes; the field *eval() forgotten* trains with dropout and is tested with dropout on.)
 
 # %%
 record = json.loads((DATA / "runs" / "sweep-shapes.json").read_text())
@@ -1042,8 +1044,9 @@ plots.show(
 )
 
 # %% [markdown]
-# 96 short trainings of our small model, 600 steps of AdamW with cosine each, recorded by `python tools/sweep.py`: six
-# rates, four weight decays, with and without warmup, two seeds. A field is the mean of the two.
+# 96 short trainings of our small model, 600 steps of AdamW with cosine each, recorded by
+# `python tools/measure/sweep.py`: six rates, four weight decays, with and without warmup, two seeds. A field
+# is the mean of the two.
 #
 # Do not trust a record blindly. Here is its loop, so that you can run two fields again:
 
@@ -1067,8 +1070,8 @@ def sweep_run(learning_rate, weight_decay, warmup_share, seed, steps=600):
 
 # %%
 everything, test_set = datasets.shapes("train"), datasets.shapes("test", 1000)
-UNSEEN = training.normalise(test_set.images, CONFIG)
-ALL, all_labels = training.normalise(everything.images, CONFIG), everything.labels
+UNSEEN = normalise(test_set.images, CONFIG)
+ALL, all_labels = normalise(everything.images, CONFIG), everything.labels
 
 # %% tags=["nbval-ignore-output"]
 for rate in (1e-3, 1e-1):

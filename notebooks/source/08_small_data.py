@@ -20,17 +20,17 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
-from vit_tutorial import VisionTransformer, check, datasets, patchify, plots, training, unpatchify
+from vit_tutorial import VisionTransformer, check, course, datasets, normalise, patchify, plots, training, unpatchify
 from vit_tutorial.files import DATA
 from vit_tutorial.training.augment import colour_jitter, cutmix, mixed_targets, mixup
 from vit_tutorial.training.optimizer import make_optimizer
-from vit_tutorial.training.schedule import Schedule
 from vit_tutorial.widgets import interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(8)
+course.show_map(8)
 
 # %% [markdown]
 # ## Two questions about pictures
@@ -210,14 +210,14 @@ augmentations = {
 def fit(model, dataset, steps=250, augment=augmentations["crop and flip"], seed=0, after_step=None):
     torch.manual_seed(seed)
     recipe = cnn_recipe if isinstance(model, ConvNet) else vit_recipe
-    optimizer, progress = make_optimizer(model, recipe), iter(torch.linspace(0, 1, steps + 1).tolist())
-    schedule = Schedule(optimizer, lambda: training.warmup_cosine(next(progress), recipe.warmup))
+    optimizer = make_optimizer(model, recipe)
+    schedule = LambdaLR(optimizer, lambda step: training.warmup_cosine(step / steps, recipe.warmup))
 
     def batches():
         for _ in range(steps):
             index = torch.randperm(len(dataset))[: recipe.batch_size]  # 128 different pictures
             images, targets = augment(dataset.images[index], dataset.labels[index])
-            yield training.normalise(images, model.config), targets
+            yield normalise(images, model.config), targets
 
     training.train_epoch(model, batches(), optimizer, schedule, recipe.label_smoothing, after_step=after_step)
     return model.eval()
@@ -237,8 +237,8 @@ print(f"1,600 pictures, 250 steps: ViT {vit_accuracy:.0%}, CNN {cnn_accuracy:.0%
 assert cnn_accuracy > 0.95 and 0.55 < vit_accuracy < 0.9
 
 # %% [markdown]
-# The rest was run beforehand by `tools/small_data.py`, which takes the classes and the loop above from this notebook:
-# four numbers of pictures, three seeds each (other pictures, other first weights). Every dot is one run:
+# The rest was run beforehand by `tools/measure/small_data.py`, which takes the classes and the loop above from this
+# notebook: four numbers of pictures, three seeds each (other pictures, other first weights). Every dot is one run:
 
 # %%
 record = json.loads((DATA / "runs" / "small-data.json").read_text())
@@ -517,8 +517,8 @@ plots.show(fig, "Eight test pictures, and the same with their sixteen patches in
 # %%
 nowhere = fit(make_model("vit without positions", few), few)
 with torch.no_grad():
-    before = nowhere(training.normalise(shapes.images, nowhere.config))  # (2000, 10)
-    after = nowhere(training.normalise(shuffled(shapes.images, order), nowhere.config))
+    before = nowhere(normalise(shapes.images, nowhere.config))  # (2000, 10)
+    after = nowhere(normalise(shuffled(shapes.images, order), nowhere.config))
 assert torch.allclose(before, after, atol=1e-3)
 print("without positions: the same logits, shuffled or not")
 
@@ -608,7 +608,7 @@ check.shuffle_patches(shuffle_patches)
 # %%
 for pool in ("cls", "mean"):
     fresh_vit = VisionTransformer(replace(nowhere.config, position="none", pool=pool))
-    x = training.normalise(shapes.images[:20], fresh_vit.config)
+    x = normalise(shapes.images[:20], fresh_vit.config)
     with torch.no_grad():
         print(f"{pool:4} the same: {torch.allclose(fresh_vit(x), fresh_vit(shuffled(x, order)), atol=1e-5)}")
 

@@ -23,12 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import VisionTransformer, check, datasets, plots, set_image_size, training, weights
+from vit_tutorial import VisionTransformer, check, course, datasets, normalise, plots, set_image_size, training, weights
 from vit_tutorial.files import CHECKPOINT, DATA
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(9)
+course.show_map(9)
 
 # %% [markdown]
 # ## Three pictures of each
@@ -112,7 +112,7 @@ print(*config.classes, sep=", ")
 # %%
 shown = torch.arange(10)
 with torch.no_grad():
-    chances = pretrained(training.normalise(test.images[shown], config)).softmax(dim=1)  # (10, 10)
+    chances = pretrained(normalise(test.images[shown], config)).softmax(dim=1)  # (10, 10)
 best, name = chances.max(dim=1)
 titles = [f"{config.classes[n]}\n{p:.0%}" for n, p in zip(name, best, strict=True)]
 plots.show(
@@ -129,7 +129,7 @@ plots.show(
 # %%
 @torch.no_grad()
 def features(model, dataset):
-    images = training.normalise(dataset.images, model.config)
+    images = normalise(dataset.images, model.config)
     return torch.cat([model.forward_features(part)[:, 0] for part in images.split(250)])  # (n, D)
 
 
@@ -148,7 +148,7 @@ def nearest(queries, keys):
     return (queries @ keys.T).argmax(dim=1)  # (n,): the smallest angle
 
 
-pixels = [training.normalise(data.images, config).flatten(1) for data in (test, few)]  # (n, 3*32*32)
+pixels = [normalise(data.images, config).flatten(1) for data in (test, few)]  # (n, 3*32*32)
 found = {"pixels": nearest(*pixels), "features": nearest(there, here)}
 share = {kind: (few.labels[index] == test.labels).float().mean().item() for kind, index in found.items()}
 
@@ -192,7 +192,7 @@ def new_head(model, classes):
 
 # %%
 model = new_head(weights.load(CHECKPOINT), few.classes)
-loss = F.cross_entropy(model(training.normalise(few.images, config)), few.labels)
+loss = F.cross_entropy(model(normalise(few.images, config)), few.labels)
 print(f"loss {loss:.4f}; ln 10 = 2.3026")
 assert abs(loss - 2.3026) < 1e-3
 
@@ -402,7 +402,7 @@ for way, accuracy in live.items():
 assert live["layer by layer"] > live["from scratch"] + 0.03
 
 # %% [markdown]
-# One seed says little. The runs behind the next picture were made by `python tools/fine_tuning.py`, which takes
+# One seed says little. The runs behind the next picture were made by `python tools/measure/fine_tuning.py`, which takes
 # pictures, recipes and steps from this notebook: three seeds each, with other windows and other orders.
 
 # %%
@@ -580,7 +580,7 @@ check.moved_body(answer)
 # answer:
 
 # %% tags=["nbval-ignore-output"]
-images = training.normalise(test.images[:250], config)
+images = normalise(test.images[:250], config)
 with torch.no_grad():
     old_answers = pretrained(images).argmax(dim=1)
     now = pretrained.head(bodies[0.1].forward_features(images)[:, 0]).argmax(dim=1)
@@ -697,7 +697,7 @@ hints = {}
 for draw in (surfaces, datasets.shapes, datasets.same_or_different):
     known, asked = draw("train", 100), draw("test", 500)
     for kind in ("pixels", "features"):
-        look = features if kind == "features" else lambda _, data: training.normalise(data.images, config).flatten(1)
+        look = features if kind == "features" else lambda _, data: normalise(data.images, config).flatten(1)
         index = nearest(look(pretrained, asked), look(pretrained, known))
         hints[draw.__name__, kind] = (known.labels[index] == asked.labels).float().mean().item()
         print(f"{draw.__name__:18} {kind:9} {hints[draw.__name__, kind]:.0%}")
@@ -745,7 +745,7 @@ plots.show(
 # %% tags=["nbval-ignore-output"]
 at_once = training.evaluate(model, large_test).accuracy
 large = surfaces("train", 30, size=48)  # the same windows, in more detail
-training.train(model, large, replace(recipe, learning_rate=5e-4), epochs=20)  # an epoch is one step of 30
+training.train(model, large, replace(recipe, learning_rate=5e-4, batch_size=15), epochs=10)  # two steps an epoch
 tuned = training.evaluate(model, large_test).accuracy
 at_32 = live["layer by layer"]
 print(f"32 pixels {at_32:.0%}; 48 pixels, positions interpolated: {at_once:.0%}, 20 steps later {tuned:.0%}")
@@ -792,7 +792,7 @@ wrongs = {
 scores = {}
 for name, normalisation in wrongs.items():
     with torch.no_grad():
-        logits = right(training.normalise(test.images[:250], normalisation))
+        logits = right(normalise(test.images[:250], normalisation))
     scores[name] = (logits.argmax(dim=1) == test.labels[:250]).float().mean().item()
     print(f"{name:15} {scores[name]:.0%}")
 assert scores["none, 0 to 255"] < min(0.4, scores["0.5 and 0.5"], scores["its own"] - 0.2)

@@ -22,7 +22,18 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from vit_tutorial import VisionTransformer, check, datasets, interpret, layers, plots, training, widgets
+from vit_tutorial import (
+    VisionTransformer,
+    check,
+    course,
+    datasets,
+    interpret,
+    layers,
+    normalise,
+    plots,
+    training,
+    widgets,
+)
 from vit_tutorial.datasets.photographs import centre_square
 from vit_tutorial.files import CHECKPOINT, DATA
 from vit_tutorial.weights import load
@@ -30,7 +41,7 @@ from vit_tutorial.widgets.upload import read_upload
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(10)
+course.show_map(10)
 
 # %% [markdown]
 # ## Four heads, one picture
@@ -53,7 +64,7 @@ sharp, small = (centre_square(picture, side) for side in (128, 32))  # for you, 
 # %%
 model = load(CHECKPOINT)  # trained on CIFAR-10: 32 x 32 pixels in 8 x 8 patches, 6 layers of 4 heads
 grid = model.config.grid
-images = training.normalise(small[None], model.config)  # (1, 3, 32, 32)
+images = normalise(small[None], model.config)  # (1, 3, 32, 32)
 attention = interpret.record(model, images)  # (L, B, H, N, N) = (6, 1, 4, 65, 65)
 maps = interpret.head_maps(attention, grid)  # (L, B, H, rows, columns): the class token's row
 masks = interpret.head_maps(attention, grid, mass=0.5)  # the fewest patches that hold half of it
@@ -157,7 +168,7 @@ assert accuracy > 0.55
 
 # %%
 few = test[:64]  # enough where something takes long
-shapes = training.normalise(few.images, own.config)  # (64, 3, 32, 32)
+shapes = normalise(few.images, own.config)  # (64, 3, 32, 32)
 with torch.no_grad():
     guess = own(shapes).argmax(dim=1)  # (64,)
 
@@ -204,7 +215,7 @@ check.uniform_distance(answer)
 
 # %%
 def distances(model):
-    images = training.normalise(few.images, model.config)
+    images = normalise(few.images, model.config)
     found = interpret.attention_distance(interpret.record(model, images), grid, 4)  # (L, B, H)
     return found.mean(dim=1)  # (L, H)
 
@@ -273,7 +284,7 @@ plots.show(
 
 # %%
 photos = torch.stack([datasets.sample_image(name, 256) for name in ("cat", "astronaut", "coffee", "rocket")])
-photos = training.normalise(photos, model.config)  # (4, 3, 256, 256)
+photos = normalise(photos, model.config)  # (4, 3, 256, 256)
 flat = layers.patchify(photos, 4).flatten(0, 1)  # (4 * 64 * 64, 3*4*4)
 flat = flat - flat.mean(dim=0)
 _, sizes, directions = torch.linalg.svd(flat, full_matrices=False)
@@ -482,7 +493,7 @@ def two_in_one(data):
 
 # %%
 double, double_masks, double_labels = two_in_one(test)
-doubles = training.normalise(double, own.config)
+doubles = normalise(double, own.config)
 asked = [interpret.record(own, doubles, double_labels[:, side]) for side in (0, 1)]  # for the left, the right shape
 double_attention = asked[0][0]  # (L, n, H, N, N): the same for both classes
 views = {"attention, last layer": double_attention[-1].mean(dim=1), "rollout": attention_rollout(double_attention)}
@@ -723,7 +734,7 @@ assert max(area for name, area in areas.items() if name != "random") < areas["ra
 #
 # ### The table
 #
-# One model and 64 pictures are little. `python tools/measure_interpretation.py` scored every
+# One model and 64 pictures are little. `python tools/measure/interpretation.py` scored every
 # method on the shipped model and on three well trained ones, on three sets of 200 pictures each.
 # The three name at least
 # 94 % of the shapes; the target is the predicted class.
@@ -863,7 +874,7 @@ def destroyed(model, seed=0):
 # %%
 subject = own  # your line: the shipped one is model
 compared = ("last layer", "rollout", "relevance", "integrated\ngradients", "edges")
-inputs = training.normalise(few.images, subject.config)
+inputs = normalise(few.images, subject.config)
 with torch.no_grad():
     target = subject(inputs).argmax(dim=1)
 before, agreement = maps_of(subject, inputs, target), {}  # agreement: stage -> one number for each method
@@ -965,7 +976,7 @@ stages_of = interpret.logit_lens(model, images)[:, 0].softmax(dim=1)  # (L + 1, 
 with torch.no_grad():
     assert torch.allclose(stages_of[-1], model(images)[0].softmax(dim=0), atol=1e-5)  # the last stage is the answer
 many = test[:400]
-read = interpret.logit_lens(own, training.normalise(many.images, own.config)).argmax(dim=2)  # (L + 1, 400)
+read = interpret.logit_lens(own, normalise(many.images, own.config)).argmax(dim=2)  # (L + 1, 400)
 correct = (read == many.labels).float().mean(dim=1)  # (L + 1,)
 assert correct[0] < 0.2 and correct[0] + 0.05 < correct[2] < correct[4] - 0.05
 
@@ -1006,7 +1017,7 @@ plots.show(
 
 # %%
 seen = torch.stack([small, *(datasets.sample_image(name, 32) for name in ("astronaut", "coffee", "rocket"))])
-norms = interpret.token_norms(model, training.normalise(seen, model.config))[:, :, 1:]  # (L + 1, 4, 64): patches
+norms = interpret.token_norms(model, normalise(seen, model.config))[:, :, 1:]  # (L + 1, 4, 64): patches
 ratio = norms.amax(dim=2) / norms.median(dim=2).values  # (L + 1, 4): the longest token, in medians
 
 # %%
@@ -1063,7 +1074,7 @@ assert abs(interpret.linear_cka(noise[0], 3 * turned) - 1) < 1e-4
 
 # %%
 def stages_on_shapes(model, count=200):
-    images = training.normalise(test.images[:count], model.config)
+    images = normalise(test.images[:count], model.config)
     return interpret.features(model, images)[:, :, 1:].mean(dim=2)  # (L + 1, count, D)
 
 

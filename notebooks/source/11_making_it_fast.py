@@ -36,19 +36,21 @@ from vit_tutorial import (
     VisionTransformer,
     ViTConfig,
     check,
+    course,
     datasets,
+    normalise,
     patchify,
     plots,
     training,
 )
 from vit_tutorial.files import DATA
+from vit_tutorial.machine.compiling import try_to_compile
+from vit_tutorial.machine.precision import autocast, bf16_pays
 from vit_tutorial.training.augment import drop_patches
-from vit_tutorial.training.compiling import try_to_compile
-from vit_tutorial.training.precision import autocast, bf16_pays
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(11)
+course.show_map(11)
 
 # %% [markdown]
 # ## Where does a second go?
@@ -68,7 +70,7 @@ parts = dict.fromkeys(("read and augment", "forward", "backward", "optimizer"), 
 
 def training_step():
     clock = [time.perf_counter()]
-    images = training.normalise(training.random_crop_flip(pictures.images[batch]), config)
+    images = normalise(training.random_crop_flip(pictures.images[batch]), config)
     clock.append(time.perf_counter())
     loss = F.cross_entropy(model(images), pictures.labels[batch])
     clock.append(time.perf_counter())
@@ -499,7 +501,7 @@ def as_many_write_it():
 
 
 def whole_batch():
-    return training.normalise(training.random_crop_flip(pictures.images[index]), config)
+    return normalise(training.random_crop_flip(pictures.images[index]), config)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -595,7 +597,7 @@ assert per_step[0.75] < per_step[0.5] < per_step[0.0]
 # %% [markdown]
 # ## All of it together
 #
-# The recipe `cifar10-laptop` puts these together. `tools/benchmark_loop.py` measures what each gives, on pictures of
+# The recipe `cifar10-laptop` puts these together. `tools/measure/loop.py` measures what each gives, on pictures of
 # CIFAR-10's size, from a loop as many courses write it to the course's own. Recorded:
 
 # %%
@@ -617,7 +619,7 @@ assert speeds[-1] > 2 * speeds[0]
 # %% [markdown]
 # ## The same model in five libraries
 #
-# Is the course's model itself a fast one? `tools/benchmark_throughput.py` builds the same shape in five libraries, with
+# Is the course's model itself a fast one? `tools/measure/throughput.py` builds the same shape in five libraries, with
 # random weights, and lets them take turns. Recorded:
 
 # %%
@@ -657,7 +659,7 @@ assert min(ratios["training", "bfloat16"]) > 1.05 and min(map(min, ratios.values
 # fall far behind: they call the fused kernel.
 #
 # No single idea makes the rest of the difference. Tokens stay in 16 bits between the blocks. Patches are multiplied
-# flat, not by a `Conv2d`. And the last block leaves out what nobody reads.
+# flat, not by a `Conv2d`.
 
 # %% [markdown]
 # ### Work that nobody reads
@@ -665,21 +667,32 @@ assert min(ratios["training", "bfloat16"]) > 1.05 and min(map(min, ratios.values
 # A model with a class token reads its answer from that one token. **Predict before you run:** what must the last block
 # still compute for the others?
 
+
 # %%
+@torch.no_grad()
+def for_the_class_token_alone(vit, images):
+    x, (*blocks, last) = vit.embed(images), vit.blocks
+    for block in blocks:
+        x = block(x)  # (B, N, D)
+    q, k, v = last.attn.qkv(last.norm1(x)).unflatten(2, (3, -1, last.attn.head_dim)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q[:, :, :1], k, v)  # (B, H, 1, d): one token asks, all answer
+    x = x[:, :1] + last.attn.proj(mixed.transpose(1, 2).flatten(2))  # (B, 1, D)
+    x = x + last.mlp(last.norm2(x))
+    return vit.head(vit.norm(x)[:, 0])  # (B, num_classes)
+
+
 vit = VisionTransformer(replace(config, pool="cls")).eval()
 images = torch.randn(32, 3, 32, 32)
-with torch.no_grad():
-    features = vit.forward_features(images)  # (B, N, D): all tokens
-    assert torch.allclose(vit.head(features[:, 0]), vit(images), atol=1e-5)
-N, D, r = features.shape[1], config.embed_dim, config.mlp_ratio
+assert torch.allclose(for_the_class_token_alone(vit, images), vit(images), atol=1e-5)
+N, D, r = 1 + config.grid[0] * config.grid[1], config.embed_dim, config.mlp_ratio
 last = 2 * N * D * 3 * D + 4 * N * D + 2 * D * D * (1 + 2 * r)  # q, k, v of all; the rest for one token
 saved = (block_flops(N, D, r) - last) / model_flops(vit.config)
 print(f"equal logits, {saved:.0%} of the FLOPs left out")
 
 # %% [markdown]
-# Their keys and values, so that the class token can look at them; nothing else. (The package's one matrix makes their
-# queries too, and drops them.) No number changes, so `forward` does it always; `forward_features` still gives you all
-# tokens. A model that reads the *mean* of its tokens needs them all.
+# Their keys and values, so that the class token can look at them; nothing else. (The one matrix makes their queries
+# too, and they are dropped.) The package computes all tokens in every block all the same: its blocks are alike, and
+# whoever looks inside finds every token there. A model that reads the *mean* of its tokens needs them anyway.
 #
 # Finding work that nobody reads beats doing it faster. What about the `Conv2d`?
 
@@ -709,7 +722,7 @@ assert slow / fast > 0.1
 
 # %%
 vit = VisionTransformer(replace(config, depth=1))
-images, labels = training.normalise(pictures.images[:64], config), pictures.labels[:64]
+images, labels = normalise(pictures.images[:64], config), pictures.labels[:64]
 
 
 def gradient(part):
@@ -732,8 +745,8 @@ program = """
 import os
 
 import torch
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, training
-from vit_tutorial.training import distributed
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, training, normalise, course
+from vit_tutorial.machine import distributed
 
 os.environ["VIT_TUTORIAL_PRECISION"] = "float32"  # bfloat16's rounding must not hide a difference
 with distributed.process_group() as device:  # joins the processes that torchrun started

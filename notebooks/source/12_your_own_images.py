@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from vit_tutorial import check, datasets, export, interpret, plots, training, weights
+from vit_tutorial import check, course, datasets, export, interpret, normalise, plots, training, weights
 from vit_tutorial.datasets.copies import distances, fingerprint
 from vit_tutorial.files import CHECKPOINT
 from vit_tutorial.widgets import Upload, interactive_figure
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
-plots.show_course_map(12)
+course.show_map(12)
 
 # %% [markdown]
 # ## One line to change
@@ -167,7 +167,7 @@ distances(prints, prints)
 # %% [markdown]
 # Read the first row: 0 to itself, next to nothing to the copy, much to the other moon. Two fingerprints that have
 # nothing in common are 1.41 apart, the root of 2. Where to draw the line? We measured, on 10,000 CIFAR-10 test
-# pictures (JPEG copy), with `tools/measure_copies.py`:
+# pictures (JPEG copy), with `tools/measure/copies.py`:
 #
 # | distance below | 0.15 | **0.25** | 0.35 |
 # |---|---|---|---|
@@ -474,7 +474,7 @@ worst = probabilities[torch.arange(len(data)), data.labels].argsort()[:5].tolist
 
 def attention_of(i):
     model = models[fold[i]]  # the one that has not seen picture i
-    maps = model.attention_maps(training.normalise(data.images[i : i + 1], model.config))  # (L, 1, H, N, N)
+    maps = model.attention_maps(normalise(data.images[i : i + 1], model.config))  # (L, 1, H, N, N)
     return interpret.attention_rollout(maps)[0, 0, 1:], model.config.grid  # the class token's row, without itself
 
 
@@ -544,12 +544,12 @@ print(f"{(workshop / 'mine.safetensors').stat().st_size / 1e6:.1f} MB, with the 
 # %%
 model = weights.load(workshop / "mine.safetensors")
 image = datasets.read_image(stickers / "star" / "IMG_1000.jpg", model.config.image_size)  # (3, 32, 32), upright
-share = model(training.normalise(image[None], model.config)).softmax(dim=1)[0]  # (classes,)
+share = model(normalise(image[None], model.config)).softmax(dim=1)[0]  # (classes,)
 
 # %% tags=["nbval-ignore-output"]
 print({name: round(value, 3) for name, value in zip(model.config.classes, share.tolist(), strict=True)})
 with torch.no_grad():
-    x = training.normalise(data.images, model.config)
+    x = normalise(data.images, model.config)
     assert torch.equal(model(x), final.eval()(x))  # what was saved is what was loaded
 
 # %% [markdown]
@@ -565,7 +565,7 @@ if export.missing():
 else:
     export.to_onnx(final, workshop / "mine.onnx")
     with torch.no_grad():
-        ours = final(training.normalise(data.images, final.config))  # (n, classes)
+        ours = final(normalise(data.images, final.config))  # (n, classes)
     difference = (export.run_onnx(workshop / "mine.onnx", data.images) - ours).abs().max().item()
     print(f"largest difference of any logit: {difference:.6f}")
     assert difference < 1e-4

@@ -6,7 +6,7 @@ import torch
 from front_ends import pixels, read_table
 from playwright.sync_api import expect
 
-from vit_tutorial import datasets, training, weights
+from vit_tutorial import datasets, normalise, weights
 from vit_tutorial.files import CHECKPOINT
 
 HOSTILE = "<img src=x onerror=\"document.body.dataset.hacked='yes'\">cat"
@@ -24,7 +24,7 @@ def expected():
     model = weights.load(CHECKPOINT)
     images = torch.stack([datasets.sample_image(name, 32) for name in ("cat", "coffee")])
     with torch.no_grad():
-        attention = model.attention_maps(training.normalise(images, model.config))  # (L, B, H, N, N)
+        attention = model.attention_maps(normalise(images, model.config))  # (L, B, H, N, N)
     rollout = [torch.eye(65).expand(2, 65, 65)]
     for layer in attention.mean(2):
         rollout.append((layer / 2 + torch.eye(65) / 2) @ rollout[-1])

@@ -4,7 +4,7 @@ import torch
 from front_ends import pixels, read_table
 from playwright.sync_api import expect
 
-from vit_tutorial import datasets, patchify, training, weights
+from vit_tutorial import datasets, normalise, patchify, weights
 from vit_tutorial.files import CHECKPOINT
 
 HOSTILE = "<img src=x onerror=\"document.body.dataset.hacked='yes'\">cat"
@@ -24,7 +24,7 @@ FIRST_SUM = 9  # the stage at which the first block's mixture has been added
 def expected():
     """From forward hooks: nothing here goes through the explorer's own walk."""
     model = weights.load(CHECKPOINT)
-    images = training.normalise(datasets.sample_image("cat", 32)[None], model.config)
+    images = normalise(datasets.sample_image("cat", 32)[None], model.config)
     seen = {"patches": patchify(images, 4)[0], "images": images[0]}
     seen["attention"] = model.attention_maps(images)[:, 0]  # (L, H, N, N)
 

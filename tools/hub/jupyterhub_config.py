@@ -1,4 +1,4 @@
-"""The hub of `tools/hub_load_test.py`: students without accounts, servers without containers, this machine alone.
+"""The hub of `tools/try/hub_load.py`: students without accounts, servers without containers, this machine alone.
 
 For tests only: whoever knows the password, which the test makes up for each run, may log in as any student.
 """

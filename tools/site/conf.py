@@ -1,4 +1,4 @@
-"""Sphinx's settings for the site; tools/build_site.py writes the folder in which this file is read."""
+"""Sphinx's settings for the site; tools/build/website.py writes the folder in which this file is read."""
 
 import inspect
 import re

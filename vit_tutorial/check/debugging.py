@@ -1,12 +1,10 @@
-"""Checks of notebook 07, When training fails, and its three patients."""
+"""Checks of notebook 07, When training fails."""
 
 import math
 
 import torch
 from torch import nn
 
-from ..layers import MultiHeadAttention
-from ..model import VisionTransformer, init_weights
 from ..training import warmup_cosine
 from .verdict import Wrong, attempted, call, describe, exercise, expect_choice, expect_number, expect_tensor, number
 
@@ -155,48 +153,6 @@ MERGE = (
 )
 QUERIES = "The softmax runs over the wrong axis: each query's weights over the keys, the last axis, must sum to 1."
 
-
-class OnlyItself(MultiHeadAttention):
-    def forward(self, x, return_attention=False, queries=None):
-        B, N, D = x.shape
-        weights = torch.eye(N, device=x.device).expand(B, self.num_heads, N, N)
-        x = self.proj(self.qkv(x)[..., 2 * D :])[:, :queries]
-        return (x, weights) if return_attention else x
-
-
-class FirstHalf(MultiHeadAttention):
-    def forward(self, x, return_attention=False, queries=None):
-        B, N, D = x.shape
-        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
-        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
-        scores[..., 1 + N // 2 :] = -torch.inf
-        weights = scores.softmax(dim=-1)
-        x = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))[:, :queries]  # (B, N, D)
-        return (x, weights) if return_attention else x
-
-
-class NotScaled(MultiHeadAttention):
-    def forward(self, x, return_attention=False, queries=None):
-        B, N, D = x.shape
-        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)  # (B, H, N, d)
-        weights = (q @ k.transpose(-2, -1)).softmax(dim=-1)
-        x = self.proj((weights @ v).transpose(1, 2).reshape(B, N, D))[:, :queries]  # (B, N, D)
-        return (x, weights) if return_attention else x
-
-
-def sick(attention):
-    """A function that makes a `VisionTransformer` of a config, with another attention in every block."""
-
-    def make(config):
-        model = VisionTransformer(config)
-        for block in model.blocks:
-            block.attn = attention(config.embed_dim, config.num_heads).apply(init_weights)
-        return model
-
-    return make
-
-
-patient_a, patient_b, patient_c = sick(FirstHalf), sick(NotScaled), sick(OnlyItself)
 
 PATIENTS = {  # patient -> its illness, and what each other answer overlooks
     "A": (

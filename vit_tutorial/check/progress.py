@@ -58,24 +58,22 @@ def forget():
         print("Nothing was stored.")
 
 
-def rows(days):
+def rows(days, exercises):
     """`{number of a notebook: [whether each of its exercises is in days, ...]}`."""
-    from . import TOPICS
-
-    return {number: [n in days for n in t.__all__ if n not in DEMONSTRATED] for number, t in TOPICS.items()}
+    return {number: [name in days for name in names if name not in DEMONSTRATED] for number, names in exercises.items()}
 
 
 def summary(ticks):
     return f"{sum(map(sum, ticks.values()))} of {sum(map(len, ticks.values()))} checks passed"
 
 
-def progress_map(days):
-    """A `Figure`: a row for each notebook, and in it a box for each exercise, ticked where it is in `days`."""
+def progress_map(ticks):
+    """A `Figure`: a row for each notebook, and in it a box for each exercise, ticked as `rows` says."""
     from matplotlib.patches import Rectangle
 
-    from ..plots import COLOURS, NOTEBOOKS, figure
+    from ..course import TITLES
+    from ..plots import COLOURS, figure
 
-    ticks = rows(days)
     right = 8.2 + max(map(len, ticks.values()))
     fig, ax = figure(0.46 * right, 0.33 * len(ticks) + 0.5)
     ax.set_axis_off()
@@ -83,7 +81,7 @@ def progress_map(days):
     ax.set_title(summary(ticks), loc="left", fontsize=11)
     for y, (number, done) in enumerate(reversed(ticks.items())):
         ax.text(0, y, f"{number:02}", va="center", weight="bold", color=COLOURS[0])
-        ax.text(0.9, y, NOTEBOOKS[number], va="center", fontsize=9.5)
+        ax.text(0.9, y, TITLES[number], va="center", fontsize=9.5)
         for x, tick in enumerate(done, start=6):
             style = {"facecolor": COLOURS[0] if tick else "white", "edgecolor": COLOURS[0] if tick else "#767676"}
             ax.add_patch(Rectangle((x, y - 0.36), 0.8, 0.72, linewidth=1.2, **style))
@@ -95,11 +93,13 @@ def progress_map(days):
     return fig
 
 
-def show_progress():
-    """Display the map of what has passed, with a text for readers who do not see it."""
-    from .. import plots
+def show(exercises):
+    """Display the map of what has passed, with a text for readers who do not see it.
 
-    days = passed()
-    ticks = rows(days)
-    lines = "; ".join(f"{n:02} {plots.NOTEBOOKS[n]} {sum(done)} of {len(done)}" for n, done in ticks.items())
-    plots.show(progress_map(days), f"Your progress: {summary(ticks)}. By notebook: {lines}.")
+    `exercises` is `{number of a notebook: names of its exercises}`.
+    """
+    from .. import course, plots
+
+    ticks = rows(passed(), exercises)
+    lines = "; ".join(f"{n:02} {course.TITLES[n]} {sum(done)} of {len(done)}" for n, done in ticks.items())
+    plots.show(progress_map(ticks), f"Your progress: {summary(ticks)}. By notebook: {lines}.")

@@ -18,6 +18,7 @@ import torch
 SECONDS = 20.0  # how long an answer may take
 GRACE = 1.0  # seconds in which code that is told to stop must do so
 SHOWN = 2000  # characters of what an answer prints that are shown
+ON_PASS = []  # functions of a `CheckResult`, called with a pass that a cell shows: `check` fills this
 COURSE, PYTHON = os.path.dirname(os.path.dirname(__file__)), os.path.dirname(os.__file__)
 
 
@@ -37,10 +38,8 @@ class CheckResult:
     def _ipython_display_(self):
         """The verdict has been printed. One that stands last in a cell is the learner's own: a pass is remembered."""
         if self.passed and self.exercise:
-            from . import own_vit, progress
-
-            progress.remember(self.exercise)
-            own_vit.offer(self)
+            for callback in ON_PASS:
+                callback(self)
 
 
 class Wrong(Exception):

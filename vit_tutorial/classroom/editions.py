@@ -1,25 +1,35 @@
 """The editions of a notebook: for students, solved, slides, hand-outs, and the source of an nbgrader assignment."""
 
 import copy
+import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 
-from .exercises import SOLUTION_TAG, find_exercises, solutions_start, tags
+from .exercises import ANSWER_TAG, SOLUTION_TAG, find_exercises, solutions_start, tags
 
 STATIC = Path(__file__).resolve().parent / "static"
 PREDICT = re.compile(r"\*\*Predict\b", re.IGNORECASE)
 HINTS = re.compile(r"<details[^>]*>.*?</details>\s*", re.DOTALL)
 FORMULA = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\$])\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n*")
+NBGRADER = {"schema_version": 3, "grade": False, "locked": False, "solution": False, "task": False}
 ROOM, PICTURE = 16, 11  # lines of text on a slide, and those whose place a picture takes
+
+
+def before_solutions(notebook, *left_out):
+    """A copy of what stands before a notebook's solutions, without the cells that have one of the tags `left_out`."""
+    edition = copy.deepcopy(notebook)
+    cells = edition.cells[: solutions_start(edition)]
+    edition.cells = [cell for cell in cells if not {SOLUTION_TAG, *left_out} & set(tags(cell))]
+    return edition
 
 
 def student(notebook):
     """Without solutions, and without outputs: what is still to be found stands in none of them."""
-    edition = copy.deepcopy(notebook)
-    edition.cells = [cell for cell in edition.cells[: solutions_start(edition)] if SOLUTION_TAG not in tags(cell)]
+    edition = before_solutions(notebook)
     for cell in edition.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -44,40 +54,17 @@ def assignment(notebook):
     for exercise in find_exercises(edition):
         name = exercise.number.replace(".", "-")
         for part, index in enumerate(exercise.stubs, start=1):
-            edition.cells[index].metadata["nbgrader"] = nbgrader_cell(f"answer-{name}-{part}", solution=True)
+            stub = edition.cells[index]
+            stub.metadata["nbgrader"] = NBGRADER | {"grade_id": f"answer-{name}-{part}", "solution": True}
         cell = edition.cells[exercise.check]
         answers = ", ".join(f"{check}=lambda: {answer}" for check, answer in exercise.answers)
         cell.source = (
             f"{cell.source}\n### BEGIN HIDDEN TESTS\nfrom vit_tutorial.classroom.marks import mark\n\n"
             f"mark({exercise.points}, {answers})\n### END HIDDEN TESTS"
         )
-        cell.metadata["nbgrader"] = nbgrader_cell(f"check-{name}", points=exercise.points)
+        graded = {"grade_id": f"check-{name}", "grade": True, "locked": True, "points": exercise.points}
+        cell.metadata["nbgrader"] = NBGRADER | graded
     return edition
-
-
-def nbgrader_cell(grade_id, solution=False, points=None):
-    """The metadata by which nbgrader knows a cell to fill in (`solution`) or one that gives points."""
-    graded = points is not None
-    flags = {"grade": graded, "locked": graded, "solution": solution, "task": False}
-    return {"grade_id": grade_id, "schema_version": 3} | flags | ({"points": points} if graded else {})
-
-
-def hide_answers(notebook):
-    """Leave out, in place, outputs that answer what the text still asks.
-
-    These are all that follow an exercise up to the next section, and the first after a "Predict before you run".
-    """
-    stubs = {index for exercise in find_exercises(notebook) for index in exercise.stubs}
-    hidden, asked = False, False
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type == "markdown":
-            hidden = hidden and not re.search(r"^## ", cell.source, re.MULTILINE)
-            asked = asked or bool(PREDICT.search(cell.source))
-        elif cell.cell_type == "code":
-            hidden = hidden or index in stubs
-            if hidden or asked:
-                cell.outputs = []
-            asked = False
 
 
 def formulas(text):
@@ -92,18 +79,24 @@ def formulas(text):
 
 
 def for_paper(notebook):
-    """A copy without solutions, answers, badge and set-up cell, its formulas as MathML, hints open."""
-    edition = copy.deepcopy(notebook)
-    given = edition.cells[: solutions_start(edition)]
-    edition.cells = [cell for cell in given if not {SOLUTION_TAG, "setup"} & set(tags(cell))]
-    hide_answers(edition)
+    """A copy without solutions, badge and set-up cell, its formulas as MathML, hints open.
+
+    Outputs that answer what the text still asks are left out: all that follow an exercise up to the next section, and
+    the first after a "Predict before you run".
+    """
+    edition = before_solutions(notebook, "setup")
+    hidden, asked = False, False
     for cell in edition.cells:
         if cell.cell_type == "markdown":
+            hidden = hidden and not re.search(r"^## ", cell.source, re.MULTILINE)
+            asked = asked or bool(PREDICT.search(cell.source))
             cell.source = formulas(BADGE.sub("", cell.source)).replace("<details>", "<details open>")
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/png" in data:  # an explorer's picture, not its page, which needs a kernel
-                for kind in [kind for kind in data if kind not in ("image/png", "text/plain")]:
+        elif cell.cell_type == "code":
+            hidden = hidden or ANSWER_TAG in tags(cell)
+            cell.outputs = [] if hidden or asked else cell.outputs
+            asked = False
+            for data in (output.data for output in cell.outputs if "image/png" in output.get("data", {})):
+                for kind in set(data) - {"image/png", "text/plain"}:  # an explorer's page, which needs a kernel
                     del data[kind]
     return edition
 
@@ -147,36 +140,34 @@ def lay_out(notebook):
         cell.metadata["slideshow"] = {"slide_type": place}
 
 
-def page(notebook, title, slides):
-    """The notebook as one HTML page, a str: a reveal.js deck, or a hand-out to print."""
-    from nbconvert import HTMLExporter, SlidesExporter
+def page(exporter, template, notebook, title):
+    """A notebook that is ready `for_paper` as one HTML page, by an exporter class and a template of the course."""
     from traitlets.config import Config
 
-    config = Config()
-    config.TagRemovePreprocessor.remove_input_tags = {"hide-code"}
-    config.TagRemovePreprocessor.enabled = True
-    config.TemplateExporter.extra_template_basedirs = [str(STATIC / "templates")]
-    config.HTMLExporter.exclude_input_prompt = config.HTMLExporter.exclude_output_prompt = True
-    config.HTMLExporter.exclude_anchor_links = True
-    exporter = (SlidesExporter if slides else HTMLExporter)(
-        config=config, template_name="deck" if slides else "handout"
-    )
-    if slides:
-        exporter.reveal_url_prefix, exporter.reveal_theme = "reveal", "course"
-    text, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    config = {
+        "TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-code"}},
+        "TemplateExporter": {"extra_template_basedirs": [str(STATIC / "templates")], "template_name": template},
+        "HTMLExporter": {f"exclude_{part}": True for part in ("input_prompt", "output_prompt", "anchor_links")},
+        "SlidesExporter": {"reveal_url_prefix": "reveal", "reveal_theme": "course"},
+    }
+    text, _ = exporter(config=Config(config)).from_notebook_node(notebook, {"metadata": {"name": title}})
     return text
 
 
 def slides(notebook, title):
     """The deck of a notebook, HTML that needs the folder `reveal` beside it and nothing else."""
+    from nbconvert import SlidesExporter
+
     edition = for_paper(notebook)
     lay_out(edition)
-    return page(edition, title, slides=True)
+    return page(SlidesExporter, "deck", edition, title)
 
 
 def handout(notebook, title):
     """The hand-out of a notebook: one HTML page without scripts, laid out for printing on A4 or Letter."""
-    return page(for_paper(notebook), title, slides=False)
+    from nbconvert import HTMLExporter
+
+    return page(HTMLExporter, "handout", for_paper(notebook), title)
 
 
 def write(notebook, path):
@@ -184,3 +175,26 @@ def write(notebook, path):
     nbformat.validate(notebook)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_all(notebooks, course, out):
+    """Write the folders `student`, `solved`, `slides` and `handouts` of `{name: notebook}` to `out`."""
+    for folder in ("slides", "handouts"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for name, notebook in notebooks.items():
+        write(student(notebook), out / "student" / f"{name}.ipynb")
+        write(solved(notebook), out / "solved" / f"{name}.ipynb")
+        (out / "slides" / f"{name}.html").write_text(slides(notebook, name), encoding="utf-8", newline="\n")
+        (out / "handouts" / f"{name}.html").write_text(handout(notebook, name), encoding="utf-8", newline="\n")
+    for folder in ("student", "solved"):
+        shutil.copytree(course / "notebooks" / "images", out / folder / "images", dirs_exist_ok=True)
+    copy_reveal(out / "slides" / "reveal")
+
+
+def copy_reveal(folder):
+    """Copy what the slides load, reveal.js and the course's own theme, to `folder`."""
+    package = Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
+    (folder / "dist" / "theme").mkdir(parents=True, exist_ok=True)
+    for name in ("LICENSE", "dist/reveal.js", "dist/reveal.css"):
+        shutil.copyfile(package / name, folder / name)
+    shutil.copyfile(STATIC / "course.css", folder / "dist" / "theme" / "course.css")

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 
 POINTS = {"easy": 1, "medium": 2, "hard": 3}
-TITLE = re.compile(r"^### Exercise (\d+\.\d+) · (.+)$", re.MULTILINE)
-LINE = re.compile(r"^\*(\w+) · (easy|medium|hard) · (\d+) minutes?\*$", re.MULTILINE)
+TITLE = re.compile(r"^### Exercise (\d+\.\d+) · .", re.MULTILINE)
+LINE = re.compile(r"^\*\w+ · (easy|medium|hard) · \d+ minutes?\*$", re.MULTILINE)
 SOLUTIONS = re.compile(r"^## Solutions\s*$", re.MULTILINE)
 ANSWER_TAG, SOLUTION_TAG = "exercise", "solution"
 
@@ -16,17 +16,10 @@ class Exercise:
     """One exercise: the numbers of its cells, and `answers`, pairs of a checker's name and what it is given (code)."""
 
     number: str
-    title: str
-    kind: str
-    difficulty: str
-    minutes: int
+    points: int
     stubs: tuple[int, ...]
     check: int
     answers: tuple[tuple[str, str], ...]
-
-    @property
-    def points(self):
-        return POINTS[self.difficulty]
 
 
 def tags(cell):
@@ -38,11 +31,9 @@ def answers_in(source):
     """The `check.name(answer)` statements of a cell, as pairs `(name, code of the answer)`."""
     found = []
     for statement in ast.parse(source).body:
-        call = statement.value if isinstance(statement, ast.Expr) else None
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            owner = call.func.value
-            if isinstance(owner, ast.Name) and owner.id == "check" and len(call.args) == 1:
-                found.append((call.func.attr, ast.unparse(call.args[0])))
+        match statement:
+            case ast.Expr(ast.Call(ast.Attribute(ast.Name("check"), name), [answer])):
+                found.append((name, ast.unparse(answer)))
     return tuple(found)
 
 
@@ -65,9 +56,7 @@ def find_exercises(notebook):
                     f"expected a title '### Exercise 1.1 · ...', a line '*write · easy · 3 minutes*', a stub, then "
                     f"check.name(answer), found another order at cell {index}: {cell.source[:60]!r}"
                 )
-            kind, difficulty, minutes = line.groups()
-            exercise = Exercise(*title.groups(), kind, difficulty, int(minutes), tuple(stubs), index, answers)
-            found.append(exercise)
+            found.append(Exercise(title[1], POINTS[line[1]], tuple(stubs), index, answers))
             stubs = []
     return found
 

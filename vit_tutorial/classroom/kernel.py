@@ -5,7 +5,6 @@ autograde`, the formgrader and `vit-tutorial classroom --grade` all take this wa
 """
 
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,32 +17,25 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Integer
 
-from ..files import ROOT
 from . import sandbox
+from .sandbox import LIMITS
 
-LIMITS = sandbox.LIMITS
 GRACE = 10  # seconds that an interrupted cell may take to end
 MOST_OUTPUT = 20 << 20  # bytes of output of a whole notebook that the grading process takes in
 
 
-class TooMuchOutput(Exception):
-    """A notebook prints without end."""
-
-
 class SandboxedKernelManager(AsyncKernelManager):
-    """Starts a Python kernel in the sandbox, reached through sockets in a folder that both sides share."""
+    """Starts a Python kernel in the sandbox, reached through sockets in `folder/run`, which both sides share.
 
-    without = False
-    limits = LIMITS
+    `settings` go to `sandbox.run`. Where the kernel was killed, `folder/report` says why.
+    """
 
-    def __init__(self, **options):
+    def __init__(self, folder, settings, **options):
         super().__init__(**options)
-        self.folder = tempfile.mkdtemp(prefix="kernel-")  # short: the name of a socket has at most 107 bytes
-        self.runtime = Path(self.folder, "run")
-        self.runtime.mkdir()
-        self.report = Path(self.folder, "report")
-        self.transport, self.ip = "ipc", str(self.runtime / "socket")
-        self.connection_file = str(self.runtime / "connection.json")
+        runtime, self.report = Path(folder, "run"), Path(folder, "report")
+        runtime.mkdir()
+        self.transport, self.ip, self.connection_file = "ipc", f"{runtime}/socket", f"{runtime}/connection.json"
+        self.settings = settings | {"runtime": str(runtime)}
 
     @property
     def kernel_spec(self):
@@ -53,19 +45,11 @@ class SandboxedKernelManager(AsyncKernelManager):
     def format_kernel_cmd(self, extra_arguments=None):
         Path(self.connection_file).chmod(0o644)  # the folder around it is closed to others
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection_file]
-        command += ["--HistoryManager.enabled=False"]
-        spec = sandbox.specify(command, ROOT, None, str(self.runtime), self.report, self.without, self.limits)
-        return [sys.executable, "-I", sandbox.__file__, json.dumps(spec)]
-
-    async def _async_cleanup_resources(self, restart=False):
-        await super()._async_cleanup_resources(restart)
-        if not restart:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    cleanup_resources = _async_cleanup_resources
+        job = self.settings | {"command": [*command, "--HistoryManager.enabled=False"]}
+        return [sys.executable, "-I", sandbox.__file__, json.dumps(job), str(self.report)]
 
     def why(self):
-        """Why the kernel was ended, in words."""
+        """Why the kernel ended, in words."""
         return self.report.read_text(encoding="utf-8") if self.report.exists() else "the kernel ended"
 
 
@@ -81,33 +65,34 @@ class SandboxedExecute(Execute):
     iopub_timeout = Integer(10, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
     timeout = Integer(300, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
     seconds = Integer(LIMITS["seconds"], help="Seconds that one notebook may run.").tag(config=True)
-    memory = Integer(LIMITS["memory"] >> 20, help="MiB of memory of a submission, all processes.").tag(config=True)
+    memory = Integer(LIMITS["memory"], help="MiB of memory of a submission, all processes.").tag(config=True)
     processes = Integer(LIMITS["processes"], help="Processes and threads of a submission.").tag(config=True)
     without_sandbox = Bool(False, help="Run submissions with the teacher's rights.").tag(config=True)
 
-    def preprocess(self, nb, resources, km=None):
-        if not self.without_sandbox and (found := sandbox.trouble(ROOT)):
+    def preprocess(self, nb, resources):
+        if not self.without_sandbox and (found := sandbox.trouble()):
             raise ValueError(sandbox.WHY.format(found))
         self.ended, self.received = None, 0
-        limits = {"seconds": self.seconds, "memory": self.memory << 20, "processes": self.processes}
-        own = {"without": self.without_sandbox, "limits": limits}
-        self.kernel_manager_class = type("Manager", (SandboxedKernelManager,), own)
-        return super().preprocess(nb, resources, km)
+        # A short name, for that of a socket has at most 107 bytes.
+        with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
+            return super().preprocess(nb, resources)
+
+    def create_kernel_manager(self):
+        settings = {"limits": {name: getattr(self, name) for name in LIMITS}, "without": self.without_sandbox}
+        self.km = SandboxedKernelManager(self.folder, settings, config=self.config)
+        return self.km
 
     def preprocess_cell(self, cell, resources, index):
         if self.ended is None:
             try:
                 cell, resources = super().preprocess_cell(cell, resources, index)
-                if not any(output.get("ename") == "CellTimeoutError" for output in cell.get("outputs", [])):
-                    return cell, resources
-                run_sync(self.wait_for_end)()
+                if any(output.get("ename") == "CellTimeoutError" for output in cell.get("outputs", [])):
+                    run_sync(self.wait_for_end)()
                 return cell, resources
             except DeadKernelError:
-                self.ended = self.km.why()
+                self.ended = self.ended or self.km.why()
             except TimeoutError:
                 self.ended = "time: a cell ran too long and could not be interrupted"
-            except TooMuchOutput as error:
-                self.ended = f"output: {error}"
         if cell.cell_type == "code":
             stopped = f"Stopped. {self.ended}"
             cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
@@ -120,5 +105,7 @@ class SandboxedExecute(Execute):
     def process_message(self, msg, cell, cell_index):
         self.received += len(str(msg["content"]))
         if self.received > MOST_OUTPUT:
-            raise TooMuchOutput(f"more than {MOST_OUTPUT >> 20} MiB")
+            self.ended = f"output: more than {MOST_OUTPUT >> 20} MiB"
+            self.task_poll_for_reply.cancel()  # as nbclient does where the kernel is dead
+            return None
         return super().process_message(msg, cell, cell_index)

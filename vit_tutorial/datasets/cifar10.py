@@ -2,32 +2,26 @@
 
 Whatever it is downloaded as becomes one thing on the disk: the six files of the original's binary version, in which
 each image is a record of 3,073 bytes, its label and its pixels `(3, 32, 32)`. Their digests decide whether it is
-CIFAR-10. Of the original's other version, which consists of pickles, the opcodes are read; nothing is unpickled.
+CIFAR-10.
 """
 
-import gzip
 import hashlib
-import io
 import os
-import pickletools
 import shutil
-import tarfile
-from contextlib import closing
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import torch
 
 from ..files import atomic_path, downloads
-from .decode import short
-from .fetch import check_address, fetch
+from . import cifar10_files
+from .fetch import fetch
 from .folders import image_folder
 from .images import ImageSet
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the pixels
-IMAGES = 10_000  # in each file
 BATCHES = {  # the binary version's files and their SHA-1 (as MXNet's gluon.data.vision.CIFAR10 lists them)
     "data_batch_1": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
     "data_batch_2": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
@@ -38,7 +32,6 @@ BATCHES = {  # the binary version's files and their SHA-1 (as MXNet's gluon.data
 }
 BINARY, PICKLED, FOLDER = "cifar-10-batches-bin", "cifar-10-batches-py", "cifar10"
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
-MD5 = "c58f30108f718f92721af3b95e74349a"  # of the first; named on the origin's page, with which all mirrors agree
 HUB = "https://huggingface.co"  # or what HF_ENDPOINT says
 PARQUET = "datasets/uoft-cs/cifar10/resolve/main/plain_text"
 TABLES = ("test-00000-of-00001.parquet", "train-00000-of-00001.parquet")
@@ -48,8 +41,6 @@ MIRRORS = (
     "https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",  # the origin; since June 2026 it gives 55 kB a second
 )
-MOST_BYTES = 300_000_000  # of a file, packed or unpacked: the largest has 186 million
-MOST_BATCH = 40_000_000  # of one batch in an archive: the largest has 31 million
 ROOM = 700_000_000  # bytes that a download takes on the disk, at most
 OFFLINE = "or work offline with datasets.shapes()"
 
@@ -76,7 +67,10 @@ def cifar10(split="train", root=None, download=False):
         )
     if folder.name == FOLDER:
         return image_folder(folder, split)
-    return image_set([batch(folder, name) for name in BATCHES if name.startswith("test") == (split == "test")])
+    names = [name for name in BATCHES if name.startswith("test") == (split == "test")]
+    records = torch.frombuffer(bytearray().join(batch(folder, name) for name in names), dtype=torch.uint8)
+    records = records.view(-1, cifar10_files.RECORD)
+    return ImageSet(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long(), CLASSES)
 
 
 def present(root):
@@ -94,18 +88,12 @@ def complete(root):
         return False
 
 
-def image_set(batches):
-    """The `ImageSet` of batches of records (bytes)."""
-    records = torch.from_numpy(np.concatenate([np.frombuffer(b, np.uint8).reshape(-1, RECORD) for b in batches]))
-    return ImageSet(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long(), CLASSES)
-
-
 def batch(folder, name):
     """The records of one file of an unpacked version. Raises `ValueError` where they are not the original's."""
     file = folder / (f"{name}.bin" if folder.name == BINARY else name)
     try:
         data = file.read_bytes()
-        records = data if folder.name == BINARY else records_of_pickle(data)
+        records = data if folder.name == BINARY else cifar10_files.records_of_pickle(data)
     except (FileNotFoundError, ValueError):
         records = b""
     if hashlib.sha1(records).hexdigest() != BATCHES[name]:
@@ -142,225 +130,91 @@ def download_cifar10(root=None, source=None):
         print("Another process is downloading CIFAR-10; waiting for it ...", flush=True)
         held = lock.acquire()
     with held:
-        if complete(root):  # by now
-            print(f"CIFAR-10 is in {root}.")
-            return
-        if (free := shutil.disk_usage(root).free) < ROOM:
-            needed = f"{ROOM / 1e6:.0f} MB free for CIFAR-10 in {root}"
-            raise OSError(f"expected {needed}, found {free / 1e6:.0f} MB; make room")
-        if source:
-            from_source(source, root)
-        else:
-            from_anywhere(root)
-        print(f"CIFAR-10 is in {root / BINARY}, complete and checked.")
+        if not complete(root):
+            if (free := shutil.disk_usage(root).free) < ROOM:
+                needed = f"{ROOM / 1e6:.0f} MB free for CIFAR-10 in {root}"
+                raise OSError(f"expected {needed}, found {free / 1e6:.0f} MB; make room")
+            if source:
+                from_source(source, root)
+            else:
+                from_anywhere(root)
+        print(f"CIFAR-10 is in {root}, complete and checked.")
 
 
 def from_source(source, root):
-    """Unpack the one archive that a person named."""
-    if "://" not in str(source):
-        if not Path(source).is_file():
-            raise ValueError(f"expected an archive of CIFAR-10 or its web address, found no file {source}")
-        keep(blocks_of_tar(Path(source)), root)
-        return
+    """Have the batches of the one archive that a person named."""
+    if "://" not in str(source) and not Path(source).is_file():
+        raise ValueError(f"expected an archive of CIFAR-10 or its web address, found no file {source}")
     try:
-        from_web([source], blocks_of_tar, None, root)
+        from_files([str(source)], root)
     except ConnectionError as error:
         raise ConnectionError(f"expected an archive of CIFAR-10 at {source}, found: {error}") from None
 
 
 def from_anywhere(root):
-    """Try what is there and then each source in turn."""
-    failures = []
-
-    def failed(name, error):
-        failures.append(f"{name}: {error}")
-        print(f"{name}: {error}", flush=True)
-
-    for file in (root / name for name in ARCHIVES):
-        if file.is_file():
-            try:
-                print(f"Unpacking {file}", flush=True)
-                return keep(blocks_of_tar(file), root)
-            except ValueError as error:
-                failed(file.name, error)
+    """Try the archives that are in `root`, and then each source in turn."""
     hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
-    jobs = [([f"{hub}/{PARQUET}/{table}" for table in TABLES], blocks_of_parquet, None)]
-    jobs += [([address], blocks_of_tar, MD5) for address in MIRRORS]
-    for addresses, blocks, md5 in jobs:
+    sources = [[str(root / name)] for name in ARCHIVES if (root / name).is_file()]
+    sources += [[f"{hub}/{PARQUET}/{table}" for table in TABLES], *([address] for address in MIRRORS)]
+    failures = []
+    for files in sources:
         try:
-            return from_web(addresses, blocks, md5, root)
-        except (ValueError, ConnectionError, ImportError) as error:
-            failed(urlsplit(addresses[0]).hostname, error)
+            return from_files(files, root)
+        except (ConnectionError, ImportError, ValueError) as error:
+            failures.append(f"{urlsplit(files[0]).hostname or Path(files[0]).name}: {error}")
+            print(failures[-1], flush=True)
     raise ConnectionError(
         f"expected CIFAR-10 from one of {len(failures)} sources, found: {'; '.join(failures)}. Run the same line again "
         f"when there is a network (what has arrived is kept), or name a copy with --from FILE, {OFFLINE}"
     )
 
 
-def from_web(addresses, blocks, md5, root):
-    """Download files and keep what is in them. A file that turns out to be another is tried once more from its start.
+def from_files(files, root):
+    """Have the batches of one source, given by the paths or addresses of its files.
 
-    What an earlier call left may be the fault: parts of one file, or of several.
+    Raises `ValueError` for files that are not CIFAR-10's. What an earlier call left of a download may be the fault:
+    then all is downloaded once more.
     """
-    if blocks is blocks_of_parquet:
-        need_pyarrow()
-    parts = [root / f".{part_name(address)}.part" for address in addresses]
-    while True:
-        resumed = any(map(Path.exists, parts))
-        try:
-            for address, part in zip(addresses, parts, strict=True):
-                fetch(address, part, MOST_BYTES)
-            check_md5(parts, md5)
-            keep((block for part in parts for block in blocks(part)), root)
-            problem = None
-        except ValueError as error:
-            problem = error
-        for part in parts:
-            part.unlink(missing_ok=True)
-        if problem is None:
-            return
-        if not resumed:
-            raise problem
+    tables = len(files) > 1  # the hub's; all others give one archive
+    if tables and not find_spec("pyarrow"):
+        raise ImportError("skipped, it needs the package pyarrow (pip install pyarrow)")
+    batches = cifar10_files.batches_of_parquet if tables else cifar10_files.batches_of_tar
+    if "://" not in files[0]:
+        print(f"Unpacking {files[0]}", flush=True)
+        return keep(batches(files[0]), root)
+    parts = [root / f".{part_name(address)}.part" for address in files]
+    resumed, wrong = any(part.exists() for part in parts), None
+    try:
+        for address, part in zip(files, parts, strict=True):
+            fetch(address, part, cifar10_files.MOST_BYTES)
+        keep(chain.from_iterable(map(batches, parts)), root)
+    except ValueError as error:
+        wrong = error
+    for part in parts:
+        part.unlink(missing_ok=True)
+    if wrong and not resumed:
+        raise wrong
+    if wrong:
+        from_files(files, root)
 
 
 def part_name(address):
     """The file's name where it is one that several sources have: what came from one is good for the next."""
-    check_address(address)
-    name = urlsplit(address).path.rpartition("/")[2]
-    return name if name in (*ARCHIVES, *TABLES) else f"given-{hashlib.sha1(address.encode()).hexdigest()[:8]}"
+    name = address.rpartition("/")[2]
+    return name if name in (*ARCHIVES, *TABLES) else "given"
 
 
-def check_md5(parts, md5):
-    for part in parts if md5 else ():
-        with open(part, "rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != md5:
-            raise ValueError(f"expected a file with MD5 {md5}, found {found}")
+def keep(batches, root):
+    """Write batches of records, in whatever order they come, into the files to which their digests belong.
 
-
-def keep(blocks, root):
-    """Write each block of 10,000 records, in whatever order they come, into the file to which its digest belongs.
-
-    Raises `ValueError` for a block that is none of CIFAR-10's, or where one is missing.
+    Raises `ValueError`, and writes nothing, where one is none of CIFAR-10's, or is missing.
     """
-    names, missing = {digest: name for name, digest in BATCHES.items()}, set(BATCHES)
-    with closing(blocks):  # and the file that they come from: Windows deletes none that is open
-        for block in blocks:
-            name = names.get(hashlib.sha1(block).hexdigest())
-            if name is None:
-                raise ValueError("expected CIFAR-10's images, found others")
-            with atomic_path(root / BINARY / f"{name}.bin") as temporary:
-                temporary.write_bytes(block)
-            missing.discard(name)
-    if missing:
+    names = {digest: name for name, digest in BATCHES.items()}
+    found = {names.get(hashlib.sha1(batch).hexdigest()): batch for batch in batches}
+    if None in found:
+        raise ValueError("expected CIFAR-10's images, found others")
+    if missing := BATCHES.keys() - found:
         raise ValueError(f"expected all of CIFAR-10's images, found none of {', '.join(sorted(missing))}")
-
-
-# ------------------------------------------------------------------------------------------------ formats
-
-
-class Refused(ValueError):
-    """Why a file is not read."""
-
-
-class Bounded(io.RawIOBase):
-    """A file that ends in an error after `MOST_BYTES`: an archive may unpack to any size."""
-
-    def __init__(self, file):
-        self.file, self.left = file, MOST_BYTES
-
-    def read(self, count):
-        data = self.file.read(min(count, self.left + 1))
-        self.left -= len(data)
-        if self.left < 0:
-            raise Refused(f"expected an archive of at most {MOST_BYTES / 1e6:.0f} MB unpacked, found more")
-        return data
-
-
-def blocks_of_tar(path):
-    """The records of each batch in an archive of either version of the original. Nothing is unpacked to the disk.
-
-    Raises `ValueError` for a file that is none, or that holds links, devices or paths that lead out of it.
-    """
-    try:
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=Bounded(unpacked), mode="r|") as archive:
-            for member in archive:
-                parts, shown = member.name.replace("\\", "/").split("/"), repr(short(member.name))
-                if not (member.isreg() or member.isdir()):
-                    raise Refused(f"expected files and folders in the archive, found {shown}, a link or a device")
-                if ".." in parts or not parts[0] or ":" in parts[0]:
-                    raise Refused(f"expected paths inside the archive, found {shown}, which leads out of it")
-                if parts[-1].removesuffix(".bin") not in BATCHES or member.isdir():
-                    continue
-                if member.size > MOST_BATCH:
-                    raise Refused(f"expected a batch of at most {MOST_BATCH / 1e6:.0f} MB, found {shown} larger")
-                data = archive.extractfile(member).read()
-                yield data if parts[-1].endswith(".bin") else records_of_pickle(data)
-    except Refused:
-        raise
-    except Exception as error:  # tarfile lets through whatever a broken file provokes
-        raise Refused(f"expected a complete .tar.gz archive, found it broken ({error!r:.100})") from None
-
-
-def records_of_pickle(data):
-    """The records in a batch of the version for Python, read as a list of opcodes: nothing in it is executed.
-
-    A batch is the dict `{"labels": [int, ...], "data": array (n, 3072), ...}`, pickled by Python 2. Raises
-    `ValueError` for anything else.
-    """
-    key, labels, pixels = None, bytearray(), b""
-    try:
-        for opcode, value, _ in pickletools.genops(data):
-            if value in ("batch_label", "labels", "data", "filenames"):
-                key = value
-            elif key == "labels" and opcode.name == "BININT1":
-                labels.append(value)
-            elif key == "data" and opcode.name == "BINSTRING" and len(value) > len(pixels):
-                pixels = value.encode("latin-1")
-    except Exception as error:  # whatever a damaged pickle provokes in pickletools
-        raise Refused(f"expected a batch of CIFAR-10, found it broken ({error!r:.100})") from None
-    n = len(labels)
-    if len(pixels) != n * (RECORD - 1):
-        raise Refused(f"expected {n * (RECORD - 1):,} bytes of pixels for {n:,} labels, found {len(pixels):,}")
-    pixels = np.frombuffer(pixels, np.uint8).reshape(n, RECORD - 1)
-    return np.column_stack([np.frombuffer(labels, np.uint8), pixels]).tobytes()
-
-
-def need_pyarrow():
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ImportError("skipped, it needs the package pyarrow (pip install pyarrow)") from None
-
-
-def blocks_of_parquet(path):
-    """The records of each 10,000 rows of a table of the hub: pictures as PNG files, and labels.
-
-    Raises `ValueError` for another table.
-    """
-    import pyarrow.parquet
-    from PIL import Image
-
-    records = bytearray()
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            groups = range(table.metadata.num_row_groups)
-            if sum(table.metadata.row_group(i).total_byte_size for i in groups) > MOST_BYTES:
-                raise Refused(f"expected a table of at most {MOST_BYTES / 1e6:.0f} MB unpacked, found more")
-            for rows in table.iter_batches(1000, columns=["img", "label"]):
-                for row in rows.to_pylist():
-                    with Image.open(io.BytesIO(row["img"]["bytes"]), formats=("PNG",)) as picture:
-                        if picture.size != (32, 32):
-                            raise Refused(
-                                f"expected pictures of 32 x 32 pixels, found {picture.width} x {picture.height}"
-                            )
-                        pixels = np.asarray(picture.convert("RGB"))  # (32, 32, 3)
-                    records.append(row["label"])
-                    records += pixels.transpose(2, 0, 1).tobytes()
-                    if len(records) == IMAGES * RECORD:
-                        yield bytes(records)
-                        records.clear()
-    except Refused:
-        raise
-    except Exception as error:  # pyarrow and Pillow let through whatever a hostile file provokes
-        raise Refused(f"expected the hub's table of CIFAR-10, found another or a broken one ({error!r:.100})") from None
+    for name, records in found.items():
+        with atomic_path(root / BINARY / f"{name}.bin") as temporary:
+            temporary.write_bytes(records)

@@ -1,6 +1,10 @@
-"""From the bytes of a picture file to pixels: upright, RGB, and a sentence for what is no picture."""
+"""From the bytes of picture files to pixels: upright, RGB, and a sentence for what is no picture."""
 
+import hashlib
+import os
 import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 
 from ..layers import image_sides
+from .photographs import centre_square
 
 MOST_PIXELS = 40_000_000
 LARGE = 4_000_000  # pixels; only one such picture is worked on at a time, however many threads read
@@ -26,7 +31,7 @@ class Unreadable(ValueError):
 
 
 def decode(name, file, image_size=None):
-    """The picture in `file` (a path or a binary file) as uint8 `(3, Y, X)`, RGB and upright as its EXIF data say.
+    """The picture in the binary file `file` as uint8 `(3, Y, X)`, RGB and upright as its EXIF data say.
 
     Of an animation the first frame; 16 bits are scaled to 8; transparent parts become white. With `image_size` (one
     side or `(rows, columns)`) a JPEG or a large picture may come out smaller, but with at least twice as many pixels a
@@ -49,19 +54,14 @@ def decode(name, file, image_size=None):
             raise too_large(name, opened.size)
         with ONE_LARGE if pixels > LARGE else nullcontext():
             try:
-                picture = to_rgb(upright(opened))
+                ImageOps.exif_transpose(opened, in_place=True)  # in place: no copy where nothing is to be turned
+                picture = to_rgb(opened)
                 if side is not None and pixels > LARGE and min(picture.size) >= 2 * side:
                     picture = picture.reduce(min(picture.size) // side)
                 return torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, Y, X)
             except Exception:
                 sentence = f"expected a complete {KINDS} picture, found {name!r} broken or of a rare kind"
                 raise Unreadable("broken or of a rare kind", f"{sentence}; save it anew as PNG or JPEG") from None
-
-
-def upright(picture):
-    """A Pillow image turned as its EXIF data say; itself, and no copy, where they say nothing."""
-    ImageOps.exif_transpose(picture, in_place=True)
-    return picture
 
 
 def to_rgb(picture):
@@ -95,17 +95,8 @@ def too_large(name, size=None):
 
 
 def no_picture(name, file):
-    if hasattr(file, "read"):
-        file.seek(0)
-        start = file.read(12)
-    else:
-        try:
-            with open(file, "rb") as opened:
-                start = opened.read(12)
-        except OSError as error:
-            reason = f"cannot be opened: {error.strerror}"
-            return Unreadable(reason, f"expected a picture, found that {name!r} {reason}; give it back its permissions")
-    if start[4:] in HEIC:
+    file.seek(0)
+    if file.read(12)[4:] in HEIC:
         return Unreadable(
             "a HEIC picture, not read here: save it as JPEG",
             f"expected a {KINDS} picture, found {name!r} to be HEIC; save it as JPEG, and set the phone to JPEG",
@@ -115,3 +106,30 @@ def no_picture(name, file):
         f"expected a complete {KINDS} picture, found {name!r} to be none; open it in a picture viewer and save it as "
         "PNG or JPEG",
     )
+
+
+def read_pictures(files, image_size=None):
+    """For each file the image `(3, Y, X)`, as `decode` gives it, and the SHA-256 of its bytes; or why there is none.
+
+    A file is a `Path`, or what opens as one does, or, as text, the reason why it is not to be read. With `image_size`,
+    one side in pixels or `(rows, columns)`, an image's centre square is resized to that.
+    """
+
+    def read(file):
+        if isinstance(file, str):
+            return file
+        try:
+            with file.open("rb") as opened:
+                image = decode("", opened, image_size)
+                opened.seek(0)
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            return image if image_size is None else centre_square(image, image_size), digest
+        except Unreadable as error:
+            return error.reason
+        except OSError as error:
+            return f"cannot be opened: {error.strerror or type(error).__name__}"
+        except Exception as error:  # what zipfile raises depends on what is broken
+            return f"cannot be unpacked: {error or type(error).__name__}"
+
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(read, files))

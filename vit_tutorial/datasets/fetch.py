@@ -22,6 +22,10 @@ class Broken(ConnectionError):
     """A transfer that ended too early: another try may go on with it."""
 
 
+class Unreached(Broken):
+    """Nobody answered: another try may help where somebody did before."""
+
+
 class Redirects(HTTPRedirectHandler):
     """Follows at most five, and only to other places of the web."""
 
@@ -54,38 +58,30 @@ def fetch(address, part, most):
     while True:
         before = size(part)
         try:
-            return transfer(address, part, most, reached)
-        except Broken:
-            reached = True
+            return transfer(address, part, most)
+        except Broken as error:
+            reached = reached or not isinstance(error, Unreached)
             idle = 0 if size(part) >= before + STEP else idle + 1
-            if idle == TRIES:
+            if idle == TRIES or not reached:
                 raise
             time.sleep(PAUSE * 2 ** max(idle - 1, 0))
 
 
-def transfer(address, part, most, reached):
-    """One try of `fetch`. Raises `Broken` where another one may help.
-
-    It may, too, where nothing answers now but something was `reached` before.
-    """
+def transfer(address, part, most):
+    """One try of `fetch`. Raises `Broken` where another one may help."""
     start = size(part)
-    try:
-        response = opened(address, start)
-    except URLError as error:
-        raise (Broken if reached else ConnectionError)(f"not reached ({error.reason})") from None
+    response = opened(address, start)
     if response is None:
         return
     with response:
-        if response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            mode = "ab"
-        else:
-            mode, start = "wb", 0
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            start = 0
         if response.headers.get_content_type() == "text/html":
             raise ConnectionError("a web page came instead of the file: does this network ask you to log in first?")
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() and len(length) < 20 else None
         bar = {"unit": "B", "unit_scale": True, "desc": urlsplit(address).hostname, "mininterval": 0.5}
-        with open(part, mode) as file, tqdm(total=total, initial=start, **bar) as progress:
+        with open(part, "ab" if start else "wb") as file, tqdm(total=total, initial=start, **bar) as progress:
             for chunk in chunks(response):
                 if max(start + len(chunk), total or 0) > most:
                     file.truncate(0)
@@ -97,10 +93,7 @@ def transfer(address, part, most, reached):
 
 
 def opened(address, start):
-    """The response to a request for all bytes from `start` on; None where there are no more.
-
-    Raises `URLError` where nobody answers.
-    """
+    """The response to a request for all bytes from `start` on; None where there are no more."""
     headers = {"User-Agent": "vit-tutorial", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -118,8 +111,8 @@ def opened(address, start):
             return None if error.headers.get("Content-Range") == f"bytes */{start}" else opened(address, 0)
         reason = f"the server answered {error.code} {error.reason}"
         raise ConnectionError(" ".join(reason.split())[:200]) from None
-    except URLError:
-        raise
+    except URLError as error:
+        raise Unreached(f"not reached ({error.reason})") from None
     except (OSError, HTTPException) as error:
         raise Broken(f"no answer ({error or type(error).__name__})") from None
 

@@ -1,16 +1,13 @@
 """Images from folders: one folder a class."""
 
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from .copies import find_copies, split_groups
-from .decode import Unreadable, decode
+from .decode import read_pictures
 from .images import ImageSet
-from .own import hidden, printable
-from .photographs import centre_square
+from .sources import files_in_folder, printable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -29,18 +26,17 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
         raise ValueError(f"expected split 'train' or 'test', found {split!r}")
     if not root.is_dir():
         raise ValueError(f"expected a folder with one folder of images a class, found nothing at {root}")
-    fixed_split = (root / "train").is_dir() and (root / "test").is_dir()
-    files, classes = list_images(root / split if fixed_split else root)
-    if fixed_split:
-        both = [list_images(root / part)[1] for part in ("train", "test")]
-        if both[0] != both[1]:
-            raise ValueError(f"expected the same classes in train and test, found {both[0]} and {both[1]}")
-    labels = torch.tensor([classes.index(printable(file.parent.name)) for file in files])
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda file: read_image(file, image_size), files))
+    parts = [root / "train", root / "test"]
+    fixed_split = all(part.is_dir() for part in parts)
+    listed = [list_images(folder) for folder in (parts if fixed_split else [root])]
+    if listed[0][1] != listed[-1][1]:
+        raise ValueError(f"expected the same classes in train and test, found {listed[0][1]} and {listed[-1][1]}")
+    files, classes = listed[-1 if split == "test" else 0]
+    images = read_images(files, image_size)
     sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
         raise ValueError(f"expected images of one size, found {len(sizes)} sizes under {root}; pass image_size=...")
+    labels = torch.tensor([classes.index(printable(file.parent.name)) for file in files])
     dataset = ImageSet(torch.stack(images), labels, classes)
     if fixed_split:
         return dataset
@@ -55,11 +51,20 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
 
 def list_images(folder):
     """All image files under `folder/<class>/`, sorted, and the class names that have any; hidden ones left out."""
-    found = sorted(file for file in folder.glob("*/*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    files = [file for file in found if not hidden(file.name) and not hidden(file.parent.name)]
+    found = [file for parts, file in files_in_folder(folder, depth=2) if len(parts) == 2]
+    files = [file for file in found if isinstance(file, Path) and file.suffix.lower() in SUFFIXES]
     if not files:
         raise ValueError(f"expected images in {folder}/<class>/, found none ({', '.join(sorted(SUFFIXES))} are read)")
     return files, tuple(sorted({printable(file.parent.name) for file in files}))
+
+
+def read_images(files, image_size=None):
+    """Image files, as `read_image` reads one, in a list."""
+    results = read_pictures(files, image_size)
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, str):
+            raise ValueError(f"expected an image, found {file} unreadable ({result}); replace or remove it")
+    return [image for image, _ in results]
 
 
 def read_image(file, image_size=None):
@@ -67,8 +72,4 @@ def read_image(file, image_size=None):
 
     With `image_size`, one side in pixels or `(rows, columns)`, its centre square is resized to that.
     """
-    try:
-        image = decode(Path(file).name, file, image_size)
-    except Unreadable as error:
-        raise ValueError(f"expected an image, found {file} unreadable ({error.reason}); replace or remove it") from None
-    return image if image_size is None else centre_square(image, image_size)
+    return read_images([Path(file)], image_size)[0]

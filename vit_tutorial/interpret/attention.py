@@ -52,9 +52,9 @@ def rollout(model, images, fuse="mean", discard=0.0):
         result, layers = layer if result is None else layer @ result, layers + 1
         return weights
 
-    with watched_attention(model, fold):
-        model(images)
-    check_count(model, layers)
+    with watched_attention(model, fold) as seen:
+        seen(images)
+    check_count(seen, layers)
     return result
 
 
@@ -88,27 +88,38 @@ def prefix_tokens(N, grid):
     return prefix
 
 
-def class_map(weights, grid):
+def class_map(weights, grid, class_token=None):
     """What the head reads from: weights `(..., N, N)` -> the class token's on the patches, `(..., rows, columns)`.
 
-    Without a class token, the mean of all tokens' rows, as the head then reads their mean. Raises `ValueError` where N
-    tokens are fewer than the grid's patches.
+    Without a class token, the mean of the patches' rows, as the head then reads their mean. A single token besides the
+    patches is taken for the class token; of several, `class_token` must say whether the first one is, or whether all
+    are registers (`model.cls_token is not None`). Raises `ValueError` where it does not, and where N tokens are fewer
+    than the grid's patches.
     """
     prefix = prefix_tokens(weights.shape[-1], grid)
-    row = weights[..., 0, :] if prefix else weights.mean(dim=-2)  # (..., N)
+    if prefix > 1 and class_token is None:
+        raise ValueError(
+            f"expected class_token=True or False for {prefix} tokens besides the patches, found neither: is the first "
+            "one a class token, or are all of them registers? model.cls_token is not None tells"
+        )
+    row = (
+        weights[..., 0, :] if prefix and class_token is not False else weights[..., prefix:, :].mean(dim=-2)
+    )  # (..., N)
     return row[..., prefix:].unflatten(-1, tuple(grid))  # (..., rows, columns)
 
 
-def head_maps(attention, grid, mass=None):
+def head_maps(attention, grid, mass=None, class_token=None):
     """Where the class token looks in each head: `(L, B, H, N, N)` -> `(L, B, H, rows, columns)`.
 
     With `mass`, a share in (0, 1], a boolean mask instead: the fewest patches that hold that share of the attention on
-    patches. As Caron et al. 2021 (DINO) show it. Raises `ValueError` for another share, or where there is no class
-    token.
+    patches. As Caron et al. 2021 (DINO) show it. `class_token` is as for `class_map`. Raises `ValueError` for another
+    share, or where there is no class token.
     """
-    if not prefix_tokens(attention.shape[-1], grid):
-        raise ValueError(f"expected a class token, found {attention.shape[-1]} tokens, all of them patches")
-    maps = class_map(attention, grid)
+    if not prefix_tokens(attention.shape[-1], grid) or class_token is False:
+        raise ValueError(
+            f"expected a class token, found {attention.shape[-1]} tokens, all of them patches or registers"
+        )
+    maps = class_map(attention, grid, class_token)
     if mass is None:
         return maps
     if not 0.0 < mass <= 1.0:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..layers import patchify, unpatchify
-from ..training import normalise
+from ..model import normalise
 from .recording import at_targets, class_indices, evaluating
 
 BATCH = 500  # images at once

@@ -1,15 +1,32 @@
 """What a Vision Transformer computes on its way to the logits: attention weights, their gradients, tokens.
 
-Works on the course's `VisionTransformer`, timm's and torchvision's. Each runs its own code and is left as it was found.
+Works on the course's `VisionTransformer`, timm's and torchvision's. Each is left as it was found.
 """
 
 from collections import namedtuple
 from contextlib import contextmanager
+from copy import copy
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..weights import from_torchvision
 
 Parts = namedtuple("Parts", "blocks positions filters read")
+
+
+def as_ours(model):
+    """`model` itself, ours or timm's; of a torchvision model, whose parts have other names, ours with its weights."""
+    if not hasattr(model, "conv_proj"):
+        return model
+    body = copy(model)  # without its head, which may be any module
+    body._modules = model._modules | {"heads": nn.Identity()}
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, and thrown away
+        ours = from_torchvision(body)
+    ours.head = model.heads
+    return ours
 
 
 def parts(model):
@@ -19,15 +36,11 @@ def parts(model):
     Raises `ValueError` for a model that has no such parts.
     """
     try:
-        if hasattr(model, "conv_proj"):  # torchvision
-            encoder, filters = model.encoder, model.conv_proj.weight
-            return Parts(encoder.layers, encoder.pos_embedding, filters, lambda x: model.heads(encoder.ln(x)[:, 0]))
-        ours = model.blocks, model.pos_embed, model.patch_embed.proj.weight
+        found = model.blocks, model.pos_embed, model.patch_embed.proj.weight
         if hasattr(model, "forward_head"):  # timm
-            return Parts(*ours, lambda x: model.forward_head(model.norm(x)))
-        if model.cls_token is None:
-            return Parts(*ours, lambda x: model.head(model.norm(x).mean(dim=1)))
-        return Parts(*ours, lambda x: model.head(model.norm(x)[:, 0]))
+            return Parts(*found, lambda x: model.forward_head(model.norm(x)))
+        pooled = (lambda x: x.mean(dim=1)) if model.cls_token is None else (lambda x: x[:, 0])
+        return Parts(*found, lambda x: model.head(pooled(model.norm(x))))
     except AttributeError:
         raise ValueError(
             "expected a VisionTransformer of this course, of timm or of torchvision, "
@@ -47,51 +60,42 @@ def evaluating(model):
             module.training = mode
 
 
-@contextmanager
-def every_token(model):
-    """`model` in evaluation mode, and its last block computes all tokens: ours leaves out those that no head reads."""
+class WatchedAttention(TorchFunctionMode):
+    """In this thread, PyTorch's fused attention is two products and a softmax, and `watch(weights)` stands between.
 
-    def ask_all(block, inputs, options):
-        return (inputs, options | {"queries": None}) if "queries" in options else None
-
-    hook = parts(model).blocks[-1].register_forward_pre_hook(ask_all, with_kwargs=True)
-    try:
-        with evaluating(model):
-            yield
-    finally:
-        hook.remove()
-
-
-@contextmanager
-def watched_attention(model, watch):
-    """While this lasts, `watch(weights)` gets the attention weights `(B, H, N, N)` of each block of `model` in turn.
-
-    All three libraries attend through PyTorch's fused function, which keeps no weights. Here two products and a softmax
-    take its place, so that the weights that `watch` returns are those that the model goes on with: its gradients reach
-    them. The function is replaced for the whole process, so run no other model at the same time.
+    All libraries attend through that function, which keeps no weights. The weights that `watch` returns are those that
+    the model goes on with, so that its gradients reach them.
     """
 
-    def attend(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
+    def __init__(self, watch):
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        function = self.attend if function is F.scaled_dot_product_attention else function
+        return function(*arguments, **(options or {}))
+
+    def attend(self, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
         if attn_mask is not None or is_causal:
             raise ValueError("expected attention without a mask, found one; Vision Transformers have none")
         scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)  # (B, H, N, N)
         weights = scores.softmax(dim=-1)
         if q.shape == k.shape:  # else a pooling layer after the blocks, with queries of its own
-            weights = watch(weights)
+            weights = self.watch(weights)
         return weights @ v
 
-    fused, fast = F.scaled_dot_product_attention, torch.backends.mha.get_fastpath_enabled()
+
+@contextmanager
+def watched_attention(model, watch):
+    """Yields the model to call: `watch(weights)` then gets each block's attention weights `(B, H, N, N)` in turn."""
+    model = as_ours(model)
     unfused = [module for module in model.modules() if getattr(module, "fused_attn", True) is False]  # timm
     try:
-        F.scaled_dot_product_attention = attend
-        torch.backends.mha.set_fastpath_enabled(False)  # torchvision: the fast path is one closed operation
         for module in unfused:
             module.fused_attn = True
-        with every_token(model):
-            yield
+        with evaluating(model), WatchedAttention(watch):
+            yield model
     finally:
-        F.scaled_dot_product_attention = fused
-        torch.backends.mha.set_fastpath_enabled(fast)
         for module in unfused:
             module.fused_attn = False
 
@@ -133,9 +137,9 @@ def record(model, images, target=None):
         kept.append(weights)
         return weights
 
-    with torch.set_grad_enabled(target is not None), watched_attention(model, watch):
-        logits = model(images)  # (B, num_classes)
-        check_count(model, len(kept))
+    with torch.set_grad_enabled(target is not None), watched_attention(model, watch) as seen:
+        logits = seen(images)  # (B, num_classes)
+        check_count(seen, len(kept))
         if target is None:
             return torch.stack(kept)
         chosen = at_targets(logits, class_indices(target, logits))  # (B,)
@@ -159,11 +163,12 @@ def features(model, images):
 
     Images `(B, C, Y, X)` are normalised as for `model(images)`. Raises `ValueError` for an unknown kind of model.
     """
-    blocks, kept = parts(model).blocks, []
+    model, kept = as_ours(model), []
+    blocks = parts(model).blocks
     hooks = [blocks[0].register_forward_pre_hook(lambda block, inputs: kept.append(inputs[0]))]
     hooks += [block.register_forward_hook(lambda block, inputs, output: kept.append(output)) for block in blocks]
     try:
-        with every_token(model):
+        with evaluating(model):
             model(images)
     finally:
         for hook in hooks:

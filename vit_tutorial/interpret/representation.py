@@ -1,11 +1,9 @@
 """What a model's weights and tokens hold: positions, filters, what each layer already knows."""
 
-from math import isqrt
-
 import torch
 import torch.nn.functional as F
 
-from .recording import evaluating, features, parts
+from .recording import as_ours, evaluating, features, parts
 
 
 @torch.no_grad()
@@ -14,16 +12,11 @@ def position_similarity(model):
 
     Dosovitskiy et al. 2021, figure 7, middle. Raises `ValueError` for an unknown kind of model.
     """
+    model = as_ours(model)
     positions = parts(model).positions[0].float()  # (N, D)
-    rows, columns = grid_of(model, len(positions))
+    rows, columns = model.patch_embed.grid_size
     positions = F.normalize(positions[-rows * columns :], dim=-1)
     return (positions @ positions.T).view(rows, columns, rows, columns)  # (rows, columns, rows, columns)
-
-
-def grid_of(model, positions):
-    """`(rows, columns)` of patches: what the model says, or else the square that so many positions make."""
-    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)  # ours and timm's
-    return tuple(grid) if grid is not None else (isqrt(positions), isqrt(positions))
 
 
 @torch.no_grad()
@@ -34,7 +27,7 @@ def filter_components(model, count):
     left). Components have length 1; a component's largest number is positive. Raises `ValueError` where there are fewer
     than `count`.
     """
-    filters = parts(model).filters.double()  # (D, C, P, P)
+    filters = parts(as_ours(model)).filters.double()  # (D, C, P, P)
     flat = filters.flatten(1)  # (D, C*P*P)
     if not 1 <= count <= min(flat.shape):
         raise ValueError(f"expected a count from 1 to {min(flat.shape)}, found {count!r}")
@@ -52,6 +45,7 @@ def logit_lens(model, images):
     The model's own last norm and head read each block's tokens (nostalgebraist 2020); the last entry is
     `model(images)`. Raises `ValueError` for an unknown kind of model.
     """
+    model = as_ours(model)
     tokens = features(model, images)
     with evaluating(model):
         return torch.stack([parts(model).read(x) for x in tokens])

@@ -1,24 +1,24 @@
 """Training: recipes, the loop, and its record."""
 
-from .augment import batches, normalise, random_crop_flip
+from .augment import batches, random_crop_flip
 from .finetune import freeze, new_head, rate_factors
 from .history import History, hardware
-from .loop import Evaluation, evaluate, train, train_epoch
 from .optimizer import param_groups
 from .recipe import RECIPES, Recipe
 from .schedule import warmup_cosine
+from .trainer import Evaluation, Trainer, evaluate, train, train_epoch
 
 __all__ = [
     "RECIPES",
     "Evaluation",
     "History",
     "Recipe",
+    "Trainer",
     "batches",
     "evaluate",
     "freeze",
     "hardware",
     "new_head",
-    "normalise",
     "param_groups",
     "random_crop_flip",
     "rate_factors",

@@ -1,14 +1,11 @@
 """From stored uint8 images to the batches that a model sees. Whole batches at once, on the images' own device."""
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 
-
-def normalise(images, config):
-    """uint8 images `(B, C, Y, X)` to floats: divided by 255, minus `config.mean`, over `config.std`."""
-    mean = torch.tensor(config.mean, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(config.std, device=images.device).view(1, -1, 1, 1)
-    return (images.float() / 255 - mean) / std
+from ..model import normalise
 
 
 def random_crop_flip(images, crop=4, flip=True):
@@ -101,3 +98,25 @@ def drop_patches(tokens, fraction, first=0):
     N = tokens.shape[1] - first
     kept = torch.randperm(N, device=tokens.device)[: N - int(fraction * N)] + first  # (kept patches,)
     return torch.cat([tokens[:, :first], tokens[:, kept]], dim=1)
+
+
+class PatchDropout:
+    """While it is `active`, a model in training sees only a part of the patches: `on(model.pos_drop)`."""
+
+    def __init__(self, fraction, first):
+        self.fraction, self.first, self.active = fraction, first, True
+
+    def __call__(self, module, inputs, tokens):
+        return drop_patches(tokens, self.fraction, self.first) if self.active and module.training else tokens
+
+    @contextmanager
+    def on(self, module, compiled=False):
+        """While this lasts, tokens that leave `module` go through here; torch's compiler leaves it alone."""
+        if self.fraction == 0.0:
+            yield
+            return
+        hook = module.register_forward_hook(torch.compiler.disable(self) if compiled else self)
+        try:
+            yield
+        finally:
+            hook.remove()

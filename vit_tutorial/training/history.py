@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..files import atomic_path
-from . import distributed
+from ..machine import distributed
 
 
 @dataclass
@@ -66,12 +66,6 @@ class History:
         if not all(isinstance(value, (int, float)) for series in numbers for value in series):
             raise TypeError("a text where a number should be")
 
-    def plot(self):
-        """A matplotlib figure: loss of every step, test accuracy and learning rate."""
-        from ..plots import training_curve
-
-        return training_curve(self)
-
 
 def hardware(device):
     """One line on what a run ran on."""
@@ -93,15 +87,16 @@ def command_line():
     return " ".join(["torchrun", local, "-m vit_tutorial.cli", *arguments])
 
 
-def run_info(recipe, seed, epochs, minutes, device):
-    """Everything needed to repeat a run, as plain JSON values."""
+def run_info(run):
+    """Everything needed to repeat the run of a `Trainer`, as plain JSON values."""
     return {
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "epochs": epochs,
-        "minutes": minutes,
-        "hardware": hardware(device),
+        "recipe": asdict(run.recipe),
+        "seed": run.seed,
+        "epochs": run.epochs,
+        "minutes": run.minutes,
+        "hardware": hardware(run.device),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "command": command_line(),
+        "precision": "bfloat16" if run.bf16 else "float32",
     }

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ..layers import patchify, sinusoidal_positions
-from .augment import normalise
+from ..model import normalise
 
 LEAST_VARIANCE = 0.01  # added to each direction's variance: what varies less is noise and stays small
 SPREAD = 0.5  # standard deviation of a fresh token, and the height of a fresh position's waves

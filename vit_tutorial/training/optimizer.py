@@ -3,8 +3,7 @@
 import torch
 from torch.optim import AdamW
 
-from .finetune import freeze
-from .precision import product_dtype
+from .finetune import rate_factors
 
 
 def param_groups(model, weight_decay):
@@ -21,20 +20,22 @@ def param_groups(model, weight_decay):
 
 
 def scaled_groups(model, recipe):
-    """The groups of `param_groups` without what is frozen, divided so that each has one `lr_scale`, from `freeze`."""
-    factors = freeze(model, recipe)
+    """The groups of `param_groups`, divided so that each has one `lr_scale`, from `rate_factors`; without factor 0."""
+    factors = rate_factors(model, recipe)
     scales = {parameter: factors[name] for name, parameter in model.named_parameters()}
     return [
         {**group, "params": [p for p in group["params"] if scales[p] == scale], "lr_scale": scale}
         for group in param_groups(model, recipe.weight_decay)
         for scale in dict.fromkeys(scales[p] for p in group["params"])
+        if scale
     ]
 
 
-def make_optimizer(model, recipe):
+def make_optimizer(model, recipe, bf16=False):
     """AdamW for all parameters, or, with `recipe.muon_learning_rate`, Muon for the matrices of the encoder blocks.
 
-    Learning rates are the recipe's times the parameter's factor in `finetune.rate_factors`. Freezes what has factor 0.
+    Muon computes its products in bfloat16 where `bf16` says so.
+    Learning rates are the recipe's times the parameter's factor in `finetune.rate_factors`.
     """
     groups = scaled_groups(model, recipe)
     in_blocks = {p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
@@ -48,14 +49,18 @@ def make_optimizer(model, recipe):
     rest = at_rate(recipe.learning_rate, lambda p: p not in matrices)
     if not muon:
         return AdamW(rest, betas=(0.9, 0.98))
-    return Together(Muon(muon), AdamW(rest, betas=(0.9, 0.95)))
+    return MuonAndAdamW(Muon(muon, bf16), AdamW(rest, betas=(0.9, 0.95)))
 
 
 class Muon(torch.optim.Muon):
     """torch's, whose products are always in bfloat16: without units for that they take more than half of a training.
 
-    Here they are in float32 where bfloat16 does not pay.
+    Here they are in float32, unless `bf16` says otherwise.
     """
+
+    def __init__(self, groups, bf16=False):
+        super().__init__(groups)
+        self.product_dtype = torch.bfloat16 if bf16 else torch.float32
 
     @torch.no_grad()
     def step(self):
@@ -66,7 +71,7 @@ class Muon(torch.optim.Muon):
                 if "momentum_buffer" not in self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)
                 momentum = self.state[p]["momentum_buffer"].lerp_(p.grad, 1 - group["momentum"])
-                direction = orthogonal(p.grad.lerp(momentum, group["momentum"]), product_dtype(p.device.type))
+                direction = orthogonal(p.grad.lerp(momentum, group["momentum"]), self.product_dtype)
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(direction, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
 
@@ -83,16 +88,16 @@ def orthogonal(matrix, dtype, steps=5):
     return x.T if tall else x
 
 
-class Together:
+class MuonAndAdamW(torch.optim.Optimizer):
     """Two optimisers that step as one.
 
     Muon (Jordan et al. 2024) makes every step of a matrix orthogonal, so that no direction in it is left behind;
     vectors and embeddings stay with AdamW (Loshchilov & Hutter 2019).
     """
 
-    def __init__(self, *optimizers):
-        self.optimizers = optimizers
-        self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    def __init__(self, muon, adamw):
+        self.optimizers = (muon, adamw)
+        self.param_groups = muon.param_groups + adamw.param_groups  # the very dicts: one learning rate for both
 
     def zero_grad(self):
         for optimizer in self.optimizers:

@@ -77,6 +77,21 @@ class Recipe:
         if not set(self.initialise) <= {"patches", "positions"}:
             raise ValueError(f"expected initialise to name patches or positions, found {self.initialise!r}")
 
+    @classmethod
+    def from_record(cls, values):
+        """The recipe whose record (`dataclasses.asdict`, perhaps through JSON) is `values`.
+
+        Raises `ValueError` where that is none.
+        """
+
+        def plain(fields):
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+        try:
+            return cls(**{**plain(values), "model": ViTConfig(**plain(values["model"]))})
+        except (TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"expected the record of a recipe, found another or a damaged one ({error})") from None
+
     def config(self, dataset):
         """The recipe's model for a dataset's image size, channels and classes."""
         return replace(

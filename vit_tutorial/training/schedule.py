@@ -3,7 +3,7 @@
 import math
 import time
 
-from . import distributed
+from ..machine import distributed
 
 
 def warmup_cosine(progress, warmup=0.1):
@@ -15,20 +15,6 @@ def warmup_cosine(progress, warmup=0.1):
         return progress / warmup
     rest = (min(progress, 1.0) - warmup) / (1.0 - warmup)  # 0..1 after the warmup
     return 0.5 * (1.0 + math.cos(math.pi * rest))
-
-
-class Schedule:
-    """Sets every learning rate of `optimizer` to its first value times `factor()`, at each `step()`."""
-
-    def __init__(self, optimizer, factor):
-        self.groups, self.factor = optimizer.param_groups, factor
-        self.peaks = [group["lr"] for group in self.groups]
-        self.step()
-
-    def step(self):
-        factor = self.factor()
-        for group, peak in zip(self.groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
 
 
 class Clock:

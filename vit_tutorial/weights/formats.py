@@ -84,7 +84,7 @@ def norm_eps(model):
     return found.pop()
 
 
-def converted(state, image_size, num_heads, eps, mean, std, classes=()):
+def converted(state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENET_STD, classes=()):
     """Our model from weights under our names; all that they show by their shapes is read off them.
 
     Where there are not three channels, pixels are normalised with 0.5: the libraries have no convention for those.
@@ -122,8 +122,7 @@ def from_torchvision(model):
     one_kind(model, library("torchvision.models.vision_transformer").VisionTransformer)
     state = {renamed(name, TORCHVISION_NAMES): value for name, value in model.state_dict().items()}
     heads = model.encoder.layers[0].num_heads
-    ours = converted(state, model.image_size, heads, norm_eps(model), IMAGENET_MEAN, IMAGENET_STD)
-    return ours.train(model.training)
+    return converted(state, model.image_size, heads, norm_eps(model)).train(model.training)
 
 
 def from_timm(model):

@@ -7,12 +7,11 @@ from traitlets import Bool, Bytes, Int, List, Unicode
 
 from ..interpret import attention_rollout
 from ..layers import grid_size
+from ..model import normalise
 from ..plots import draw_attention, figure
-from ..training import normalise
-from .explorer import Explorer, module
+from .explorer import EXACT_BYTES, Explorer, attention_bytes, module, pixel_bytes
 
 MEAN, ROLLOUT = -1, -2  # what `head` may be besides the index of a head
-EXACT_BYTES = 2_000_000  # up to here weights travel as float32, beyond as uint8 with the maximum of each row
 
 
 class AttentionExplorer(Explorer):
@@ -31,8 +30,8 @@ class AttentionExplorer(Explorer):
 
     _esm = module("attention.js")
 
-    weights = Bytes().tag(sync=True)  # (L, B, H, N, N): float32, or uint8 with scales
-    scales = Bytes().tag(sync=True)  # (L, B, H, N) float32: the largest weight of each row
+    weights = Bytes().tag(sync=True)  # (L, B, H, N, N): as `attention_bytes` makes them
+    scales = Bytes().tag(sync=True)
     shape = List(Int()).tag(sync=True)  # L, B, H, N
     grid = List(Int()).tag(sync=True)  # rows and columns of patches
     pixels = Bytes().tag(sync=True)  # (B, Y, X, 3) uint8
@@ -51,39 +50,20 @@ class AttentionExplorer(Explorer):
                 f"expected uint8 images (B, C, Y, X), found {images.dtype} {tuple(images.shape)}; "
                 "a single image becomes a batch with image[None]"
             )
-        if isinstance(source, torch.Tensor):
-            attention = source.detach()
-        else:
-            device = next(source.parameters()).device
-            with torch.no_grad():
-                attention = source.attention_maps(normalise(images.to(device), source.config))
-        attention = attention.float().cpu()
-        if attention.ndim == 4:
-            attention = attention[:, None]
-        if attention.ndim != 5 or attention.shape[1] != len(images) or attention.shape[3] != attention.shape[4]:
-            raise ValueError(
-                f"expected attention weights (L, B, H, N, N) for B = {len(images)} images, "
-                f"found {tuple(attention.shape)}; model.attention_maps(images) returns them"
-            )
+        self._attention = attention_of(source, images)
         pictures = images if pictures is None else pictures
         if len(pictures) != len(images) or len(titles) not in (0, len(images)):
             raise ValueError(
                 f"expected a picture and a title for each of {len(images)} images, "
                 f"found {len(pictures)} pictures and {len(titles)} titles"
             )
-        L, B, H, N, _ = attention.shape
-        self._attention, self._pictures = attention, pictures.expand(-1, 3, -1, -1).cpu()
-        highest, scales = attention.amax(dim=-1, keepdim=True), b""
-        data = attention
-        if 4 * attention.numel() > EXACT_BYTES:
-            data = (attention * (255 / highest.clamp_min(1e-12))).round_().to(torch.uint8)
-            scales = highest.numpy().astype("<f4").tobytes()
+        L, B, H, N, _ = self._attention.shape
+        self._pictures = pictures.expand(-1, 3, -1, -1).cpu()
         super().__init__(
-            weights=data.numpy().tobytes(),
-            scales=scales,
+            **attention_bytes(self._attention, EXACT_BYTES),
             shape=[L, B, H, N],
             grid=list(grid_of(N, images.shape[2:])),
-            pixels=self._pictures.permute(0, 2, 3, 1).contiguous().numpy().tobytes(),
+            pixels=pixel_bytes(self._pictures),
             size=list(pictures.shape[2:]),
             titles=list(titles),
             **{"layer": L - 1, "right": 1 if B == 2 else -1} | view,
@@ -107,21 +87,35 @@ class AttentionExplorer(Explorer):
         names = ["mean", "rollout", *(f"head {h + 1}" for h in range(H))]
         shown = [MEAN, ROLLOUT, *range(H)].index(self.head)
         images = [self.left] if self.right < 0 else [self.left, self.right]
+        titles = [f"{self.titles[image]}: " if self.titles else "" for image in images]
         fig, axes = figure(9.4, 2.9 * len(images), len(images), 2, squeeze=False, width_ratios=[1, 2.1])
-        for image, (big, small) in zip(images, axes, strict=True):
+        for image, name, (big, small) in zip(images, titles, axes, strict=True):
             weights = self._rows(image)[:, prefix:].unflatten(1, self.grid)  # (H + 2, rows, columns)
-            title = f"{self._title(image)}layer {self.layer + 1}, {names[shown]}".replace("$", r"\$")  # no formulas
+            title = f"{name}layer {self.layer + 1}, {names[shown]}"
             draw_attention(big, self._pictures[image], weights[shown], self.grid, title, patch)
             draw_tiles(small, weights, names)
-        token = "class token" if patch is None else "patch in row {} and column {}".format(*self._place(patch))
-        where = "".join(self._title(image) for image in images)
-        return fig, f"{where}Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
+        where = "patch in row {} and column {}".format(*(i + 1 for i in divmod(patch or 0, self.grid[1])))
+        token = "class token" if patch is None else where
+        said = f"Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
+        return fig, "".join(titles) + said
 
-    def _title(self, image):
-        return f"{self.titles[image]}: " if self.titles else ""
 
-    def _place(self, patch):
-        return tuple(i + 1 for i in divmod(patch, self.grid[1]))
+def attention_of(source, images):
+    """The attention weights `(L, B, H, N, N)` of a model for uint8 images, or those given, once they fit the images."""
+    if isinstance(source, torch.Tensor):
+        attention = source.detach()
+    else:
+        device = next(source.parameters()).device
+        attention = source.attention_maps(normalise(images.to(device), source.config))
+    attention = attention.float().cpu()
+    if attention.ndim == 4:
+        attention = attention[:, None]
+    if attention.ndim != 5 or attention.shape[1] != len(images) or attention.shape[3] != attention.shape[4]:
+        raise ValueError(
+            f"expected attention weights (L, B, H, N, N) for B = {len(images)} images, "
+            f"found {tuple(attention.shape)}; model.attention_maps(images) returns them"
+        )
+    return attention
 
 
 def draw_tiles(ax, maps, names):

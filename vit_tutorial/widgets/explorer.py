@@ -1,21 +1,63 @@
-"""What all explorers share: one ES module and stylesheet for every front end, and a picture where there is none."""
+"""What all explorers share: one ES module and stylesheet for every front end, bytes for the page, a still picture."""
 
 import base64
 import re
 from pathlib import Path
 
 import anywidget
+import torch
+from matplotlib.patches import Rectangle
 
-from ..plots import DISPLAY_DPI, png
+from ..plots import COLOURS, DISPLAY_DPI, png
 
 STATIC = Path(__file__).parent / "static"
+EXACT_BYTES = 2_000_000  # up to here numbers travel as float32
+IMPORT = re.compile(r'^import [^;]*"\./(\w+\.js)";\n', re.MULTILINE)
 
 
 def module(name):
-    """The ES module `static/name` with draw.js written into it: a widget's code is one text, and cannot import."""
-    shared = (STATIC / "draw.js").read_text(encoding="utf-8")
-    own = (STATIC / name).read_text(encoding="utf-8")
-    return re.sub(r"^import [^;]*;\n|^export (?!default)", "", shared + own, flags=re.MULTILINE)
+    """The ES module `static/name` as one text, after all that it imports: a widget's code cannot import files."""
+    texts = {}
+
+    def add(name):
+        if name not in texts:
+            text = (STATIC / name).read_text(encoding="utf-8")
+            for imported in IMPORT.findall(text):
+                add(imported)
+            texts[name] = IMPORT.sub("", text)
+
+    add(name)
+    return re.sub(r"^export (?!default)", "", "".join(texts.values()), flags=re.MULTILINE)
+
+
+def pixel_bytes(images):
+    """uint8 images `(..., C, Y, X)` as bytes `(..., Y, X, C)`."""
+    return images.movedim(-3, -1).contiguous().numpy().tobytes()
+
+
+def float_bytes(values):
+    """A tensor as little-endian float32."""
+    return values.contiguous().numpy().astype("<f4").tobytes()
+
+
+def attention_bytes(attention, exact_bytes):
+    """Attention weights `(..., N, N)` as traits `weights` and `scales`.
+
+    Up to `exact_bytes` the weights are float32, and there are no scales. Beyond, each is a byte: how many 255ths of the
+    largest in its row. `scales` `(..., N)` holds that as float32, and weights are wrong by at most 0.2 % of it.
+    """
+    if 4 * attention.numel() <= exact_bytes:
+        return {"weights": float_bytes(attention), "scales": b""}
+    largest = attention.amax(dim=-1, keepdim=True)
+    codes = (attention * (255 / largest.clamp_min(1e-12))).round_().to(torch.uint8)
+    return {"weights": codes.numpy().tobytes(), "scales": float_bytes(largest)}
+
+
+def mark_patch(ax, patch, columns, height, width):
+    """A frame around a patch of `height` x `width` pixels of the image drawn in `ax`, `columns` being in a row."""
+    row, column = divmod(patch, columns)
+    corner = (column * width - 0.5, row * height - 0.5)
+    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=COLOURS[1], linewidth=2.5, zorder=3))
 
 
 class Explorer(anywidget.AnyWidget):

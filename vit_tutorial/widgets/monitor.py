@@ -10,6 +10,7 @@ from IPython import get_ipython
 from IPython.display import display
 from traitlets import Bool, Bytes, Float, Int, Unicode
 
+from ..plots import training_curve
 from ..training import History
 from .explorer import Explorer, module
 
@@ -96,7 +97,7 @@ class TrainingMonitor(Explorer):
                 self._handle.update(data, metadata=metadata, raw=True)
 
     def figure(self):
-        fig = self._history.plot()
+        fig = training_curve(self._history)
         if self.log:
             fig.axes[0].set_yscale("log")
         steps = len(self._history.steps["loss"])

@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from ipywidgets import widget_serialization
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from traitlets import Bool, Bytes, Instance, Int, List, Unicode, observe, validate
 
 from ..datasets.photographs import centre_square
 from ..layers import patchify, unpatchify
 from ..plots import COLOURS, draw_grid
-from .explorer import Explorer, module
+from .explorer import Explorer, mark_patch, module, pixel_bytes
 from .upload import MOST_BYTES, Upload, read_upload
 
 SIDE = 224  # pixels, as ViT-B/16 was trained
@@ -63,7 +62,7 @@ class PatchExplorer(Explorer):
             raise ValueError(patch_size_sentence(sizes, side, patch_size))
         N = (side // patch_size) ** 2
         super().__init__(
-            pixels=to_bytes(self.image),
+            pixels=pixel_bytes(self.image),
             side=side,
             patch_sizes=sizes,
             patch_size=int(patch_size),
@@ -125,7 +124,7 @@ class PatchExplorer(Explorer):
         except ValueError as error:
             self.message = f"The picture stays as it was: {error}."
             return
-        self.pixels = to_bytes(self.image)
+        self.pixels = pixel_bytes(self.image)
         self.message = f"{name!r}: the centre of {Y} x {X} pixels, now {self.side} x {self.side}."
 
     # -------------------------------------------------------------------------------------------- without a page
@@ -155,8 +154,7 @@ class PatchExplorer(Explorer):
             draw_grid(ax, picture, P)
             ax.set_title(title, fontsize=9)
             if slot is not None:
-                corner = (slot % columns * P - 0.5, slot // columns * P - 0.5)
-                ax.add_patch(Rectangle(corner, P, P, fill=False, edgecolor=COLOURS[1], linewidth=2, zorder=3))
+                mark_patch(ax, slot, columns, P, P)
         last.set_title(f"the list: {len(left)} patches x {3 * P * P} numbers", fontsize=9)
         last.set_axis_off()
         if left:
@@ -178,7 +176,3 @@ def patch_size_sentence(sizes, side, found):
         f"expected a patch size that divides {side} pixels into at least 2 patches a side, found {found!r}; "
         f"choose one of {', '.join(map(str, sizes))}"
     )
-
-
-def to_bytes(image):
-    return image.permute(1, 2, 0).contiguous().numpy().tobytes()

@@ -7,7 +7,7 @@ from traitlets import Bool, Bytes, Int, List, Unicode, validate
 
 from ..layers import interpolate_positions, sinusoidal_positions
 from ..plots import COLOURS, draw_matrix
-from .explorer import Explorer, module
+from .explorer import Explorer, float_bytes, module
 
 LEAST, MOST = 4, 24  # longer sides of the grids offered, besides the model's own
 MAPS = 8  # at most so many small maps in a row of the figure; the page has room for more
@@ -58,7 +58,7 @@ class PositionExplorer(Explorer):
             self._width, trained, kinds = config.embed_dim, config.grid, ["learned", *kinds]
             self._learned = model.pos_embed.detach().float().cpu()[:, -trained[0] * trained[1] :]  # (1, N, D)
             # Similarities stay when all vectors are turned alike, and N vectors fit into N dimensions: fewer to send.
-            vectors = as_bytes(torch.linalg.qr(self._learned[0].double().T).R.T)
+            vectors = float_bytes(torch.linalg.qr(self._learned[0].double().T).R.T)
         most = max(MOST, *trained)
         grids = [[rows, max(1, round(rows * trained[1] / trained[0]))] for rows in range(1, most + 1)]
         grids = [grid for grid in grids if LEAST <= max(grid) <= most or grid == list(trained)]
@@ -67,9 +67,9 @@ class PositionExplorer(Explorer):
         super().__init__(
             vectors=vectors,
             matrices=b"".join(
-                as_bytes(resampling(old, new)) for grid in grids for old, new in zip(trained, grid, strict=True)
+                float_bytes(resampling(old, new)) for grid in grids for old, new in zip(trained, grid, strict=True)
             ),
-            wave=as_bytes(F.cosine_similarity(half[:1], half)),
+            wave=float_bytes(F.cosine_similarity(half[:1], half)),
             grids=grids,
             trained=list(trained),
             kinds=kinds,
@@ -145,7 +145,3 @@ def middle(rows, grids):
     """A place up and left of the middle, where one sees that it is neither the middle nor an edge."""
     columns = next((c for r, c in grids if r == rows), 1)
     return (3 * rows // 8) * columns + columns // 4
-
-
-def as_bytes(values):
-    return values.contiguous().numpy().astype("<f4").tobytes()

@@ -1,53 +1,47 @@
 """EncoderStepper: one image's way through a Vision Transformer, stage by stage."""
 
+import inspect
+from functools import cache
 from textwrap import shorten
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from torch.nn import functional as F
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode, validate
 
-from ..layers import patchify
+from ..layers import MLP, EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
+from ..model import VisionTransformer, normalise
 from ..plots import COLOURS, draw_attention, draw_grid, draw_matrix
-from ..training import normalise
-from .attention import EXACT_BYTES
-from .explorer import Explorer, module
+from .explorer import EXACT_BYTES, Explorer, attention_bytes, float_bytes, mark_patch, module, pixel_bytes
 
 DRAWN = 64  # numbers of each token that are sent where all would be more than EXACT_BYTES
 BARS = 10  # classes drawn at the end
 
-# What a stage is called, what it is, its shape, the package's line that computes it, and what happens in it.
+# What a stage is called, what it is, its shape, and the function that computes it, in the line that holds this.
 EMBEDDING = {
-    "image": ("image", "(B, C, Y, X)", "normalise(image[None], model.config)"),
-    "patches": ("tokens", "(B, N, C·P·P)", "patchify(images, {P})"),
-    "tokens": ("tokens", "(B, N, D)", "x = self.patch_embed(images)"),
-    "class token": (
-        "tokens",
-        "(B, N, D)",
-        "x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)",
-    ),
-    "positions": ("tokens", "(1, N, D)", "self.pos_embed"),
-    "+ positions": ("sum", "(B, N, D)", "self.pos_drop(x + self.pos_embed.to(x.dtype))"),
+    "image": ("image", "(B, C, Y, X)", normalise, "/ 255 -"),
+    "patches": ("tokens", "(B, N, C·P·P)", PatchEmbedding.forward, "patchify("),
+    "tokens": ("tokens", "(B, N, D)", VisionTransformer.embed, "self.patch_embed("),
+    "class token": ("tokens", "(B, N, D)", VisionTransformer.embed, "torch.cat("),
+    "positions": ("tokens", "(1, N, D)", VisionTransformer.__init__, "self.pos_embed ="),
+    "+ positions": ("sum", "(B, N, D)", VisionTransformer.embed, "self.pos_embed"),
 }
 BLOCK = {
-    "norm 1": ("tokens", "(B, N, D)", "self.norm1(x)"),
-    "attention weights": ("attention", "(B, H, N, N)", "weights = scores.softmax(dim=-1)"),
-    "mixture": ("tokens", "(B, N, D)", "mixed = self.attn(self.norm1(x), return_attention, queries)"),
-    "+ mixture": ("sum", "(B, N, D)", "x = x + self.drop_path(self.drop(mixed))"),
-    "norm 2": ("tokens", "(B, N, D)", "self.norm2(x)"),
-    "MLP, hidden": ("tokens", "(B, N, hidden)", "x = self.drop(self.act(self.fc1(x)))"),
-    "MLP": ("tokens", "(B, N, D)", "self.drop(self.fc2(x))"),
-    "+ MLP": ("sum", "(B, N, D)", "x = x + self.drop_path(self.mlp(self.norm2(x)))"),
+    "norm 1": ("tokens", "(B, N, D)", EncoderBlock.forward, "self.norm1("),
+    "attention weights": ("attention", "(B, H, N, N)", MultiHeadAttention.forward, ".softmax("),
+    "mixture": ("tokens", "(B, N, D)", MultiHeadAttention.forward, "self.proj("),
+    "+ mixture": ("sum", "(B, N, D)", EncoderBlock.forward, "self.drop(mixed)"),
+    "norm 2": ("tokens", "(B, N, D)", EncoderBlock.forward, "self.norm2("),
+    "MLP, hidden": ("tokens", "(B, N, hidden)", MLP.forward, "self.fc1("),
+    "MLP": ("tokens", "(B, N, D)", MLP.forward, "self.fc2("),
+    "+ MLP": ("sum", "(B, N, D)", EncoderBlock.forward, "self.mlp("),
 }
 ANSWER = {
-    "final norm": ("tokens", "(B, N, D)", "self.norm(last(x, queries=read))"),
-    "pooled": ("tokens", "(B, D)", "{pool}"),
-    "logits": ("bars", "(B, num_classes)", "self.head({pool})"),
-    "probabilities": ("bars", "(B, num_classes)", "logits.softmax(dim=-1)"),
+    "final norm": ("tokens", "(B, N, D)", VisionTransformer.forward_features, "self.norm("),
+    "pooled": ("tokens", "(B, D)", VisionTransformer.forward, ".mean("),
+    "logits": ("bars", "(B, num_classes)", VisionTransformer.forward, "self.head("),
+    "probabilities": ("bars", "(B, num_classes)", None, "logits.softmax(dim=-1)"),  # a model ends with its logits
 }
 PARTS = EMBEDDING | BLOCK | ANSWER
-POOLS = {"cls": "self.forward_features(images, read=1)[:, 0]", "mean": "self.forward_features(images).mean(dim=1)"}
 TEXTS = {
     "image": "{Y} × {X} pixels in three colours. Minus the mean of the training images, over their spread: small "
     "numbers around 0.",
@@ -75,47 +69,55 @@ TEXTS = {
 }
 
 
+@cache
+def code_of(name):
+    """The line of the package that computes a stage, without its comment."""
+    *_, function, part = PARTS[name]
+    lines = inspect.getsource(function).split("\n") if function else [part]
+    return next(line for line in lines if part in line).split("  # ")[0].strip()
+
+
 def walk(model, images):
     """Every stage of the images' way `(B, C, Y, X)` through the model, as `(block, name, values)` with block from 0.
 
-    The block is -1 before the first and L after the last. The model is read as in eval mode.
+    Forward hooks see them in one pass of the model in eval mode. The block is -1 before the first, L after the last.
     """
-    training = model.training
-    model.eval()
+    L, training, handles = model.config.depth, model.training, []
+    found = [(-1, "image", images), (-1, "patches", patchify(images, model.config.patch_size))]
+
+    def see(part, block, stages):
+        """`stages(inputs, output)` gives the stages that `part` takes in or gives out, as `{name: values}`."""
+
+        def hook(_, inputs, output):
+            found.extend((block, name, values) for name, values in stages(inputs[0], output).items())
+
+        handles.append(part.register_forward_hook(hook))
+
+    def with_class_token(x):
+        cls = model.cls_token
+        return {} if cls is None else {"class token": torch.cat([cls.expand(len(x), -1, -1), x], dim=1)}
+
+    see(model.patch_embed, -1, lambda _, x: {"tokens": x} | with_class_token(x) | {"positions": model.pos_embed})
+    see(model.pos_drop, -1, lambda _, x: {"+ positions": x})
+    for index, block in enumerate(model.blocks):
+        handles.append(block.register_forward_pre_hook(lambda _, inputs: (*inputs, True)))  # with attention weights
+        see(block.norm1, index, lambda _, x: {"norm 1": x})
+        see(block.attn, index, lambda _, output: {"attention weights": output[1], "mixture": output[0]})
+        see(block.norm2, index, lambda x, normed: {"+ mixture": x, "norm 2": normed})
+        see(block.mlp.act, index, lambda _, x: {"MLP, hidden": x})
+        see(block.mlp, index, lambda _, x: {"MLP": x})
+        see(block, index, lambda _, output: {"+ MLP": output[0]})
+        handles.append(block.register_forward_hook(lambda _, inputs, output: output[0]))  # the next block takes tokens
+    see(model.norm, L, lambda _, x: {"final norm": x})
+    see(model.head, L, lambda x, logits: {"pooled": x, "logits": logits, "probabilities": logits.softmax(dim=-1)})
     try:
         with torch.no_grad():
-            return list(_walk(model, images))
+            model.eval()(images)
     finally:
         model.train(training)
-
-
-def _walk(model, images):
-    yield -1, "image", images
-    yield -1, "patches", patchify(images, model.config.patch_size)
-    x = model.patch_embed(images)
-    yield -1, "tokens", x
-    if model.cls_token is not None:
-        x = torch.cat([model.cls_token.expand(len(x), -1, -1), x], dim=1)
-        yield -1, "class token", x
-    yield -1, "positions", model.pos_embed.detach()
-    x = x + model.pos_embed
-    yield -1, "+ positions", x
-    for index, block in enumerate(model.blocks):
-        normed = block.norm1(x)
-        mixed, weights = block.attn(normed, return_attention=True)
-        x = x + mixed
-        yield from [(index, name, v) for name, v in zip(BLOCK, (normed, weights, mixed, x), strict=False)]
-        normed = block.norm2(x)
-        hidden = block.mlp.act(block.mlp.fc1(normed))
-        out = block.mlp.fc2(hidden)
-        x = x + out
-        yield from [(index, name, v) for name, v in zip(list(BLOCK)[4:], (normed, hidden, out, x), strict=True)]
-    x = model.norm(x)
-    pooled = x[:, 0] if model.cls_token is not None else x.mean(dim=1)
-    logits = model.head(pooled)
-    yield from [
-        (index + 1, name, v) for name, v in zip(ANSWER, (x, pooled, logits, logits.softmax(dim=-1)), strict=True)
-    ]
+        for handle in handles:
+            handle.remove()
+    return [(block, name, values.detach()) for block, name, values in found]
 
 
 class EncoderStepper(Explorer):
@@ -125,7 +127,7 @@ class EncoderStepper(Explorer):
 
     What is shown can be read and set: `stage` is an index into `names`, `token` one into the tokens of the blocks, 0
     being the class token where there is one. All numbers are sent as float32, with two exceptions: where they would be
-    more than 2 MB, only the first 64 of each token, and the attention weights with 4 bits each. The statistics are
+    more than 2 MB, only the first 64 of each token, and the attention weights with 8 bits each. The statistics are
     those of the whole token; the standard deviation divides by D, as LayerNorm does.
     Raises `ValueError` for an image that is not uint8 `(3, Y, X)` or of another size than the model's, and for a stage
     or token that is not there.
@@ -134,9 +136,9 @@ class EncoderStepper(Explorer):
     _esm = module("stepper.js")
 
     data = Bytes().tag(sync=True)  # float32: values and statistics, where `stages` says
-    weights = Bytes().tag(sync=True)  # (L, H, N, N) float32; or two to a byte, with scales: (code / 15)² · scale
-    scales = Bytes().tag(sync=True)  # (L, H, N) float32: the largest weight of each row
-    shape = List(Int()).tag(sync=True)  # L, H, N
+    weights = Bytes().tag(sync=True)  # attention weights (L, 1, H, N, N): as `attention_bytes` makes them
+    scales = Bytes().tag(sync=True)
+    shape = List(Int()).tag(sync=True)  # L, 1, H, N
     stages = List(Dict()).tag(sync=True)
     grid = List(Int()).tag(sync=True)  # rows and columns of patches
     pixels = Bytes().tag(sync=True)  # (Y, X, 3) uint8
@@ -155,47 +157,23 @@ class EncoderStepper(Explorer):
                 "take one of a batch with images[0]"
             )
         c, device = model.config, next(model.parameters()).device
-        found = [
-            (block, name, values[0].float().cpu())
-            for block, name, values in walk(model, normalise(image[None].to(device), c))
-        ]
+        found = walk(model, normalise(image[None].to(device), c))
+        found = [(block, name, values[0].float().cpu()) for block, name, values in found]
         self._image, self._values = image.cpu(), [values for _, _, values in found]
         self.names = [f"block {block + 1}, {name}" if name in BLOCK else name for block, name, _ in found]
         attention = torch.stack([values for _, name, values in found if name == "attention weights"])  # (L, H, N, N)
         L, H, N, _ = attention.shape
         classes = list(c.classes) or [f"class {i}" for i in range(c.num_classes)]
-        logits = self._values[-2]
-        best = logits.argmax().item()
-        facts = {
-            "Y": image.shape[1],
-            "X": image.shape[2],
-            "P": c.patch_size,
-            "D": c.embed_dim,
-            "H": H,
-            "patches": c.grid[0] * c.grid[1],
-            "pixels": 3 * c.patch_size**2,
-            "hidden": model.blocks[0].mlp.fc1.out_features,
-            "pool": POOLS[c.pool],
-            "best": classes[best],
-            "share": 100 * self._values[-1][best].item(),
-        }
-        stages, data = describe(found, c, facts)
-        weights, scales = attention, b""
-        if 4 * attention.numel() > EXACT_BYTES:
-            highest = attention.amax(dim=-1, keepdim=True)
-            codes = (attention / highest.clamp_min(1e-12)).sqrt_().mul_(15).round_().to(torch.uint8)
-            codes = F.pad(codes, (0, N % 2))
-            weights, scales = codes[..., ::2] * 16 + codes[..., 1::2], highest.numpy().astype("<f4").tobytes()
+        stages, data = describe(found, c, model.blocks[0].mlp.fc1.out_features, classes)
         self._prefix = int(model.cls_token is not None)
         middle = self._prefix + c.grid[0] // 2 * c.grid[1] + c.grid[1] // 2
         super().__init__(
-            data=data.numpy().astype("<f4").tobytes(),
-            weights=weights.numpy().tobytes(),
-            scales=scales,
-            shape=[L, H, N],
+            data=float_bytes(data),
+            **attention_bytes(attention, EXACT_BYTES),
+            shape=[L, 1, H, N],
             stages=stages,
             grid=list(c.grid),
-            pixels=self._image.permute(1, 2, 0).contiguous().numpy().tobytes(),
+            pixels=pixel_bytes(self._image),
             size=list(image.shape[1:]),
             mean=torch.tensor(c.mean).tolist(),
             std=torch.tensor(c.std).tolist(),
@@ -206,7 +184,7 @@ class EncoderStepper(Explorer):
     @validate("stage", "token")
     def _known(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
-        count = len(self.names) if name == "stage" else self._prefix + self._values[2].shape[0]
+        count = len(self.names) if name == "stage" else self._prefix + self.grid[0] * self.grid[1]
         if not 0 <= value < count:
             raise ValueError(f"expected a {name} from 0 to {count - 1}, found {value}")
         return value
@@ -219,79 +197,75 @@ class EncoderStepper(Explorer):
         stage, values, name = self.stages[self.stage], self._values[self.stage], self.names[self.stage]
         fig = Figure(figsize=(9.4, 3.3), layout="constrained")
         left, right = fig.subfigures(1, 2, width_ratios=[1, 2.6])
-        ax, patch = left.subplots(), self.token - self._prefix
-        draw_grid(ax, self._image, self.size[0] // self.grid[0], "#FFFFFF60")
-        if patch >= 0:
-            y, x = divmod(patch, self.grid[1])
-            high, wide = self.size[0] / self.grid[0], self.size[1] / self.grid[1]
-            place = (x * wide - 0.5, y * high - 0.5)
-            ax.add_patch(Rectangle(place, wide, high, fill=False, edgecolor=COLOURS[1], linewidth=2.5, zorder=3))
+        ax, (height, width) = left.subplots(), (side // count for side, count in zip(self.size, self.grid, strict=True))
+        draw_grid(ax, self._image, height, "#FFFFFF60")
+        if self.token >= self._prefix:
+            mark_patch(ax, self.token - self._prefix, self.grid[1], height, width)
         right.suptitle(f"{name}  {stage['shape']}", fontsize=10)
-        low, high = stage["scale"]
-        if stage["kind"] == "attention":
-            tiles = right.subplots(-(-len(values) // 6), min(len(values), 6), squeeze=False).flatten()
-            for tile in tiles:
-                tile.set_axis_off()
-            for h, weights in enumerate(values[:, self.token, self._prefix :]):
-                draw_attention(tiles[h], self._image, weights, self.grid, f"head {h + 1}")
-        elif stage["kind"] == "bars":
-            best = self._values[-2].argsort(descending=True)[:BARS].tolist()
-            ax = right.subplots()
-            ax.barh(range(len(best)), values[best].tolist(), color=[COLOURS[1]] + [COLOURS[0]] * (len(best) - 1))
-            names = [shorten(self.classes[i], 24, placeholder="…") for i in best]
-            ax.set_yticks(range(len(best)), names, parse_math=False)
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.invert_yaxis()
-        elif stage["kind"] == "image":
-            for ax, channel, title in zip(right.subplots(1, 3), values, ("red", "green", "blue"), strict=True):
-                drawn = draw_matrix(ax, channel, title, numbers=False, vmin=low, vmax=high)
-            right.colorbar(drawn, ax=right.axes, shrink=0.7)
-        else:
-            ax = right.subplots()
-            matrix = values[: stage["rows"]] if values.ndim == 2 else values[None]
-            drawn = draw_matrix(ax, matrix[:, : stage["columns"]], numbers=False, vmin=low, vmax=high, aspect="auto")
-            ax.set(xlabel="numbers", ylabel="tokens")
-            right.colorbar(drawn, ax=ax)
+        draw = {"attention": self._draw_heads, "bars": self._draw_bars, "image": self._draw_channels}
+        draw.get(stage["kind"], self._draw_tokens)(right, values, stage)
         return fig, f"{name[0].upper()}{name[1:]}, {stage['shape']}: {stage['text']}"
 
+    def _draw_heads(self, fig, values, stage):
+        tiles = fig.subplots(-(-len(values) // 6), min(len(values), 6), squeeze=False).flatten()
+        for tile in tiles:
+            tile.set_axis_off()
+        for h, weights in enumerate(values[:, self.token, self._prefix :]):
+            draw_attention(tiles[h], self._image, weights, self.grid, f"head {h + 1}")
 
-def describe(found, config, facts):
+    def _draw_bars(self, fig, values, stage):
+        best, ax = self._values[-2].argsort(descending=True)[:BARS].tolist(), fig.subplots()
+        ax.barh(range(len(best)), values[best].tolist(), color=[COLOURS[1]] + [COLOURS[0]] * (len(best) - 1))
+        names = [shorten(self.classes[i], 24, placeholder="…") for i in best]
+        ax.set_yticks(range(len(best)), names, parse_math=False)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.invert_yaxis()
+
+    def _draw_channels(self, fig, values, stage):
+        low, high = stage["scale"]
+        for ax, channel, title in zip(fig.subplots(1, 3), values, ("red", "green", "blue"), strict=True):
+            drawn = draw_matrix(ax, channel, title, numbers=False, vmin=low, vmax=high)
+        fig.colorbar(drawn, ax=fig.axes, shrink=0.7)
+
+    def _draw_tokens(self, fig, values, stage):
+        (low, high), ax = stage["scale"], fig.subplots()
+        matrix = values if values.ndim == 2 else values[None]
+        drawn = draw_matrix(ax, matrix[:, : stage["columns"]], numbers=False, vmin=low, vmax=high, aspect="auto")
+        ax.set(xlabel="numbers", ylabel="tokens")
+        fig.colorbar(drawn, ax=ax)
+
+
+def describe(found, config, hidden, classes):
     """What the page needs to know of each stage, and all the numbers in one row `(numbers,)`."""
-    sent = {"tokens", "bars"}  # the others follow from these in the page, to the last bit
-    total = sum(4 * values.numel() for _, name, values in found if PARTS[name][0] in sent)
-    stages, parts, end = [], [], 0
+    c, (Y, X), share = config, found[0][2].shape[1:], found[-1][2].max().item()
+    facts = {"Y": Y, "X": X, "P": c.patch_size, "D": c.embed_dim, "H": c.num_heads, "hidden": hidden}
+    facts |= {"patches": c.grid[0] * c.grid[1], "pixels": 3 * c.patch_size**2}
+    facts |= {"best": classes[found[-1][2].argmax()], "share": 100 * share}
+    # What is not sent follows from the rest in the page, to the last bit.
+    total = sum(4 * values.numel() for _, name, values in found if PARTS[name][0] in ("tokens", "bars"))
+    stages, parts = [], []
 
     def put(values):
-        nonlocal end
         parts.append(values.flatten())
-        end += values.numel()
-        return end - values.numel()
+        return sum(map(len, parts[:-1]))
 
     for i, (block, name, values) in enumerate(found):
-        kind, shape, code = PARTS[name]
-        key = {"positions": f"positions, {config.position}", "pooled": f"pooled, {config.pool}"}.get(name, name)
+        kind, shape, *_ = PARTS[name]
+        key = {"positions": f"positions, {c.position}", "pooled": f"pooled, {c.pool}"}.get(name, name)
         low, high, beyond = scale(values)
-        stage = {
-            "block": block,
-            "name": name,
-            "kind": kind,
-            "shape": f"{shape} = {(1, *values.shape)}",
-            "code": code.format(**facts),
-            "text": TEXTS[key].format(block=block + 1, **facts),
-            "scale": [low, high],
-            "beyond": beyond,
-        }
+        stage = {"block": block, "name": name, "kind": kind, "shape": f"{shape} = {(1, *values.shape)}"}
+        stage |= {"code": code_of(name), "text": TEXTS[key].format(block=block + 1, **facts)}
+        stage |= {"scale": [low, high], "beyond": beyond}
         if kind in ("tokens", "sum", "bars"):
             matrix = values if values.ndim == 2 else values[None]
             rows, width = matrix.shape
             columns = min(width, DRAWN) if total > EXACT_BYTES and kind != "bars" else width
             statistics = torch.stack([matrix.mean(1), matrix.std(1, correction=0), matrix.norm(dim=1)], dim=1)
             stage |= {"rows": rows, "columns": columns, "width": width, "facts": put(statistics)}
-            stage |= (
-                {"before": i - (2 if name == "+ positions" else 4)}
-                if kind == "sum"
-                else {"at": put(matrix[:, :columns])}
-            )
+            if kind == "sum":
+                stage["before"] = i - (2 if name == "+ positions" else 4)
+            else:
+                stage["at"] = put(matrix[:, :columns])
         stages.append(stage)
     return stages, torch.cat(parts)
 

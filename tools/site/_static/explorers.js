@@ -1,6 +1,6 @@
 // The explorers of a page without a kernel: a picture gives way to its explorer when it comes near the screen.
 // Works from file:// too, where a page may load scripts but not fetch data. `take` is called by the scripts that
-// tools/site_explorers.py writes; `modules` is filled by the explorers' own.
+// tools/build/live_explorers.py writes; `modules` is filled by the explorers' own.
 window.vitExplorers = (() => {
   const root = new URL(".", document.currentScript.src).href;
   const modules = {};

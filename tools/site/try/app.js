@@ -1,5 +1,5 @@
 // The page: a picture goes from its card to the model, and what the model says to the other cards.
-import { MEAN } from "../../../vit_tutorial/widgets/static/attention.js";
+import { MEAN } from "../../../vit_tutorial/widgets/static/weights.js";
 import { answerCard } from "./answer.js";
 import { compareWithTorch, part, softmax, startEngine } from "./engine.js";
 import { looksCard } from "./looks.js";

@@ -1,9 +1,9 @@
 // The attention of every layer and head: a large map over the picture, and small ones of all of them.
-import { MEAN, ramp, readAttention, ROLLOUT } from "../../../vit_tutorial/widgets/static/attention.js";
 import {
-  arrow, choice, colour, drawHeat, drawHeats, element, onPlainKey, outline, pointer, slider, stage, table, toggle, veil,
-  viridis, watch,
+  arrow, choice, colour, drawHeat, drawHeats, element, onPlainKey, outline, pointer, ramp, slider, stage, table, toggle,
+  veil, viridis, watch,
 } from "../../../vit_tutorial/widgets/static/draw.js";
+import { MEAN, readAttention, ROLLOUT } from "../../../vit_tutorial/widgets/static/weights.js";
 import { card } from "./card.js";
 import { COLUMNS, H, L, N } from "./model.js";
 

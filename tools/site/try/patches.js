@@ -1,7 +1,6 @@
 // Card 2: the 64 patches that the model gets. Painting covers them; a map says which of them matter.
-import { ramp } from "../../../vit_tutorial/widgets/static/attention.js";
 import {
-  arrow, button, diverging, drawHeat, element, onPlainKey, outline, picture, pointer, stage, table,
+  arrow, button, diverging, drawHeat, element, onPlainKey, outline, picture, pointer, ramp, stage, table,
 } from "../../../vit_tutorial/widgets/static/draw.js";
 import { able, card } from "./card.js";
 import { COLUMNS, PATCH, SIDE } from "./model.js";

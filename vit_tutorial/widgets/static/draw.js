@@ -11,7 +11,20 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-// ------------------------------------------------------------------------------------------ from Python
+export const range = (count) => [...Array(count).keys()];
+export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+export const ordinals = (count) => range(count).map((i) => String(i + 1)); // names of rows and columns
+
+// ------------------------------------------------------------------------------------------ from and to Python
+
+// Sets traits, and tells Python.
+export function tell(model, values) {
+  for (const [trait, value] of Object.entries(values)) model.set(trait, value);
+  model.save_changes();
+}
+
+// Runs `changed` whenever one of the traits has another value.
+export const watch = (model, traits, changed) => traits.forEach((trait) => model.on(`change:${trait}`, changed));
 
 // A Bytes trait arrives as a DataView that may be unaligned, or as base64 where a front end drops buffers: copy it.
 export function bytes(value) {
@@ -62,7 +75,7 @@ export const diverging = colourMap( // matplotlib's PuOr_r, for numbers of both 
     "f6f9efe1fce8cdfee1b9fed59ffdc885fdbc6bf7ac52ee9b39e58a20d97b12cb6e0dbd6109ae55069e4c078d43077f3b08",
 );
 
-const index = (t) => 3 * Math.round(255 * Math.min(1, Math.max(0, t)));
+const index = (t) => 3 * Math.round(255 * clamp(t, 0, 1));
 
 // The colour of t in 0..1 as CSS, and the ink that can be read on it: black or white, whichever contrasts more (WCAG).
 export const colour = (map, t) => `rgb(${map[index(t)]}, ${map[index(t) + 1]}, ${map[index(t) + 2]})`;
@@ -98,6 +111,10 @@ export function drawHeats(context, maps, columns, alpha = () => 1, map = viridis
   maps.forEach(([, area], m) => context.drawImage(scratch, 0, m * rows, columns, rows, ...area));
 }
 
+// The colours themselves, from the lowest to the highest.
+export const ramp = range(64).map((i) => i / 63);
+export const drawScale = (context, area, map = viridis) => drawHeat(context, ramp, ramp.length, area, () => 1, map);
+
 // How much of the image a patch's attention covers; t is its share of the highest. As in plots.draw_attention.
 export const veil = (t) => 0.15 + 0.65 * Math.sqrt(t);
 
@@ -110,6 +127,34 @@ export function outline(context, [x, y, width, height], colour, thickness = 2.5)
   }
 }
 
+// Lines, each through a list of points.
+export function strokeLines(context, lines, { style, thick = 1, dash = [], alpha = 1 }) {
+  context.save();
+  Object.assign(context, { strokeStyle: style, lineWidth: thick, globalAlpha: alpha, lineJoin: "round" });
+  context.setLineDash(dash);
+  context.beginPath();
+  for (const [first, ...others] of lines) {
+    context.moveTo(...first);
+    for (const point of others) context.lineTo(...point);
+  }
+  context.stroke();
+  context.restore();
+}
+
+export function fillBox(context, area, style, alpha = 1) {
+  Object.assign(context, { fillStyle: style, globalAlpha: alpha });
+  context.fillRect(...area);
+  context.globalAlpha = 1;
+}
+
+// Words in the theme's font; returns their width.
+export function write(context, colours, text, [x, y], { ink = colours.muted, align = "left", size = 11.5, bold } = {}) {
+  Object.assign(context, { fillStyle: ink, textAlign: align, textBaseline: "middle" });
+  context.font = `${bold ? "600 " : ""}${size}px ${colours.font}`;
+  context.fillText(text, x, y);
+  return context.measureText(text).width;
+}
+
 // ------------------------------------------------------------------------------------------ the frame
 
 // Whether a key was pressed without Ctrl, Cmd or Alt: with them it is the browser's (zoom, the page before).
@@ -120,7 +165,7 @@ export const onPlainKey = (node, act) => node.addEventListener("keydown", (event
 // announce; `own(f)` runs f when the view goes; `onTheme(f)` runs f when light turns dark or the screen finer. Keys
 // that mean something here stay here: JupyterLab's and Notebook's own shortcuts do not see them.
 export function frame(el, { name, title, hint }) {
-  const endings = [];
+  const [endings, themed] = [[], new Set()];
   const root = element("div", { className: `vit-explorer vit-${name}`, role: "group", "aria-label": title });
   const controls = element("div", { className: "vit-controls" });
   const body = element("div", { className: "vit-body" });
@@ -128,53 +173,62 @@ export function frame(el, { name, title, hint }) {
   const header = element("div", { className: "vit-header" });
   header.append(element("span", { className: "vit-title" }, title), element("span", { className: "vit-hint" }, hint));
   root.append(header, controls, body, status);
-  onPlainKey(root, (event) => event.stopPropagation());
+  el.append(root);
+  const say = (text) => {
+    if (status.textContent !== text) status.textContent = text;
+  };
+  const view = {
+    root,
+    controls,
+    body,
+    say,
+    own: (ending) => endings.push(ending),
+    onTheme: (redraw) => themed.add(redraw),
+    close: () => endings.forEach((ending) => ending()),
+  };
+  keepKeys(view);
+  followTheme(view, () => themed.forEach((redraw) => redraw()));
+  return view;
+}
+
+// addEventListener until the view goes.
+function listen(view, target, type, act, capture = false) {
+  target.addEventListener(type, act, capture);
+  view.own(() => target.removeEventListener(type, act, capture));
+}
+
+function keepKeys(view) {
+  onPlainKey(view.root, (event) => event.stopPropagation());
   // JupyterLab and Notebook 7 look for shortcuts before any element sees the key, and would take a slider's arrows.
   const shield = (event) =>
-    root.contains(event.target) && event.target.toggleAttribute("data-lm-suppress-shortcuts", plain(event));
-  window.addEventListener("keydown", shield, true);
-  endings.push(() => window.removeEventListener("keydown", shield, true));
-  el.append(root);
+    view.root.contains(event.target) && event.target.toggleAttribute("data-lm-suppress-shortcuts", plain(event));
+  listen(view, window, "keydown", shield, true);
+}
 
-  const themed = new Set();
-  const redrawAll = () => themed.forEach((redraw) => redraw());
+function followTheme(view, redrawAll) {
   let seen = "";
-  const themeChanged = () => {
-    const now = JSON.stringify([palette(root), window.devicePixelRatio]);
+  const changed = () => {
+    const now = JSON.stringify([palette(view.root), window.devicePixelRatio]);
     if (now === seen) return;
     seen = now;
     // JupyterLab hides the page while it changes its theme: what is drawn then has no size.
     requestAnimationFrame(redrawAll);
   };
-  const observer = new MutationObserver(themeChanged);
+  const observer = new MutationObserver(changed);
   const attributes = { attributes: true, attributeFilter: ["class", "data-theme", "data-jp-theme-light", "style"] };
   for (const node of [document.documentElement, document.body]) observer.observe(node, attributes);
-  const darkness = window.matchMedia("(prefers-color-scheme: dark)");
-  darkness.addEventListener("change", themeChanged);
-  endings.push(() => observer.disconnect(), () => darkness.removeEventListener("change", themeChanged));
-  window.addEventListener("beforeprint", redrawAll); // the page has turned light for it, and waits for no frame
-  endings.push(() => window.removeEventListener("beforeprint", redrawAll));
+  view.own(() => observer.disconnect());
+  listen(view, window.matchMedia("(prefers-color-scheme: dark)"), "change", changed);
+  listen(view, window, "beforeprint", redrawAll); // the page has turned light for it, and waits for no frame
   let sharpness = null; // a window that moves to a finer screen keeps its size: no ResizeObserver tells
   const screenChanged = () => {
     sharpness?.removeEventListener("change", screenChanged);
     sharpness = window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
     sharpness.addEventListener("change", screenChanged);
-    themeChanged();
+    changed();
   };
   screenChanged();
-  endings.push(() => sharpness.removeEventListener("change", screenChanged));
-
-  return {
-    root,
-    controls,
-    body,
-    say: (text) => {
-      if (status.textContent !== text) status.textContent = text;
-    },
-    own: (ending) => endings.push(ending),
-    onTheme: (redraw) => themed.add(redraw),
-    close: () => endings.forEach((ending) => ending()),
-  };
+  view.own(() => sharpness.removeEventListener("change", screenChanged));
 }
 
 // The theme's colours and font for a canvas, which knows nothing of CSS variables.
@@ -234,17 +288,18 @@ export const arrow = (event) =>
 
 // Each control is bound to a trait: it shows the trait's value, sets it at once, and tells Python when it rests.
 
+function control(view, model, trait, show, ...content) {
+  watch(model, [trait], show);
+  show();
+  view.controls.append(element("label", { className: "vit-control" }, ...content));
+}
+
 export function choice(view, model, trait, label, options) {
   const select = element("select", { "aria-label": label });
   for (const [value, text] of options) select.append(element("option", { value: String(value) }, text));
   const show = () => (select.value = String(model.get(trait)));
-  select.addEventListener("change", () => {
-    model.set(trait, options[select.selectedIndex][0]);
-    model.save_changes();
-  });
-  model.on(`change:${trait}`, show);
-  show();
-  view.controls.append(element("label", { className: "vit-control" }, element("span", {}, label), select));
+  select.addEventListener("change", () => tell(model, { [trait]: options[select.selectedIndex][0] }));
+  control(view, model, trait, show, element("span", {}, label), select);
   return select;
 }
 
@@ -259,22 +314,15 @@ export function slider(view, model, trait, label, values, text = String) {
   };
   input.addEventListener("input", () => model.set(trait, values[Number(input.value)]));
   input.addEventListener("change", () => model.save_changes());
-  model.on(`change:${trait}`, show);
-  show();
-  view.controls.append(element("label", { className: "vit-control" }, element("span", {}, label), input, output));
+  control(view, model, trait, show, element("span", {}, label), input, output);
   return input;
 }
 
 export function toggle(view, model, trait, label) {
   const input = element("input", { type: "checkbox" });
   const show = () => (input.checked = model.get(trait));
-  input.addEventListener("change", () => {
-    model.set(trait, input.checked);
-    model.save_changes();
-  });
-  model.on(`change:${trait}`, show);
-  show();
-  view.controls.append(element("label", { className: "vit-control" }, input, element("span", {}, label)));
+  input.addEventListener("change", () => tell(model, { [trait]: input.checked }));
+  control(view, model, trait, show, input, element("span", {}, label));
   return input;
 }
 
@@ -283,9 +331,6 @@ export function button(view, label, onclick) {
   view.controls.append(node);
   return node;
 }
-
-// Runs `changed` whenever one of the traits has another value.
-export const watch = (model, traits, changed) => traits.forEach((trait) => model.on(`change:${trait}`, changed));
 
 // ------------------------------------------------------------------------------------------ numbers
 
@@ -299,4 +344,23 @@ export function table(caption, columnNames, rowNames, rows) {
   inner.append(element("tbody", {}, ...lines));
   // It scrolls on its own where it is wide, so the keyboard must be able to reach it.
   return element("div", { className: "vit-table", tabIndex: 0, role: "region", "aria-label": caption }, inner);
+}
+
+// The box "Numbers", and the tables under the explorer while it is ticked: make() gives them. Returns what shows them.
+export function tables(view, model, make) {
+  toggle(view, model, "numbers", "Numbers");
+  const holder = element("div", { className: "vit-numbers" });
+  view.root.append(holder);
+  const show = () => {
+    const made = model.get("numbers") ? make() : [];
+    made.forEach((fresh, i) => {
+      const old = holder.children[i];
+      if (!old) return holder.append(fresh);
+      old.setAttribute("aria-label", fresh.getAttribute("aria-label"));
+      old.replaceChildren(...fresh.children); // it keeps its place and focus
+    });
+    while (holder.children.length > made.length) holder.lastChild.remove();
+  };
+  watch(model, ["numbers"], show);
+  return show;
 }

@@ -1,11 +1,15 @@
 import {
-  arrow, choice, diverging, drawHeat, element, floats, frame, onPlainKey, outline, pointer, slider, stage, table,
-  toggle, viridis, watch,
+  choice, diverging, drawHeat, drawHeats, drawScale, floats, frame, outline, pointer, range, slider, strokeLines,
+  tables, tell, viridis, watch, write,
 } from "./draw.js";
+import { Grid, pane, Question } from "./grid.js";
 
 const SCALE = 34; // under each picture: the colour scale, or what is to be said about it
 const MAPS = 12; // at most so many small maps in a row
 const GAP = 3; // between them
+const CHOSEN = "#56b4e9";
+
+// ------------------------------------------------------------------------------------------ similarities
 
 // The middle axis of `values` (outer, n, inner), resampled by `matrix` (m, n): (outer, m, inner).
 function resample(values, outer, matrix, n, inner) {
@@ -24,333 +28,250 @@ function resample(values, outer, matrix, n, inner) {
   return result;
 }
 
-// The cosine similarity of each place to each, (N, N), for a kind of positions and a grid; each kind's last is kept.
-function readPositions(model) {
-  const [R, C] = model.get("trained");
-  const grids = new Map();
-  const matrices = floats(model.get("matrices"));
-  let used = 0;
-  for (const [rows, columns] of model.get("grids")) {
-    const down = matrices.subarray(used, (used += rows * R));
-    const across = matrices.subarray(used, (used += columns * C));
-    grids.set(rows, { columns, down, across });
-  }
-  const vectors = floats(model.get("vectors"));
-  const K = vectors.length / (R * C);
-  const wave = floats(model.get("wave"));
-
-  const make = {
-    none: (rows, columns) => new Float32Array((rows * columns) ** 2).fill(1),
-    // Half of the numbers tell the row, half the column, all of the same length: the mean of both similarities.
-    sinusoidal: (rows, columns) => {
-      const N = rows * columns;
-      return Float32Array.from({ length: N * N }, (_, i) => {
-        const [a, b] = [Math.floor(i / N), i % N];
-        const down = Math.abs(Math.floor(a / columns) - Math.floor(b / columns));
-        return (wave[down] + wave[Math.abs((a % columns) - (b % columns))]) / 2;
-      });
-    },
-    learned: (rows, columns) => {
-      const { down, across } = grids.get(rows);
-      const places = resample(resample(vectors, 1, down, R, C * K), rows, across, C, K);
-      const N = rows * columns;
-      const result = new Float32Array(N * N);
-      for (let a = 0; a < N; a++) {
-        let square = 0;
-        for (let k = a * K; k < (a + 1) * K; k++) square += places[k] ** 2;
-        const length = Math.max(Math.sqrt(square), 1e-12);
-        for (let k = a * K; k < (a + 1) * K; k++) places[k] /= length;
-        for (let b = 0; b <= a; b++) {
-          let sum = 0;
-          for (let k = 0; k < K; k++) sum += places[a * K + k] * places[b * K + k];
-          result[a * N + b] = result[b * N + a] = sum;
-        }
-      }
-      return result;
-    },
-  };
-  const kept = {};
-  function similarities(kind, rows) {
-    if (kept[kind]?.rows !== rows) {
-      const values = make[kind](rows, grids.get(rows).columns);
-      kept[kind] = { rows, values, lowest: values.reduce((a, b) => Math.min(a, b)) };
+// The cosine similarity of each of the vectors (N, K) to each: (N, N).
+function cosines(vectors, N, K) {
+  const result = new Float32Array(N * N);
+  for (let a = 0; a < N; a++) {
+    const one = vectors.subarray(a * K, (a + 1) * K);
+    const length = Math.max(Math.sqrt(one.reduce((sum, value) => sum + value ** 2, 0)), 1e-12);
+    for (let k = 0; k < K; k++) one[k] /= length;
+    for (let b = 0; b <= a; b++) {
+      let sum = 0;
+      for (let k = 0; k < K; k++) sum += one[k] * vectors[b * K + k];
+      result[a * N + b] = result[b * N + a] = sum;
     }
-    return kept[kind];
   }
-  return { R, C, columnsOf: (rows) => grids.get(rows).columns, sides: [...grids.keys()], similarities };
+  return result;
 }
+
+// The cosine similarity of each place to each, (N, N), for a kind of positions and a grid; each kind's last is kept.
+class Positions {
+  constructor(model) {
+    [this.R, this.C] = model.get("trained");
+    this.grids = new Map(model.get("grids"));
+    this.vectors = floats(model.get("vectors"));
+    this.wave = floats(model.get("wave"));
+    this.resampling = new Map();
+    const [matrices, { R, C }] = [floats(model.get("matrices")), this];
+    let used = 0;
+    for (const [rows, columns] of this.grids) {
+      const down = matrices.subarray(used, (used += rows * R));
+      this.resampling.set(rows, [down, matrices.subarray(used, (used += columns * C))]);
+    }
+    this.kept = {};
+  }
+
+  none = (rows, columns) => new Float32Array((rows * columns) ** 2).fill(1);
+
+  // Half of the numbers tell the row, half the column, all of the same length: the mean of both similarities.
+  sinusoidal(rows, columns) {
+    const N = rows * columns;
+    return Float32Array.from({ length: N * N }, (_, i) => {
+      const [a, b] = [Math.floor(i / N), i % N];
+      const down = Math.abs(Math.floor(a / columns) - Math.floor(b / columns));
+      return (this.wave[down] + this.wave[Math.abs((a % columns) - (b % columns))]) / 2;
+    });
+  }
+
+  learned(rows, columns) {
+    const { R, C, vectors } = this;
+    const K = vectors.length / (R * C);
+    const [down, across] = this.resampling.get(rows);
+    return cosines(resample(resample(vectors, 1, down, R, C * K), rows, across, C, K), rows * columns, K);
+  }
+
+  similarities(kind, rows) {
+    if (this.kept[kind]?.rows !== rows) {
+      const values = this[kind](rows, this.grids.get(rows));
+      this.kept[kind] = { rows, values, lowest: values.reduce((a, b) => Math.min(a, b)) };
+    }
+    return this.kept[kind];
+  }
+}
+
+// ------------------------------------------------------------------------------------------ the explorer
 
 const number = (value) => value.toFixed(3).replace("-0.000", "0.000");
 
-function render({ model, el }) {
-  const { R, C, columnsOf, sides, similarities } = readPositions(model);
-  const view = frame(el, {
-    name: "positions",
-    title: "Position explorer",
-    hint: "Point at a place: which places have a vector like its own? Click to hold it, then point at a second one.",
-  });
-  const kinds = model.get("kinds");
-  choice(view, model, "kind", "Positions", [...kinds.map((kind) => [kind, kind]), ["all", "side by side"]]);
-  choice(view, model, "stretched", "Colours", [[false, "from -1 to 1"], [true, "from the lowest to 1"]]);
-  toggle(view, model, "numbers", "Numbers");
-  slider(view, model, "rows", "Grid", sides, (rows) => `${rows} x ${columnsOf(rows)}`);
+class PositionExplorer {
+  constructor({ model, el }) {
+    Object.assign(this, { model, positions: new Positions(model), kinds: model.get("kinds") });
+    this.kept = model.get("place"); // what the trait held last
+    this.question = new Question(this.gridOf(model.get("rows")), this.kept, {
+      redraw: () => this.redraw(),
+      choose: (place) => place !== this.kept && tell(model, { place: (this.kept = place) }),
+    });
+    const view = (this.view = frame(el, {
+      name: "positions",
+      title: "Position explorer",
+      hint: "Point at a place: which places have a vector like its own? Click to hold it, then point at a second one.",
+    }));
+    choice(view, model, "kind", "Positions", [...this.kinds.map((kind) => [kind, kind]), ["all", "side by side"]]);
+    choice(view, model, "stretched", "Colours", [[false, "from -1 to 1"], [true, "from the lowest to 1"]]);
+    this.showTables = tables(view, model, () => this.shown().map((kind) => this.table(kind)));
+    const { grids } = this.positions;
+    slider(view, model, "rows", "Grid", [...grids.keys()], (rows) => `${rows} x ${grids.get(rows)}`);
+    this.panes = this.kinds.map((kind) => this.addPane(kind));
+    watch(model, ["rows"], () => this.changeGrid());
+    watch(model, ["place"], () => {
+      if (model.get("rows") !== this.grid.rows) return; // change:rows follows
+      this.question.token = this.kept = Math.min(model.get("place"), this.grid.count - 1);
+      this.redraw();
+    });
+    watch(model, ["kind", "stretched"], () => this.redraw());
+    this.redraw();
+  }
 
-  let rows = model.get("rows");
-  let columns = columnsOf(rows);
-  let chosen = model.get("place"); // what the trait held last
-  let place = chosen; // follows the pointer
-  let other = null; // what the pointer or the keys ask about while the place is held
-  let held = false;
-  const shown = () => (model.get("kind") === "all" ? kinds : [model.get("kind")]);
-  const name = (p) => `row ${Math.floor(p / columns) + 1}, column ${(p % columns) + 1}`;
-  const row = (kind, p) => {
-    const N = rows * columns;
-    return similarities(kind, rows).values.subarray(p * N, (p + 1) * N);
-  };
+  get grid() {
+    return this.question.grid;
+  }
 
-  // ---------------------------------------------------------------- drawing
+  gridOf = (rows) => new Grid(rows, this.positions.grids.get(rows));
+
+  // Another grid: the chosen place stays where it is in the image, unless Python has chosen another at the same time.
+  changeGrid() {
+    const { model, grid, question } = this;
+    const [row, column] = grid.place(question.token);
+    question.grid = this.gridOf(model.get("rows"));
+    const place = question.grid.at((column + 0.5) / grid.columns, (row + 0.5) / grid.rows);
+    if (model.get("place") === this.kept) model.set("place", place);
+    question.token = this.kept = model.get("place");
+    question.other = null;
+    this.redraw();
+  }
+
+  addPane(kind) {
+    const added = pane(this.view, {
+      beside: "vit-main",
+      main: {
+        label: `Places of the grid, ${kind} positions. Arrow keys choose a place, Home the first, End the last; ` +
+          "Enter holds it, Escape lets go.",
+        height: (width) => this.grid.height(width) + SCALE,
+        draw: (context, width, height, colours) => this.drawMain(kind, context, width, colours),
+      },
+      small: {
+        label: `The same map for every place, ${kind} positions; a click chooses a place, ` +
+          "as the arrow keys do in the large map.",
+        height: (width) => this.tiling(width).height,
+        draw: (context, width, height, colours) => this.drawTiles(kind, context, width, colours),
+      },
+    });
+    this.question.listen(added.main);
+    added.small.style.cursor = "pointer";
+    added.small.addEventListener("click", (event) => {
+      const { across, down, high } = this.tiling(added.small.clientWidth);
+      const [x, y] = pointer(event, added.small);
+      const at = [Math.floor((y * added.small.clientHeight) / (high + GAP)), Math.floor(x * across)];
+      if (at[0] < down && at[1] < across) this.question.hold(this.grid.token(...at.map((i) => i * this.apart)));
+    });
+    return { kind, ...added };
+  }
+
+  // ---------------------------------------------------------------- what is shown
+
+  shown = () => this.model.get("kind") === "all" ? this.kinds : [this.model.get("kind")];
+
+  row(kind, place) {
+    const N = this.grid.count;
+    return this.positions.similarities(kind, this.grid.rows).values.subarray(place * N, (place + 1) * N);
+  }
 
   // Which colours, and the similarity at their lower end.
-  function colouring(kind) {
-    const stretched = model.get("stretched") && kind !== "none";
-    const low = stretched ? Math.min(similarities(kind, rows).lowest, 0.999) : -1;
+  colouring(kind) {
+    const stretched = this.model.get("stretched") && kind !== "none";
+    const low = stretched ? Math.min(this.positions.similarities(kind, this.grid.rows).lowest, 0.999) : -1;
     return { map: stretched ? viridis : diverging, low, shade: (value) => (value - low) / (1 - low) };
   }
 
-  function drawMain(kind, context, width, height, colours) {
-    const { map, low, shade } = colouring(kind);
-    const [w, h] = [width / columns, (height - SCALE) / rows];
-    const box = (p) => [(p % columns) * w, Math.floor(p / columns) * h, w, h];
-    drawHeat(context, row(kind, place).map(shade), columns, [0, 0, width, height - SCALE], () => 1, map);
-    context.strokeStyle = colours.surface; // thin lines, so that a place can be seen where all are alike
-    context.lineWidth = 1;
-    context.globalAlpha = 0.45;
-    context.beginPath();
-    for (let x = 1; x < columns; x++) {
-      context.moveTo(x * w, 0);
-      context.lineTo(x * w, height - SCALE);
-    }
-    for (let y = 1; y < rows; y++) {
-      context.moveTo(0, y * h);
-      context.lineTo(width, y * h);
-    }
-    context.stroke();
-    context.globalAlpha = 1;
-    outline(context, box(place), "#56b4e9", 2.5);
-    if (other !== null) outline(context, box(other), "#fff", 2);
+  // ---------------------------------------------------------------- drawing
 
-    const top = height - SCALE + 8;
-    drawHeat(context, Float32Array.from({ length: 256 }, (_, i) => i / 255), 256, [0, top, width, 8], () => 1, map);
-    context.fillStyle = colours.muted;
-    context.font = `11.5px ${colours.font}`;
-    context.textBaseline = "top";
-    const labels = low === -1 ? [[-1, "-1 opposite"], [0, "0"]] : [[low, `${number(low)} lowest`]];
-    for (const [value, text] of [...labels, [1, "1 same direction"]]) {
-      context.textAlign = value === low ? "left" : value === 1 ? "right" : "center";
-      context.fillText(text, shade(value) * width, top + 12);
+  drawMain(kind, context, width, colours) {
+    const { grid, question } = this;
+    const [{ map, low, shade }, area] = [this.colouring(kind), grid.area(width)];
+    drawHeat(context, this.row(kind, question.token).map(shade), grid.columns, area, () => 1, map);
+    // Thin lines, so that a place can be seen where all are alike.
+    strokeLines(context, grid.lines(area), { style: colours.surface, alpha: 0.45 });
+    outline(context, grid.box(question.token, area), CHOSEN);
+    if (question.other !== null) outline(context, grid.box(question.other, area), "#fff", 2);
+    const top = area[3] + 8;
+    drawScale(context, [0, top, width, 8], map);
+    const middle = low === -1 ? [[0, "0", "center"]] : [];
+    const lowest = low === -1 ? "-1 opposite" : `${number(low)} lowest`;
+    for (const [value, text, align] of [[low, lowest, "left"], ...middle, [1, "1 same direction", "right"]]) {
+      write(context, colours, text, [shade(value) * width, top + 17], { align });
     }
-    context.textAlign = "left";
   }
 
-  const step = () => Math.ceil(Math.max(rows, columns) / MAPS); // between the places that have a small map
-  function tiling(width) {
-    const [down, across] = [Math.ceil(rows / step()), Math.ceil(columns / step())];
-    const tile = (width - GAP * (across - 1)) / across;
-    return { down, across, w: tile, h: (tile * rows) / columns };
-  }
-  function tilesHeight(width) {
-    const { down, h } = tiling(width);
-    return down * (h + GAP) - GAP + SCALE;
+  // The places that have a small map are so many rows and columns apart.
+  get apart() {
+    return Math.ceil(Math.max(this.grid.rows, this.grid.columns) / MAPS);
   }
 
-  // All small maps, one pixel a place, drawn anew only when they change.
-  function atlas(kind, store) {
-    const key = [kind, rows, model.get("stretched")].join();
-    if (store.key === key) return store.canvas;
-    const { down, across } = tiling(0);
-    const { map, shade } = colouring(kind);
-    Object.assign(store.canvas, { width: across * columns, height: down * rows });
-    const context = store.canvas.getContext("2d");
-    for (let i = 0; i < down * across; i++) {
+  tiling(width) {
+    const { rows, columns, ratio } = this.grid;
+    const [down, across] = [Math.ceil(rows / this.apart), Math.ceil(columns / this.apart)];
+    const wide = (width - GAP * (across - 1)) / across;
+    const high = wide * ratio;
+    const box = (row, column) => [column * (wide + GAP), row * (high + GAP), wide, high];
+    return { down, across, high, box, height: down * (high + GAP) - GAP + SCALE };
+  }
+
+  drawTiles(kind, context, width, colours) {
+    const [{ grid, apart }, { map, shade }] = [this, this.colouring(kind)];
+    const { down, across, box, height } = this.tiling(width);
+    const maps = range(down * across).map((i) => {
       const [y, x] = [Math.floor(i / across), i % across];
-      const values = row(kind, step() * (y * columns + x)).map(shade);
-      drawHeat(context, values, columns, [x * columns, y * rows, columns, rows], () => 1, map);
-    }
-    store.key = key;
-    return store.canvas;
-  }
-  function drawTiles(kind, store, context, width, height, colours) {
-    const { down, across, w, h } = tiling(width);
-    const maps = atlas(kind, store);
-    const box = (y, x) => [x * (w + GAP), y * (h + GAP), w, h];
-    context.imageSmoothingEnabled = w < columns;
-    for (let y = 0; y < down; y++) {
-      for (let x = 0; x < across; x++) context.drawImage(maps, x * columns, y * rows, columns, rows, ...box(y, x));
-    }
-    const [y, x] = [Math.floor(Math.floor(place / columns) / step()), Math.floor((place % columns) / step())];
-    outline(context, box(y, x), "#56b4e9", 2.5);
-    context.fillStyle = colours.muted;
-    context.font = `11.5px ${colours.font}`;
-    context.textBaseline = "top";
-    const which = step() === 1 ? "All maps" : `Maps of places ${step()} apart`;
-    context.fillText(`${which}, each where its place lies. Click one.`, 0, height - SCALE + 8);
-  }
-
-  // ---------------------------------------------------------------- what the pointer and the keys do
-
-  function placeAt(event, canvas) {
-    const [x, y] = pointer(event, canvas);
-    const [down, across] = [y * canvas.clientHeight, Math.floor(x * columns)];
-    const at = Math.floor((down / (canvas.clientHeight - SCALE)) * rows);
-    return at >= 0 && at < rows && across >= 0 && across < columns ? at * columns + across : null;
-  }
-  function point(p) {
-    if (p === null || p === (held ? other : place)) return;
-    if (held) other = p;
-    else place = p;
-    redraw();
-  }
-  function choose(p) {
-    [place, chosen] = [p, p];
-    model.set("place", p);
-    model.save_changes();
-  }
-  function hold(p) {
-    [held, other] = [p !== null, null];
-    choose(p ?? place);
-    redraw();
-  }
-  function onKey(event) {
-    const move = arrow(event);
-    const from = held && other !== null ? other : place;
-    if (move) {
-      const [y, x] = [Math.floor(from / columns) + move[0], (from % columns) + move[1]];
-      if (y >= 0 && y < rows && x >= 0 && x < columns) point(y * columns + x);
-    } else if (event.key === "Home") point(0);
-    else if (event.key === "End") point(rows * columns - 1);
-    else if (event.key === "Enter" || event.key === " ") hold(held ? null : place);
-    else if (event.key === "Escape" && held) hold(null);
-    else return;
-    event.preventDefault();
-    if (!held && place !== chosen) choose(place);
-  }
-
-  const panels = kinds.map((kind) => {
-    const panel = element("div", { className: "vit-view" });
-    const caption = element("div", { className: "vit-caption" });
-    const [left, right] = [element("div", { className: "vit-main" }), element("div", { className: "vit-main" })];
-    panel.append(caption, left, right);
-    view.body.append(panel);
-    const main = stage(view, left, {
-      label:
-        `Places of the grid, ${kind} positions. Arrow keys choose a place, Home the first, End the last; ` +
-        "Enter holds it, Escape lets go.",
-      role: "application",
-      focusable: true,
-      height: (width) => (width * rows) / columns + SCALE,
-      draw: (context, width, height, colours) => drawMain(kind, context, width, height, colours),
+      return [this.row(kind, grid.token(apart * y, apart * x)).map(shade), box(y, x)];
     });
-    const store = { key: "", canvas: element("canvas") };
-    const tiles = stage(view, right, {
-      label:
-        `The same map for every place, ${kind} positions; a click chooses a place, ` +
-        "as the arrow keys do in the large map.",
-      height: tilesHeight,
-      draw: (context, width, height, colours) => drawTiles(kind, store, context, width, height, colours),
-    });
-    tiles.canvas.style.cursor = "pointer";
-    main.canvas.addEventListener("pointermove", (event) => point(placeAt(event, main.canvas)));
-    main.canvas.addEventListener("pointerleave", () => other !== null && ((other = null), redraw()));
-    main.canvas.addEventListener("click", (event) => {
-      const p = placeAt(event, main.canvas);
-      if (p !== null) hold(held && p === place ? null : p);
-    });
-    onPlainKey(main.canvas, onKey);
-    tiles.canvas.addEventListener("click", (event) => {
-      const { down, across, w, h } = tiling(tiles.canvas.clientWidth);
-      const [x, y] = pointer(event, tiles.canvas);
-      const at = [Math.floor((y * tiles.canvas.clientHeight) / (h + GAP)), Math.floor(x * across)];
-      if (at[0] < down && at[1] < across) hold(step() * (at[0] * columns + at[1]));
-    });
-    return { kind, panel, caption, redraw: () => [main.redraw(), tiles.redraw()] };
-  });
-  const numbers = element("div", { className: "vit-numbers" });
-  view.root.append(numbers);
+    drawHeats(context, maps, grid.columns, () => 1, map);
+    outline(context, box(...grid.place(this.question.token).map((i) => Math.floor(i / apart))), CHOSEN);
+    const which = apart === 1 ? "All maps" : `Maps of places ${apart} apart`;
+    write(context, colours, `${which}, each where its place lies. Click one.`, [0, height - SCALE + 13]);
+  }
 
   // ---------------------------------------------------------------- the whole
 
-  function redraw() {
-    const now = shown();
-    view.body.classList.toggle("vit-two", now.length > 1);
-    for (const { kind, panel, caption, redraw } of panels) {
-      panel.hidden = !now.includes(kind);
-      if (panel.hidden) continue;
-      const detail = {
-        learned: rows === R && columns === C ? "as trained" : `interpolated from ${R} x ${C}`,
-        sinusoidal: `computed for ${rows} x ${columns}`,
-        none: "every place has the same vector",
-      };
-      caption.textContent = `${kind[0].toUpperCase()}${kind.slice(1)}: ${detail[kind]}`;
-      redraw();
+  redraw() {
+    const { grid, question, kinds } = this;
+    const { R, C } = this.positions;
+    const shown = this.shown();
+    this.view.body.classList.toggle("vit-two", shown.length > 1);
+    const details = {
+      learned: grid.rows === R && grid.columns === C ? "as trained" : `interpolated from ${R} x ${C}`,
+      sinusoidal: `computed for ${grid.rows} x ${grid.columns}`,
+      none: "every place has the same vector",
+    };
+    for (const { kind, show } of this.panes) {
+      show(shown.includes(kind) ? `${kind[0].toUpperCase()}${kind.slice(1)}: ${details[kind]}` : null);
     }
-    const facts = [`Place: ${name(place)}${held ? " (held)" : ""}.`];
-    const values = now.map((kind) => row(kind, place));
-    if (other !== null) {
-      const each = values.map((v, i) => `${now.length > 1 ? `${now[i]} ` : ""}${number(v[other])}`);
-      facts.push(`Similarity to ${name(other)}: ${each.join(", ")}.`);
-    } else if (now.length > 1) {
-      const each = values.map((v, i) => `${now[i]} ${number(v.reduce((a, b) => Math.min(a, b)))}`);
-      facts.push(`Lowest similarity: ${each.join(", ")}.`);
-    } else if (now[0] === "none" || values[0].length < 2) facts.push("It cannot be told from any other: all similarities are 1.");
-    else {
-      const [v] = values;
-      let best = place ? 0 : 1;
-      let worst = 0;
-      for (let p = 0; p < v.length; p++) {
-        if (p !== place && v[p] > v[best]) best = p;
-        if (v[p] < v[worst]) worst = p;
-      }
-      facts.push(`Most like it: ${name(best)}, ${number(v[best])}.`, `Least: ${name(worst)}, ${number(v[worst])}.`);
-    }
-    view.say(facts.join(" "));
-    if (model.get("numbers")) showNumbers(now);
-    else numbers.replaceChildren();
-  }
-  function showNumbers(now) {
-    now.forEach((kind, i) => {
-      const values = Array.from(row(kind, place), number);
-      const made = table(
-        `Cosine similarity of ${name(place)} to each place, ${kind} positions`,
-        Array.from({ length: columns }, (_, x) => String(x + 1)),
-        Array.from({ length: rows }, (_, y) => String(y + 1)),
-        Array.from({ length: rows }, (_, y) => values.slice(y * columns, (y + 1) * columns)),
-      );
-      if (!numbers.children[i]) return numbers.append(made);
-      numbers.children[i].setAttribute("aria-label", made.getAttribute("aria-label"));
-      numbers.children[i].replaceChildren(...made.children); // the box keeps its place and focus
-    });
-    while (numbers.children.length > now.length) numbers.lastChild.remove();
+    const words = [`Place: ${grid.name(question.token)}${question.held ? " (held)" : ""}.`, ...this.facts(shown)];
+    this.view.say(words.join(" "));
+    this.showTables();
   }
 
-  // Another grid: the chosen place stays where it is in the image, unless Python has chosen another at the same time.
-  model.on("change:rows", () => {
-    const at = [(Math.floor(place / columns) + 0.5) / rows, ((place % columns) + 0.5) / columns];
-    rows = model.get("rows");
-    columns = columnsOf(rows);
-    other = null;
-    place = Math.floor(at[0] * rows) * columns + Math.floor(at[1] * columns);
-    if (model.get("place") === chosen) model.set("place", place);
-    [place, chosen] = [model.get("place"), model.get("place")];
-    redraw();
-  });
-  model.on("change:place", () => {
-    if (model.get("rows") !== rows) return; // change:rows follows
-    chosen = place = Math.min(model.get("place"), rows * columns - 1);
-    redraw();
-  });
-  watch(model, ["kind", "stretched", "numbers"], redraw);
-  redraw();
-  return view.close;
+  facts(shown) {
+    const { grid, question } = this;
+    const rows = shown.map((kind) => this.row(kind, question.token));
+    const each = (value) => rows.map((row, i) => `${rows.length > 1 ? `${shown[i]} ` : ""}${number(value(row))}`);
+    if (question.other !== null) {
+      return [`Similarity to ${grid.name(question.other)}: ${each((row) => row[question.other]).join(", ")}.`];
+    }
+    const least = (row) => row.reduce((a, b) => Math.min(a, b));
+    if (rows.length > 1) return [`Lowest similarity: ${each(least).join(", ")}.`];
+    const [[row], others] = [rows, range(grid.count).filter((place) => place !== question.token)];
+    if (shown[0] === "none" || !others.length) return ["It cannot be told from any other: all similarities are 1."];
+    const [best, worst] = [1, -1].map((sign) => others.reduce((a, b) => (sign * row[b] > sign * row[a] ? b : a)));
+    return [
+      `Most like it: ${grid.name(best)}, ${number(row[best])}.`,
+      `Least: ${grid.name(worst)}, ${number(row[worst])}.`,
+    ];
+  }
+
+  table(kind) {
+    const caption = `Cosine similarity of ${this.grid.name(this.question.token)} to each place, ${kind} positions`;
+    return this.grid.table(caption, Array.from(this.row(kind, this.question.token), number));
+  }
 }
 
+const render = (context) => new PositionExplorer(context).view.close;
 export default { render };

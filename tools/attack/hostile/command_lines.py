@@ -1,0 +1,98 @@
+"""Lines of the command line that make no sense."""
+
+import contextlib
+import io
+import shlex
+from unittest import mock
+
+from vit_tutorial import cli
+
+from .case import Case, classes, write
+
+
+def command(*line):
+    """A call of the command line: an error where it ends in status 2, and one line."""
+
+    def call():
+        out, err, status = io.StringIO(), io.StringIO(), None
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status = cli.main([str(part) for part in line])
+            except SystemExit as error:  # of argparse, whose lines before the last are the usage
+                status = error.code
+                err = io.StringIO(err.getvalue().strip().splitlines()[-1])
+        text = err.getvalue().strip()
+        if status == 2 and "Traceback" not in text:
+            raise ValueError("\n".join(row for row in text.splitlines() if not row.startswith("training")))
+        if status:
+            raise AssertionError(f"status {status}: {text}")
+        return out.getvalue()
+
+    return call
+
+
+def prepared(parts):
+    """The call of a line, PICTURES a folder of two classes."""
+
+    def make(folder):
+        write(folder / "pictures", classes("cat", "dog"))
+        write(folder, {"a file": b"hello"})
+        call = command(*(str(folder / "pictures") if part == "PICTURES" else part for part in parts))
+        # The data that a reader has downloaded into this checkout is not there.
+        return mock.patch("vit_tutorial.files.IN_CHECKOUT", False)(call)
+
+    return make
+
+
+# VALUES stands for each of the values behind the bar.
+LINES = r"""
+dance
+train
+train --data
+train --data VALUES | '' nowhere 'a file'
+train --data shapes --data nowhere
+train --data shapes --resume run
+train --data PICTURES --minutes VALUES | 0 -1 nan inf 1e400 one ''
+train --data PICTURES --epochs VALUES | 0 -1 1.5 nan one ''
+train --data PICTURES --epochs 1 --seed VALUES | -1 1.5 a 1180591620717411303424
+train --data PICTURES --minutes 1 --epochs 1
+train --data PICTURES --recipe VALUES | soup '' <b> __class__
+train --data PICTURES --epochs 1 --out VALUES | 'a file' 'a file/run'
+train --data PICTURES --start VALUES | none . 'a file'
+evaluate VALUES --data shapes | 'a file' . none
+evaluate --data PICTURES more words
+evaluate
+download
+download imagenet
+download cifar10 --from VALUES | nowhere 'a file' ftp://x/y file:///etc/passwd http:// 'http://[::'
+download cifar10 --from VALUES | http://127.0.0.1:1/x http://127.0.0.1:99999/x
+lab --port VALUES | -1 0 65536 a 1.5 ''
+doctor --loudly
+"""
+OUT = ("train", "--data", "PICTURES", "--epochs", "1", "--out")
+ODD = [
+    (),
+    ("train", "--data", "nul\0"),
+    ("train", "--data", "x" * 5000),
+    ("train", "--data", "PICTURES", "--epochs", "9" * 5000),
+    ("train", "--data", "PICTURES", "--start", "nul\0"),
+    ("download", "cifar10", "--from", "http://127.0.0.1:1/a b\r\nX: y"),
+]
+LATE = [(*OUT, "/proc/none/run"), (*OUT, "nul\0")]  # found out after an epoch
+
+
+def lines():
+    """Each of `LINES` as a tuple of words, once for each of its values."""
+    for row in LINES.strip().splitlines():
+        line, _, values = row.partition(" | ")
+        for value in shlex.split(values) or [""]:
+            yield tuple(value if word == "VALUES" else word for word in shlex.split(line))
+
+
+def case(parts):
+    words = " ".join(part if len(part) < 30 else f"{part[:8]}... ({len(part):,} letters)" for part in parts)
+    said = "expected|error:|too long|null byte"
+    return Case("command lines", repr(words)[1:-1], prepared(parts), "error", said, slow=parts in LATE)
+
+
+CASES = [case(parts) for parts in [*lines(), *ODD, *LATE]]

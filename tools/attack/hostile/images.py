@@ -1,0 +1,145 @@
+"""Image files that are broken, odd, or lie about their size."""
+
+import pickle
+import struct
+import zlib
+from functools import partial
+
+import numpy as np
+from made_up_pictures import saved, scene
+from PIL import Image
+
+from vit_tutorial import datasets
+
+from .case import Case, cases, classes, tenths, write
+
+GROUP = "images"
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, *chunks):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join([chunk(b"IHDR", header), *chunks, chunk(b"IEND", b"")])
+
+
+def empty_png(width, height):
+    return png(width, height, chunk(b"IDAT", b""))
+
+
+def patched(kind, place, new):
+    """A picture of this kind with the bytes `new` from a place on, which is a number or follows a mark."""
+    data = saved(scene(), kind)
+    place = place if isinstance(place, int) else data.index(place) + len(place)
+    return data[:place] + new + data[place + len(new) :]
+
+
+def of_one_colour(mode):
+    """39.7 million pixels in a few kB."""
+    picture = Image.new(mode, (6300, 6300))
+    return saved(picture, "TIFF", compression="tiff_lzw") if mode == "CMYK" else saved(picture, compress_level=1)
+
+
+def in_a_folder(data):
+    """Both readers: `own_images` lists the file, and `read_image` names it in its error."""
+    name = "odd.png"
+
+    def make(folder):
+        write(folder, classes("cat", "dog", count=2) | {f"cat/{name}": data() if callable(data) else data})
+
+        def call():
+            listed = dict(datasets.own_images(folder, 16).skipped).get(f"cat/{name}")
+            try:
+                image = datasets.read_image(folder / "cat" / name, 16)
+            except ValueError as error:
+                if not listed or listed not in str(error) or str(folder) not in str(error):
+                    raise AssertionError(f"one reader says {listed}, the other {error}") from None
+                return f"{name}: {listed}"
+            if listed:
+                raise AssertionError(f"own_images says {listed}, read_image reads")
+            return f"read as {tuple(image.shape)}"
+
+        return call
+
+    return make
+
+
+def four_large(folder):
+    """Four at once: the reader works in threads."""
+    write(folder, classes("cat", "dog", count=1))
+    write(folder, dict.fromkeys((f"cat/{i}.png" for i in range(2, 6)), of_one_colour("RGBA")))
+    return lambda: datasets.own_images(folder, 16).report()
+
+
+def turned(way):
+    tags = Image.Exif()
+    tags[0x0112] = way
+    return saved(scene(1), "JPEG", exif=tags)
+
+
+def animated(kind):
+    frames = [Image.new("RGB", (16, 16), (i, 0, 0)) for i in range(40)]
+    return saved(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+PICTURE = scene(1)
+GREY = Image.fromarray(np.asarray(PICTURE.convert("L")).astype(np.uint16) * 257)
+READ = {
+    "16 bits of grey, PNG": saved(GREY),
+    "16 bits of grey, TIFF": saved(GREY, "TIFF"),
+    "CMYK": saved(PICTURE.convert("CMYK"), "JPEG"),
+    "1 bit": saved(PICTURE.convert("1")),
+    "palette with transparency": saved(PICTURE.convert("P"), transparency=3),
+    "grey with transparency": saved(PICTURE.convert("LA")),
+    "animated GIF": animated("GIF"),
+    "animated PNG": animated("PNG"),
+    "animated WebP": animated("WEBP"),
+    "EXIF: turned": turned(6),
+    "EXIF: turned into nowhere": turned(99),
+    "EXIF: nonsense": saved(PICTURE, "JPEG", exif=b"Exif\0\0" + bytes(range(200))),
+    "ICC profile: nonsense": saved(PICTURE, icc_profile=bytes(range(256))),
+    "one pixel": saved(Image.new("RGB", (1, 1))),
+    "very wide": saved(Image.new("RGB", (20_000, 2))),
+    "another kind than its name": saved(PICTURE, "BMP"),
+    "pixels that unpack to 100 MB": lambda: png(8, 8, chunk(b"IDAT", zlib.compress(bytes(100_000_000)))),
+    "data after the end": saved(PICTURE) + b"<script>alert(1)</script>",
+}
+for mode in ("RGB", "RGBA", "L", "I;16", "P", "1", "LA", "CMYK"):
+    READ[f"39.7 million pixels, {mode}"] = partial(of_one_colour, mode)
+
+REPORTED = {
+    "60,000 x 60,000 PNG": (empty_png(60_000, 60_000), "decompression bomb"),
+    "9,000 x 9,000 PNG": (empty_png(9_000, 9_000), "9000 x 9000 pixels.*bomb"),
+    "2 billion x 2 billion PNG": (empty_png(2**31 - 1, 2**31 - 1), "bomb|no PNG"),
+    "0 x 0 PNG": (empty_png(0, 0), "no PNG|broken"),
+    "65,535 x 65,535 JPEG": (patched("JPEG", b"\xff\xc0\0\x11\x08", b"\xff\xff\xff\xff"), "bomb"),
+    "65,535 x 65,535 GIF": (patched("GIF", 6, b"\xff\xff\xff\xff"), "bomb"),
+    "30,000 x 30,000 BMP": (patched("BMP", 18, struct.pack("<ii", 30_000, 30_000)), "bomb"),
+    "text that unpacks to 100 MB": (
+        lambda: png(1, 1, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000))), chunk(b"IDAT", b"")),
+        "no PNG|broken",
+    ),
+    "wrong checksums": (saved(scene()).replace(b"IDAT", b"IDAX"), "broken|no PNG"),
+    "a float TIFF": (saved(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"), "broken or of a rare kind"),
+    "zero bytes": (b"", "no PNG"),
+    "a thousand zeros": (bytes(1000), "no PNG"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "no PNG"),
+    "HTML": (b"<img src=x onerror=alert(1)>", "no PNG"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no PNG"),
+    "PDF": (b"%PDF-1.7\n", "no PNG"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "HEIC"),
+    "a zip file": (b"PK\x03\x04" + bytes(60), "no PNG"),
+    "a pickle": (pickle.dumps([1, 2]), "no PNG"),
+    "only a PNG's first 8 bytes": (b"\x89PNG\r\n\x1a\n", "no PNG"),
+}
+for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
+    REPORTED |= tenths(f"{kind}, {{}}", saved(PICTURE, kind), "broken|no PNG")
+
+SLOW = ("to 100 MB", "39.7 million")
+CASES = [
+    *cases(GROUP, in_a_folder, "report", REPORTED, SLOW),
+    *cases(GROUP, in_a_folder, "read", {name: (data, "read as .3, 16, 16.") for name, data in READ.items()}, SLOW),
+    Case(GROUP, "four of 39.7 million pixels at once", four_large, "read", "cat: 5", slow=True),
+]

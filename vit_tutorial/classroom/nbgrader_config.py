@@ -1,0 +1,30 @@
+"""nbgrader's settings for this course, written by `vit-tutorial classroom`; yours go below."""
+
+from vit_tutorial.classroom.kernel import SandboxedExecute
+
+c = get_config()  # noqa: F821
+c.CourseDirectory.course_id = "vit_tutorial"
+c.CourseDirectory.db_url = "sqlite:///gradebook.db?timeout=60"
+c.ExecutePreprocessor.record_timing = False
+# Stubs are the course's own, and a source holds no solutions that would have to be cut out.
+c.GenerateAssignment.preprocessors = [
+    "nbgrader.preprocessors." + name
+    for name in ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells", "ClearHiddenTests")
+] + ["nbgrader.preprocessors.ComputeChecksums", "nbgrader.preprocessors.CheckCellMetadata"]
+# A cell with points that a student deleted comes back, and gives none.
+c.OverwriteCells.add_missing_cells = True
+# Students' code runs in the sandbox. Per cell: seconds; per notebook: seconds, MiB of memory, processes and threads.
+c.Autograde.autograde_preprocessors = [
+    SandboxedExecute,
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.Autograde.pre_convert_hook = "vit_tutorial.classroom.grading.refuse_links"
+c.SandboxedExecute.timeout = 300
+c.SandboxedExecute.seconds = 1800
+c.SandboxedExecute.memory = 3072
+c.SandboxedExecute.processes = 96

@@ -1,0 +1,1 @@
+"""What this machine allows and asks for: threads, precision, torch's compiler, several processes, files that last."""
