@@ -99,7 +99,8 @@ def promise(length):
 
 
 def corrupt(handler, body, part):
-    handler.send(body[:-1] + bytes([body[-1] ^ 1]), part)
+    middle = len(body) // 2
+    handler.send(body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :], part)
 
 
 def ignore_range(handler, body, part):

@@ -100,6 +100,19 @@ def keep_all(cell):
         assert "Kept " in cell(f"check.keep({name_of(source)})")
 
 
+def test_names_come_along_that_the_file_does_not_have(cell, tmp_path):
+    """A file without the header's imports, other names for modules and functions, and F for something else."""
+    path = tmp_path / "my_vit.py"
+    path.write_text("PARTS = {}\n")
+    cell(ANSWERS["layer_norm"])
+    assert "Kept " in cell(f"check.keep({name_of(ANSWERS['layer_norm'])})")
+    cell("import torch.nn.functional as fn\nfrom vit_tutorial.layers import patchify as cut\nF = cut")
+    cell("def cut_patches(images, patch_size):\n    fn.relu(images)\n    return F(images, patch_size)")
+    assert "Kept cut_patches" in cell("check.keep(cut_patches)")
+    assert "import torch.nn.functional as fn\n" in path.read_text()
+    assert "from vit_tutorial.layers import patchify as F\n" in path.read_text()
+
+
 def test_every_part_is_asked_for_and_kept_only_when_asked(cell, tmp_path):
     assert ANSWERS.keys() == own_vit.PACKAGE.keys()
     for number, (exercise, source) in enumerate(ANSWERS.items(), start=1):
@@ -210,11 +223,6 @@ REFUSED = {
         "ONE = torch.ones(1)\ndef merge(x):\n    return ONE * x.transpose(1, 2).flatten(2)",
         "check.keep(merge)",
         "uses ONE of the notebook",
-    ),
-    "under another name": (
-        "from math import sqrt as root\ndef merge(x):\n    return x.transpose(1, 2).flatten(2) * root(1)",
-        "check.keep(merge)",
-        "uses root of the notebook; import or make it inside",
     ),
     "in place": (
         "def norm(x, gamma, beta, eps):\n    x -= x.mean(2)[..., None]\n"

@@ -128,7 +128,7 @@ def test_a_run_goes_on_where_it_can_no_longer_be_compiled(tmp_path, monkeypatch,
 def test_the_cell_of_notebook_11_says_so_and_goes_on(monkeypatch, capfd):
     from records import notebook_names
 
-    import notebooks  # from tools/, which a process that runs this file does not see
+    import notebooks  # from tools/build, which a process that runs this file does not see
 
     source = notebooks.SOURCES / "11_making_it_fast.py"
     names = notebook_names(source.name, ["seconds"])

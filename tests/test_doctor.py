@@ -78,11 +78,17 @@ def test_processor(monkeypatch, cores, used, state):
     assert (f"OMP_NUM_THREADS={cores}" in finding.advice) == (state == NOTE)
 
 
-def test_arithmetic_names_both_speeds():
+@pytest.mark.parametrize(
+    ("bf16", "rates", "state"),
+    [(False, (100, 1), OK), (False, (100, 200), NOTE), (True, (100, 500), OK), (True, (100, 90), NOTE)],
+)
+def test_arithmetic_names_both_speeds_and_the_faster_one(monkeypatch, bf16, rates, state):
     assert doctor.matmul_rate(torch.float32, size=64, rounds=1) > 0
+    monkeypatch.setenv("VIT_TUTORIAL_PRECISION", "bfloat16" if bf16 else "float32")
+    monkeypatch.setattr(doctor, "matmul_rate", lambda dtype: rates[dtype == torch.bfloat16])
     finding = doctor.arithmetic()
-    assert finding.state == OK
-    assert "GFLOP/s" in finding.found and "training uses" in finding.found
+    assert finding.state == state and finding.found.startswith(f"float32 {rates[0]}, bfloat16 {rates[1]} GFLOP/s")
+    assert (f"VIT_TUTORIAL_PRECISION={'float32' if bf16 else 'bfloat16'}" in finding.advice) == (state == NOTE)
 
 
 def test_gpu_is_not_needed(monkeypatch):

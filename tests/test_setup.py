@@ -223,3 +223,15 @@ def test_make_test_installs_the_front_ends_that_the_hosted_service_has():
     assert all(str(specifier).startswith("==") for specifier in classic.values())
     packages = [*install_front_ends.SCRIPT_FILES, *install_front_ends.RUNTIME_FILES]
     assert all(re.fullmatch(r"@?[\w/-]+@\d+\.\d+\.\d+", package) for package in packages)
+
+
+def test_the_readme_says_how_much_there_is_to_read():
+    def lines(*names):
+        paths = [path for name in names for path in (ROOT / "vit_tutorial").glob(name)]
+        return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+
+    vit = lines("layers.py", "model.py")
+    rooms = [f"{room}/*.py" for room in ("datasets", "training", "weights", "interpret")]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"`layers.py` and `model.py`, is {round(vit, -2):,} lines" in text
+    assert f"make it {round(vit + lines('plots.py', *rooms), -2):,} lines" in text

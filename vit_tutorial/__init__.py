@@ -1,6 +1,6 @@
 """Vision Transformers, built step by step: the helper package of the course.
 
-`import vit_tutorial` loads torch alone; datasets, training, plots, widgets and checks load when first used.
+`import vit_tutorial` loads torch alone; everything beyond layers and model loads when first used.
 """
 
 from importlib import import_module

@@ -102,7 +102,7 @@ def processor() -> Finding:
     return Finding("Processor", OK, found)
 
 
-def matmul_rate(dtype, size: int = 1024, rounds: int = 5) -> float:
+def matmul_rate(dtype, size: int = 512, rounds: int = 5) -> float:
     """GFLOP/s of a square matrix product on the CPU: the best of some rounds, after one to warm up."""
     import torch
 

@@ -1,6 +1,6 @@
-"""The three patients of notebook 07: Vision Transformers that are made well and attend badly, each in its own way.
+"""The three patients of notebook 07: sound Vision Transformers whose attention is ill, each in its own way.
 
-Who has not done exercise 7.5 yet reads no further.
+If you have not done exercise 7.5 yet, read no further.
 """
 
 import torch

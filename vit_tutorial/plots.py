@@ -1,4 +1,4 @@
-"""Static figures. Every function returns a matplotlib `Figure`; `show(figure, alt)` puts it into a notebook.
+"""Static figures, and what draws into them; `show(figure, alt)` puts a matplotlib `Figure` into a notebook.
 
 Colour maps survive colour blindness (viridis, cividis; lines in Okabe & Ito's colours), and every figure has alt text.
 """

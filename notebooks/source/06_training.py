@@ -614,7 +614,8 @@ plots.show(draw_runs(runs), "The loss on one batch of 32 pictures begins at ln 1
 # %% [markdown]
 # ## Now all of them, live
 #
-# `training.train` is the loop above, over epochs, with the schedule, the average, and an evaluation now and then.
+# `training.train` is the loop above, over epochs, with the schedule, the average, an evaluation now and then, and
+# 16-bit products where the processor is faster so (notebook 11).
 #
 # One part is new. Our recipe moves the matrices inside the blocks with **Muon**, a younger relative of AdamW; AdamW
 # moves the rest. Muon looks at a matrix as a whole: it keeps the *directions* of its momentum and makes all of them

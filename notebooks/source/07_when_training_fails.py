@@ -1045,8 +1045,8 @@ plots.show(
 
 # %% [markdown]
 # 96 short trainings of our small model, 600 steps of AdamW with cosine each, recorded by
-# `python tools/measure/sweep.py`: six rates, four weight decays, with and without warmup, two seeds. A field
-# is the mean of the two.
+# `python tools/measure/sweep.py`: six rates, four weight decays, with and without warmup, two seeds. A field is the
+# mean of the two.
 #
 # Do not trust a record blindly. Here is its loop, so that you can run two fields again:
 

@@ -734,10 +734,9 @@ assert max(area for name, area in areas.items() if name != "random") < areas["ra
 #
 # ### The table
 #
-# One model and 64 pictures are little. `python tools/measure/interpretation.py` scored every
-# method on the shipped model and on three well trained ones, on three sets of 200 pictures each.
-# The three name at least
-# 94 % of the shapes; the target is the predicted class.
+# One model and 64 pictures are little. `python tools/measure/interpretation.py` scored every method on the shipped
+# model and on three well trained ones, on three sets of 200 pictures each. The three name at least 94 % of the shapes;
+# the target is the predicted class.
 
 # %%
 record = json.loads((DATA / "runs" / "interpretation.json").read_text())

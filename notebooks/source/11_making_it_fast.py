@@ -355,7 +355,7 @@ assert error < 0.2
 
 # %% tags=["nbval-ignore-output"]
 print(f"product, bfloat16 against float32: {rates[torch.bfloat16] / rates[torch.float32]:.1f} times as fast")
-print(f"the course's loop here uses {'bfloat16' if bf16_pays('cpu') else 'float32'}")
+print(f"training.train here uses {'bfloat16' if bf16_pays('cpu') else 'float32'}")
 assert isinstance(bf16_pays("cpu"), bool)
 
 # %% [markdown]
@@ -620,7 +620,8 @@ assert speeds[-1] > 2 * speeds[0]
 # ## The same model in five libraries
 #
 # Is the course's model itself a fast one? `tools/measure/throughput.py` builds the same shape in five libraries, with
-# random weights, and lets them take turns. Recorded:
+# random weights, and lets them take turns. Recorded (the course's model still left out then what nobody reads in its
+# last block; see below):
 
 # %%
 record = json.loads((DATA / "runs" / "throughput.json").read_text())
@@ -659,7 +660,7 @@ assert min(ratios["training", "bfloat16"]) > 1.05 and min(map(min, ratios.values
 # fall far behind: they call the fused kernel.
 #
 # No single idea makes the rest of the difference. Tokens stay in 16 bits between the blocks. Patches are multiplied
-# flat, not by a `Conv2d`.
+# flat, not by a `Conv2d`. And when this was recorded, the last block left out what nobody reads.
 
 # %% [markdown]
 # ### Work that nobody reads
@@ -691,10 +692,10 @@ print(f"equal logits, {saved:.0%} of the FLOPs left out")
 
 # %% [markdown]
 # Their keys and values, so that the class token can look at them; nothing else. (The one matrix makes their queries
-# too, and they are dropped.) The package computes all tokens in every block all the same: its blocks are alike, and
-# whoever looks inside finds every token there. A model that reads the *mean* of its tokens needs them anyway.
+# too; they are dropped.) The package does not make this saving: its blocks stay alike, and whoever looks inside finds
+# every token. A model that reads the *mean* of its tokens needs them anyway.
 #
-# Finding work that nobody reads beats doing it faster. What about the `Conv2d`?
+# Where you need only the answer, leaving work out beats doing it faster. What about the `Conv2d`?
 
 # %% tags=["nbval-ignore-output"]
 conv, photos = nn.Conv2d(3, 128, 4, stride=4), torch.randn(128, 3, 32, 32)
@@ -745,7 +746,7 @@ program = """
 import os
 
 import torch
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, training, normalise, course
+from vit_tutorial import VisionTransformer, ViTConfig, datasets, training
 from vit_tutorial.machine import distributed
 
 os.environ["VIT_TUTORIAL_PRECISION"] = "float32"  # bfloat16's rounding must not hide a difference

@@ -4,8 +4,8 @@
     python tools/build/website.py 00 09 --out FOLDER  those whose names start so
 
 The pages are the built notebooks, with their outputs; links to notebooks that are not in the site lead to the
-repository. Explorers answer without a kernel (tools/build/live_explorers.py), formulas are MathML, nothing comes from another
-host. build/site-source is what Sphinx reads: tools/site, and what is written here from the notebooks.
+repository. Explorers answer without a kernel (tools/build/live_explorers.py), formulas are MathML, nothing comes
+from another host. build/site-source is what Sphinx reads: tools/site, and what is written here from the notebooks.
 
 A notebook that fails when it is run for its explorers has a page all the same: the built one, with still pictures. That
 is said as it happens and again at the end, and the exit status stays 0, for the site is whole without them.
@@ -41,7 +41,8 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 HIDE = {"solution": "hide-input", "setup": "remove-cell"}  # what myst-nb does with the course's tags
 LINK = re.compile(r"\]\((?:notebooks/)?((\d\d)_\w+)\.ipynb")
 COURSE_ROW = re.compile(r"^\| (\d\d) \| \[(.+?)\]\(notebooks/(\w+)\.ipynb\) \| (\d+) \| (.+) \|$", re.MULTILINE)
-API = ("layers", "model", "weights", "datasets", "training", "interpret", "plots", "widgets", "check")
+API = ("layers", "model", "weights", "datasets", "training", "interpret")
+API += ("plots", "drawings", "course", "widgets", "check")
 
 
 def course():

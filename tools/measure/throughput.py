@@ -5,9 +5,9 @@
 A training step (AdamW included) and inference, in float32 and in bfloat16 autocast, on three shapes. The models take
 turns within every round, so that a machine that slows down slows all of them; the figure is the median over the rounds.
 Each figure also as a share of the machine's own matrix product (2048 x 2048 x 2048), measured in the same rounds: the
-FLOPs are those of the formula for all tokens in all blocks, also for a model that leaves out what its head does not
-read. With `--memory kept` glibc keeps freed memory instead of returning it to the system, as `vit-tutorial train` has
-it, for all models alike; without the option both are measured. Makes data/runs/throughput.json, what notebook 11 draws.
+FLOPs are those of the formula, for all tokens in all blocks. With `--memory kept` glibc keeps freed memory instead of
+returning it to the system, as `vit-tutorial train` has it, for all models alike; without the option both are measured.
+Makes data/runs/throughput.json, what notebook 11 draws.
 
 Libraries that are absent are named and left out. To have all of them, in an environment of its own (`make lab` and
 `make test` use .venv, which stays as it is):

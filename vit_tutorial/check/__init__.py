@@ -48,5 +48,5 @@ def show_progress():
     progress.show({number: topic.__all__ for number, topic in TOPICS.items()})
 
 
-verdict.ON_PASS += [lambda result: progress.remember(result.exercise), offer]
+verdict.ON_PASS[:] = [lambda result: progress.remember(result.exercise), offer]
 __all__ = ["EXERCISES", "TOPICS", "CheckResult", "forget", "keep", "my_vit", "passed", "show_progress", *EXERCISES]

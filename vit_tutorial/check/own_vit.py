@@ -5,6 +5,8 @@ learner's is ever overwritten.
 """
 
 import inspect
+import linecache
+import math
 import symtable
 import sys
 import textwrap
@@ -12,6 +14,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -38,6 +41,7 @@ from torch import nn
 
 PARTS = {}  # exercise -> my answer
 '''
+GIVEN = {"math": math, "np": np, "torch": torch, "F": F, "nn": nn}  # what the header imports
 
 
 def block(x, norm1, attn, norm2, mlp):
@@ -103,13 +107,15 @@ def add(answer, path):
     exercise = next((name for name in PACKAGE if verdict_on(name, answer).passed), None)
     if exercise is None:
         raise Refused(f"{answer.__name__} passes none of the checks whose answers are parts of a ViT.")
-    source = "\n\n\n".join(collect(answer, {}).values())
-    section = f"{source}\n\n\nPARTS[{exercise!r}] = {answer.__name__}\n"
     old = read(path) or HEADER
+    before = load(old)
+    given = {n for n in GIVEN.keys() & global_names(old) if answer.__globals__.get(n, GIVEN[n]) is GIVEN[n]}
+    source = "\n\n\n".join(collect(answer, {}, given).values())
+    section = f"{source}\n\n\nPARTS[{exercise!r}] = {answer.__name__}\n"
     if old.rpartition(f"# {exercise}\n")[2].startswith(section):
         return f"{answer.__name__} stands in {FILE} already."
     new = f"{old.rstrip()}\n\n\n# {exercise}\n{section}"
-    before, after = load(old), load(new)
+    after = load(new)
     for name in PACKAGE.keys() & after.keys():
         result = verdict_on(name, after[name])
         if not result.passed and (name == exercise or verdict_on(name, before.get(name)).passed):
@@ -130,10 +136,11 @@ def verdict_on(exercise, answer):
         return PACKAGE[exercise][0](answer)
 
 
-def collect(function, statements):
+def collect(function, statements, given):
     """Add to `statements`, `{name: what makes it}`, a notebook's function after all of the notebook that it needs.
 
-    Raises `Refused` where it uses something else, which a file of its own would not have.
+    The names `given` are in the file already. Raises `Refused` where it uses something else, which a file of its own
+    would not have.
     """
     name = function.__name__
     try:
@@ -145,22 +152,29 @@ def collect(function, statements):
     if function.__closure__:
         raise Refused(f"{name} was made inside another function; write it with def in a cell.")
     statements[name] = ""  # it may call itself
-    for need in sorted(global_names(source) & function.__globals__.keys() - global_names(HEADER)):
+    for need in sorted(global_names(source) & function.__globals__.keys() - given):
         if need in statements:
             continue
         value = function.__globals__[need]
         home, notebook = getattr(value, "__module__", None), function.__module__
-        if inspect.isfunction(value) and (home, value.__name__) == (notebook, need):
-            collect(value, statements)
+        own = getattr(value, "__name__", need)
+        if inspect.isfunction(value) and (home, own) == (notebook, need):
+            collect(value, statements, given)
         elif isinstance(value, (int, float, str, bool, type(None))):
             statements[need] = f"{need} = {value!r}"
-        elif home != notebook and getattr(sys.modules.get(home), need, None) is value:
-            statements[need] = f"from {home} import {need}"
+        elif inspect.ismodule(value):
+            statements[need] = f"import {renamed(value.__name__, need)}"
+        elif home != notebook and getattr(sys.modules.get(home), own, None) is value:
+            statements[need] = f"from {home} import {renamed(own, need)}"
         else:
             raise Refused(f"{name} uses {need} of the notebook; import or make it inside the function instead.")
     del statements[name]  # to the end
     statements[name] = source
     return statements
+
+
+def renamed(own, name):
+    return own if own == name else f"{own} as {name}"
 
 
 def global_names(source):
@@ -210,6 +224,7 @@ def read(path):
 def load(text):
     """`PARTS` of a file's text, which is run; empty where that is no dictionary. Raises `Refused` where it fails."""
     names = {"__name__": "my_vit"}
+    linecache.cache[FILE] = (len(text), None, text.splitlines(True), FILE)  # for the lines in messages
 
     def run():
         try:

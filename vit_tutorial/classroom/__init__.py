@@ -60,11 +60,12 @@ def find_notebooks(folder: Path, numbers: list[str]) -> dict:
     """
     import nbformat
 
-    paths = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    known = dict.fromkeys(path.name[:2] for path in paths)
     for number in numbers:
-        if number not in paths:
-            raise ValueError(f"expected notebooks by their numbers ({', '.join(paths)}), found {number!r}")
-    wanted = [path for number, path in paths.items() if not numbers or number in numbers]
+        if number not in known:
+            raise ValueError(f"expected notebooks by their numbers ({', '.join(known)}), found {number!r}")
+    wanted = [path for path in paths if not numbers or path.name[:2] in numbers]
     return {path.stem: nbformat.read(path, as_version=4) for path in wanted}
 
 

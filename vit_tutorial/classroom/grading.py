@@ -96,6 +96,8 @@ def grade(course, assignment, jobs, without_sandbox=False):
     results = []
     for student, seconds, trouble in autograde(api, assignment, students, jobs):
         marks = read_marks(api, assignment, student, failed=trouble is not None)
+        if trouble is None:
+            api.generate_feedback(assignment, student, force=True)
         note = plain(trouble or stopped(course / "autograded" / student / assignment))
         results.append({"student": student} | marks | {"seconds": round(seconds, 1), "note": note})
     results.sort(key=lambda result: result["student"])
@@ -137,13 +139,11 @@ def autograde(api, assignment, students, jobs):
 
 
 def autograde_one(api, assignment, student, note):
-    """Grade one submission, in a process of its own, and write its feedback; sends what went wrong, or None."""
+    """Grade one submission, in a process of its own; sends what went wrong, or None."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # a flood of output ends this process alone
     result = api.autograde(assignment, student, force=True)
-    if result["success"]:
-        api.generate_feedback(assignment, student, force=True)
     note.send(None if result["success"] else reason(result))
 
 

@@ -8,8 +8,7 @@ CIFAR-10.
 import hashlib
 import os
 import shutil
-from importlib.util import find_spec
-from itertools import chain
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -176,8 +175,11 @@ def from_files(files, root):
     then all is downloaded once more.
     """
     tables = len(files) > 1  # the hub's; all others give one archive
-    if tables and not find_spec("pyarrow"):
-        raise ImportError("skipped, it needs the package pyarrow (pip install pyarrow)")
+    if tables:
+        try:
+            import pyarrow.parquet  # noqa: F401 (before anything is downloaded)
+        except ImportError:
+            raise ImportError("skipped, it needs the package pyarrow (pip install pyarrow)") from None
     batches = cifar10_files.batches_of_parquet if tables else cifar10_files.batches_of_tar
     if "://" not in files[0]:
         print(f"Unpacking {files[0]}", flush=True)
@@ -187,7 +189,7 @@ def from_files(files, root):
     try:
         for address, part in zip(files, parts, strict=True):
             fetch(address, part, cifar10_files.MOST_BYTES)
-        keep(chain.from_iterable(map(batches, parts)), root)
+        keep((batch for part in parts for batch in batches(part)), root)
     except ValueError as error:
         wrong = error
     for part in parts:
@@ -200,21 +202,23 @@ def from_files(files, root):
 
 def part_name(address):
     """The file's name where it is one that several sources have: what came from one is good for the next."""
-    name = address.rpartition("/")[2]
-    return name if name in (*ARCHIVES, *TABLES) else "given"
+    name = urlsplit(address).path.rpartition("/")[2]
+    return name if name in (*ARCHIVES, *TABLES) else f"given-{hashlib.sha1(address.encode()).hexdigest()[:8]}"
 
 
 def keep(batches, root):
-    """Write batches of records, in whatever order they come, into the files to which their digests belong.
+    """Write each batch of records, in whatever order they come, into the file to which its digest belongs.
 
-    Raises `ValueError`, and writes nothing, where one is none of CIFAR-10's, or is missing.
+    Raises `ValueError` where one is none of CIFAR-10's, or is missing.
     """
-    names = {digest: name for name, digest in BATCHES.items()}
-    found = {names.get(hashlib.sha1(batch).hexdigest()): batch for batch in batches}
-    if None in found:
-        raise ValueError("expected CIFAR-10's images, found others")
-    if missing := BATCHES.keys() - found:
+    names, missing = {digest: name for name, digest in BATCHES.items()}, set(BATCHES)
+    with closing(batches):  # and the file that they come from: Windows deletes none that is open
+        for records in batches:
+            name = names.get(hashlib.sha1(records).hexdigest())
+            if name is None:
+                raise ValueError("expected CIFAR-10's images, found others")
+            with atomic_path(root / BINARY / f"{name}.bin") as temporary:
+                temporary.write_bytes(records)
+            missing.discard(name)
+    if missing:
         raise ValueError(f"expected all of CIFAR-10's images, found none of {', '.join(sorted(missing))}")
-    for name, records in found.items():
-        with atomic_path(root / BINARY / f"{name}.bin") as temporary:
-            temporary.write_bytes(records)

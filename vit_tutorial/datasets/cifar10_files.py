@@ -25,6 +25,20 @@ class Refused(ValueError):
     """Why a file is not read."""
 
 
+class Bounded(io.RawIOBase):
+    """A file that ends in an error after `MOST_BYTES`: an archive may unpack to any size."""
+
+    def __init__(self, file):
+        self.file, self.left = file, MOST_BYTES
+
+    def read(self, count):
+        data = self.file.read(min(count, self.left + 1))
+        self.left -= len(data)
+        if self.left < 0:
+            raise Refused(f"expected an archive of at most {MOST_BYTES / 1e6:.0f} MB unpacked, found more")
+        return data
+
+
 @contextmanager
 def refusing(expected):
     """What a broken or hostile file provokes in other libraries, whatever it is, as `Refused`."""
@@ -41,24 +55,23 @@ def batches_of_tar(path):
 
     Raises `ValueError` for a file that is none, or that holds links, devices or paths that lead out of it.
     """
-    with refusing("a complete .tar.gz archive"):
-        with gzip.open(path) as packed:
-            data = packed.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise Refused(f"expected an archive of at most {MOST_BYTES / 1e6:.0f} MB unpacked, found more")
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            for member in archive:
-                parts, shown = member.name.replace("\\", "/").split("/"), repr(short(member.name))
-                if not (member.isreg() or member.isdir()):
-                    raise Refused(f"expected files and folders in the archive, found {shown}, a link or a device")
-                if ".." in parts or not parts[0] or ":" in parts[0]:
-                    raise Refused(f"expected paths inside the archive, found {shown}, which leads out of it")
-                if parts[-1].removesuffix(".bin") not in NAMES or member.isdir():
-                    continue
-                if member.size > MOST_BATCH:  # or claims to be: a hole takes no room in the archive
-                    raise Refused(f"expected a batch of at most {MOST_BATCH / 1e6:.0f} MB, found {shown} larger")
-                batch = archive.extractfile(member).read()
-                yield batch if parts[-1].endswith(".bin") else records_of_pickle(batch)
+    with (
+        refusing("a complete .tar.gz archive"),
+        gzip.open(path) as unpacked,
+        tarfile.open(fileobj=Bounded(unpacked), mode="r|") as archive,  # a plain tar, in pieces
+    ):
+        for member in archive:
+            parts, shown = member.name.replace("\\", "/").split("/"), repr(short(member.name))
+            if not (member.isreg() or member.isdir()):
+                raise Refused(f"expected files and folders in the archive, found {shown}, a link or a device")
+            if ".." in parts or not parts[0] or ":" in parts[0]:
+                raise Refused(f"expected paths inside the archive, found {shown}, which leads out of it")
+            if parts[-1].removesuffix(".bin") not in NAMES or member.isdir():
+                continue
+            if member.size > MOST_BATCH:  # or claims to be: a hole takes no room in the archive
+                raise Refused(f"expected a batch of at most {MOST_BATCH / 1e6:.0f} MB, found {shown} larger")
+            batch = archive.extractfile(member).read()
+            yield batch if parts[-1].endswith(".bin") else records_of_pickle(batch)
 
 
 def records_of_pickle(data):

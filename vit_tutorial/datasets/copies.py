@@ -39,10 +39,13 @@ def find_copies(images, threshold=ALIKE):
     from scipy.sparse.csgraph import connected_components
 
     prints = torch.cat([fingerprint(part) for part in images.split(1000)])  # (n, 3, 8, 8)
-    alike = [(distances(part, prints) < threshold).nonzero() for part in prints.split(1000)]
-    i, j = torch.cat([pairs + torch.tensor([1000 * k, 0]) for k, pairs in enumerate(alike)]).T.numpy()
-    graph = coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(len(prints), len(prints)))
-    return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+    n, group = len(prints), np.arange(len(prints))
+    for k, part in enumerate(prints.split(1000)):  # the pairs of one part at a time are in memory
+        i, j = (distances(part, prints) < threshold).nonzero().T.numpy()
+        pairs = group[i + 1000 * k], group[j]
+        joined = connected_components(coo_array((np.ones(len(i), dtype=bool), pairs), shape=(n, n)), directed=False)
+        group = joined[1][group]
+    return torch.from_numpy(group).long()
 
 
 def members(labels, groups, seed):

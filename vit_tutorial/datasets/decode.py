@@ -1,7 +1,6 @@
 """From the bytes of picture files to pixels: upright, RGB, and a sentence for what is no picture."""
 
 import hashlib
-import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from ..layers import image_sides
+from ..machine.threads import usable_cores
 from .photographs import centre_square
 
 MOST_PIXELS = 40_000_000
@@ -131,5 +131,5 @@ def read_pictures(files, image_size=None):
         except Exception as error:  # what zipfile raises depends on what is broken
             return f"cannot be unpacked: {error or type(error).__name__}"
 
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(min(4, usable_cores())) as pool:
         return list(pool.map(read, files))

@@ -10,11 +10,12 @@ from typing import NamedTuple
 from .decode import short
 
 MOST_FILES = 10_000
-MOST_BYTES = 100_000_000  # of one file in a zip file, unpacked
-MOST_ZIP_BYTES = 4_000_000_000  # of all of them
+MOST_BYTES = 100_000_000  # of one file
+MOST_ZIP_BYTES = 4_000_000_000  # of a zip file's contents, unpacked
 SYSTEM = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 HIDDEN = "hidden"
 NO_CLASS = "in no class folder"
+TOO_LARGE = f"larger than {MOST_BYTES // 10**6} MB"
 
 
 class Member(NamedTuple):
@@ -69,6 +70,8 @@ def files_in_folder(root, depth=None):
                 yield (*above, name), HIDDEN
             elif not path.is_file():
                 yield (*above, name), "no file: a broken link, or a device"
+            elif depth is None and path.stat().st_size > MOST_BYTES:
+                yield (*above, name), TOO_LARGE
             else:
                 yield (*above, name), path
 
@@ -110,7 +113,7 @@ def files_in_zip(name, file):
         elif info.flag_bits & 1:
             yield parts, "encrypted"
         elif info.file_size > MOST_BYTES:
-            yield parts, f"larger than {MOST_BYTES // 10**6} MB"
+            yield parts, TOO_LARGE
         else:
             yield parts, Member(archive, info)
 

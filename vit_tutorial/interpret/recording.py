@@ -18,7 +18,10 @@ Parts = namedtuple("Parts", "blocks positions filters read")
 
 
 def as_ours(model):
-    """`model` itself, ours or timm's; of a torchvision model, whose parts have other names, ours with its weights."""
+    """`model` itself, ours or timm's; of a torchvision model, whose parts have other names, ours with its weights.
+
+    Hooks of a torchvision model are not run.
+    """
     if not hasattr(model, "conv_proj"):
         return model
     body = copy(model)  # without its head, which may be any module

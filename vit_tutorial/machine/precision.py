@@ -1,6 +1,7 @@
 """In which precision a training computes its matrix products."""
 
 import os
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -32,7 +33,8 @@ def bf16_pays(device_type):
 
 def autocast(device, bf16=None):
     """Mixed precision: matrix products in bfloat16, weights and sums in float32. None: where `bf16_pays`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16_pays(device.type) if bf16 is None else bf16)
+    wanted = bf16_pays(device.type) if bf16 is None else bf16
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 class MixedPrecision(nn.Module):

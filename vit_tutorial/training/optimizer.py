@@ -89,7 +89,7 @@ def orthogonal(matrix, dtype, steps=5):
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Two optimisers that step as one.
+    """Two optimisers that step as one; each keeps its own state.
 
     Muon (Jordan et al. 2024) makes every step of a matrix orthogonal, so that no direction in it is left behind;
     vectors and embeddings stay with AdamW (Loshchilov & Hutter 2019).

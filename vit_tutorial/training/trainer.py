@@ -55,7 +55,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model, dataset, bf16=None):
+def evaluate(model, dataset, *, bf16=None):
     """Run `model` on all of `dataset`, matrix products in bfloat16 or not (None: where `bf16_pays`).
 
     Of several processes each takes its share of the images, and has all results; so all must call it. Raises
@@ -250,7 +250,7 @@ class Trainer:
         recent = self.history.steps["loss"][-self.steps_per_epoch :]
         entry = {"epoch": epoch, "seconds": round(self.clock.elapsed, 1)}
         entry["train_loss"] = round(sum(recent) / len(recent), 4) if recent else None
-        result = None if test is None else evaluate(self.best, test, self.bf16)
+        result = None if test is None else evaluate(self.best, test, bf16=self.bf16)
         entry["test_loss"] = None if result is None else round(result.loss, 4)
         entry["test_accuracy"] = None if result is None else round(result.accuracy, 4)
         self.history.epochs.append(entry)

@@ -122,7 +122,7 @@ class Attention {
     this.heads.forEach(([head, name], i) => {
       const [[x, y], chosen] = [boxes[i], head === this.model.get("head")];
       const ink = chosen ? colours.ink : colours.muted;
-      write(context, colours, head === MEAN ? "mean" : name, [x + 1, y - 7], { ink });
+      write(context, colours, head === MEAN ? "mean" : name, [x + 1, y - 8], { ink });
       if (chosen) outline(context, boxes[i], colours.accent, 2);
     });
   }
