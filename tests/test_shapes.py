@@ -28,10 +28,6 @@ def test_types_and_ranges(draw):
     assert data.labels.unique().tolist() == list(range(len(data.classes)))
 
 
-def test_default_counts():
-    assert len(shapes()) == 10_000 and len(shapes("test")) == len(same_or_different("test")) == 2_000
-
-
 @TASKS
 def test_same_arguments_give_the_same_tensors_whatever_the_global_generator_and_the_threads_do(draw):
     threads = torch.get_num_threads()
