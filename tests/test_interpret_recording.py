@@ -6,12 +6,14 @@ pytest tests/test_interpret_recording.py -k cost -s      # prints what the rollo
 import gc
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from torch import nn
 
 from vit_tutorial import VisionTransformer, ViTConfig, interpret, weights
 
@@ -27,8 +29,10 @@ def of_timm(**options):
     return timm.models.VisionTransformer(img_size=(16, 24), patch_size=8, **SIZES | options)
 
 
-def of_torchvision():
-    return torchvision.models.VisionTransformer(16, 8, L, H, D, 2 * D, dropout=0.1, num_classes=CLASSES)
+def of_torchvision(heads=None):
+    model = torchvision.models.VisionTransformer(16, 8, L, H, D, 2 * D, dropout=0.1, num_classes=CLASSES)
+    model.heads = heads or model.heads
+    return model
 
 
 def unfused():
@@ -49,6 +53,7 @@ MAKERS = {
     "timm, pooled by attention": lambda: of_timm(class_token=False, global_pool="map"),
     "timm, query norms": lambda: of_timm(qk_norm=True, init_values=0.5),
     "torchvision": of_torchvision,
+    "torchvision, a head of its own": lambda: of_torchvision(nn.Sequential(nn.Dropout(0.1), nn.Linear(D, CLASSES))),
 }
 
 
@@ -233,6 +238,17 @@ def test_three_libraries_with_the_same_weights_give_the_same_relevance():
     results = [interpret.relevance(*interpret.record(model, images, [2, 0])) for model in (theirs, mine, timms)]
     assert torch.allclose(results[0], results[1], atol=1e-5) and torch.allclose(results[1], results[2], atol=1e-5)
     assert (results[0] - torch.eye(5)).abs().max() > 1e-4
+
+
+def test_two_models_run_in_two_threads():
+    """What one thread records is its own model's, and the other's attention stays fused."""
+    one, other = ours().eval(), ours(depth=5).eval()
+    images = images_for(one)
+    expected, logits = interpret.record(one, images), other(images)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(30):
+            found, seen = pool.submit(interpret.record, one, images), pool.submit(other, images)
+            assert torch.equal(found.result(), expected) and torch.equal(seen.result(), logits)
 
 
 def test_memory_of_the_streaming_rollout_is_that_of_one_layer():

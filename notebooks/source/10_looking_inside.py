@@ -800,8 +800,7 @@ assert mean("shipped", rel, "pointing") < mean("shipped", edge, "pointing")
 
 # %% [markdown]
 # - **On well trained models nothing beats the edges by much.** Rollout, relevance, gradients and occlusion point at the
-#   shape about as often as the edges do, and their deletion and insertion are hardly better. Our briefly trained model
-#   flattered rollout.
+#   shape about as often as the edges do, and their deletion and insertion are hardly better.
 # - **One head finds nearly every shape.** So the model knows where the shape is. But it took masks to find that head,
 #   and hiding its patches harms the answer less than hiding the edges.
 # - **On the shipped model rollout points best**, and deletes worse than the edges: this model was never taught shapes,
