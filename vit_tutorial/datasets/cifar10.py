@@ -16,7 +16,7 @@ import torch
 
 from ..files import atomic_path, downloads
 from . import cifar10_files
-from .fetch import fetch
+from .fetch import check_address, fetch
 from .folders import image_folder
 from .images import ImageSet
 
@@ -202,6 +202,7 @@ def from_files(files, root):
 
 def part_name(address):
     """The file's name where it is one that several sources have: what came from one is good for the next."""
+    check_address(address)
     name = urlsplit(address).path.rpartition("/")[2]
     return name if name in (*ARCHIVES, *TABLES) else f"given-{hashlib.sha1(address.encode()).hexdigest()[:8]}"
 
