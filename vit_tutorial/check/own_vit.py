@@ -255,8 +255,9 @@ def my_parts(path):
     yours = [name for name, result in results.items() if result.passed]
     print(f"Yours, from {FILE}:", ", ".join(yours) or "none yet")
     print("From the package:   ", ", ".join(name for name in PACKAGE if name not in yours) or "nothing")
-    for name in results.keys() - yours:
-        problems.append(f"{name} is in {FILE}, but does not pass any more: {results[name].message}")
+    for name, result in results.items():
+        if not result.passed:
+            problems.append(f"{name} is in {FILE}, but does not pass any more: {result.message}")
     if problems:
         print(*problems)
     return {name: on_copies(kept[name] if name in yours else ours) for name, (_, ours) in PACKAGE.items()}

@@ -102,9 +102,8 @@ def class_map(weights, grid, class_token=None):
             f"expected class_token=True or False for {prefix} tokens besides the patches, found neither: is the first "
             "one a class token, or are all of them registers? model.cls_token is not None tells"
         )
-    row = (
-        weights[..., 0, :] if prefix and class_token is not False else weights[..., prefix:, :].mean(dim=-2)
-    )  # (..., N)
+    reads_class_token = prefix > 0 and class_token is not False
+    row = weights[..., 0, :] if reads_class_token else weights[..., prefix:, :].mean(dim=-2)  # (..., N)
     return row[..., prefix:].unflatten(-1, tuple(grid))  # (..., rows, columns)
 
 
