@@ -1,11 +1,9 @@
 """Checks of notebook 03: softmax and scale, queries, keys and values, heads, masks."""
 
-from itertools import product
-
 import torch
 from torch import nn
 
-from .verdict import Wrong, call, exercise, expect_choice, expect_number, expect_tensor
+from .reference import chosen, stated, whole, written
 
 __all__ = [
     "zebra",
@@ -21,255 +19,239 @@ __all__ = [
 TOKENS = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # sky, cloud, zebra
 
 OVER_QUERIES = (
-    "each column sums to 1, the rows do not. A row belongs to one query, and it must share "
-    "out exactly 1 among the keys: dim=-1."
+    "Each column sums to 1, the rows do not. A row belongs to one query, and it must share out exactly 1 among the "
+    "keys: dim=-1."
 )
-NO_SCALE = "with d numbers a vector, q @ k has variance d. Divide the scores by the root of d."
+OVER_HEADS = "The weights share out 1 among the heads; they must among the keys, the last axis: dim=-1."
+NO_SCALE = "With d numbers a vector, q @ k has variance d. Divide the scores by the root of d."
 WHOLE_WIDTH = (
-    "the root is of the whole width D = H * d. Each dot product sums over the d numbers of one head: divide by sqrt(d)."
+    "The root is of the whole width D = H * d. Each dot product sums over the d numbers of one head: divide by sqrt(d)."
 )
-NO_TRANSPOSE = (
-    "reshape reads (B, H, N, d) in order, so token 0 gets the first tokens of "
-    "head 0. Bring the heads next to d first, as (B, N, H, d), then reshape."
-)
-WRONG_SPLIT = (
-    "reshape alone reads the numbers in order, so head 0 gets the first tokens whole and no other token. Every head "
-    "needs d numbers of each token: reshape to (B, N, H, d), then swap N and H."
-)
+DIVIDED_BY_D = "The variance of a score is d. Divide by its root, sqrt(d)."
+MULTIPLIED = "The scores grow instead: divide by sqrt(d)."
+SCALED_AFTER = "The rows sum to 1/sqrt(d). Scale the scores, then take the softmax."
+SWAPPED = "A row belongs to a query, so q stands first: q @ k.transpose(-2, -1)."
+ALL_AXES = "k.T turns round all four axes; only the last two change places: k.transpose(-2, -1)."
+NO_SOFTMAX = "These are the scaled scores: turn each row into weights with softmax."
+SIGMOID = "A sigmoid weighs each key alone, so that a row does not sum to 1; softmax shares out 1 among the keys."
+NOT_DIVIDED = "Exponentials alone do not sum to 1: divide each row by its sum."
 
 
-@exercise
-def zebra(answer):
-    """Which token the zebra's new vector resembles most, as a letter."""
-    expect_choice(
-        answer,
-        "c",
-        {
-            "a": ("opposites", "Sky scores 0.0 with the zebra, the lowest of the three: it gets the smallest weight."),
-            "b": (
-                "more neighbours",
-                "Sky and cloud together weigh 0.44, the zebra alone 0.56: one strong match outweighs two weak ones.",
-            ),
-            "d": ("equal weights", "Weights are equal where scores are, and the zebra's are 0.0, 0.1 and 1.0."),
-        },
+def weigh(wrong, q, k, keep=None):
+    """Attention weights `(B, H, N, N)`, with the mistakes of the softmax, the scale and the product."""
+    _, H, _, d = q.shape
+    if wrong("q and k swapped", SWAPPED):
+        q, k = k, q
+    if wrong("query with query", "Each query is compared with the queries; compare it with the keys, k."):
+        k = q
+    dots = q @ (k.T if wrong("all axes turned", ALL_AXES) else k.transpose(-2, -1))
+    scores = dots / wrong.choose(
+        d**0.5,
+        ("missing 1/sqrt(d)", NO_SCALE, 1.0),
+        ("sqrt of the whole width", WHOLE_WIDTH, (H * d) ** 0.5),
+        ("divided by d", DIVIDED_BY_D, d),
+        ("multiplied by sqrt(d)", MULTIPLIED, d**-0.5),
     )
-    return "The zebra listens mostly to itself, but 44 % of its new vector comes from sky and cloud."
+    if keep is not None:
+        scores = scores.masked_fill(~keep, -torch.inf)
+    if wrong("scaled after the softmax", SCALED_AFTER):
+        return dots.softmax(-1) / d**0.5
+    if wrong("no softmax", NO_SOFTMAX):
+        return scores
+    if wrong("sigmoid", SIGMOID):
+        return scores.sigmoid()
+    if wrong("not divided by the sum", NOT_DIVIDED):
+        return scores.exp()
+    over = (("softmax over the queries", OVER_QUERIES, -2), ("softmax over the heads", OVER_HEADS, 1))
+    return scores.softmax(wrong.choose(-1, *over))
 
 
-@exercise
-def mix(answer):
+def queries_and_keys():
+    yield whole(1, 1, 2, 2), whole(1, 1, 2, 2)
+    for B, H, N, d in ((2, 3, 5, 4), (1, 2, 7, 16), (3, 4, 2, 9), (1, 1, 1, 4)):
+        yield tuple(torch.randn(2, B, H, N, d))
+
+
+@chosen("c", "The zebra listens mostly to itself, but 44 % of its new vector comes from sky and cloud.")
+def zebra():
+    """Which token the zebra's new vector resembles most, as a letter."""
+    return {
+        "a": ("opposites", "Sky scores 0.0 with the zebra, the lowest of the three: it gets the smallest weight."),
+        "b": (
+            "more neighbours",
+            "Sky and cloud together weigh 0.44, the zebra alone 0.56: one strong match outweighs two weak ones.",
+        ),
+        "d": ("equal weights", "Weights are equal where scores are, and the zebra's are 0.0, 0.1 and 1.0."),
+    }
+
+
+@stated(
+    "Each new vector is a weighted mean of all three tokens.",
+    "Multiply the weights, softmax(tokens @ tokens.T), by the tokens.",
+    tolerance=1e-3,
+    together=2,
+)
+def mix(wrong):
     """The three tokens mixed with their attention weights, `(3, 2)`."""
     scores = TOKENS @ TOKENS.T
-    weights = scores.softmax(-1)
-    order = (
-        "the tokens stand first: write weights @ tokens, (N, N) @ (N, D), so that row i mixes with the weights of i."
+    weights = scores.softmax(0 if wrong("softmax over the queries", OVER_QUERIES) else -1)
+    weights = wrong.choose(
+        weights,
+        ("no softmax", "These are the scores times the tokens: mix with the weights, softmax first.", scores),
+        ("equal weights", "This is the plain mean of the tokens, without the weights.", torch.full((3, 3), 1 / 3)),
+        ("not mixed", "These are the tokens as they were: multiply by the weights.", torch.eye(3)),
     )
-    mistakes = [
-        ("softmax over the queries", scores.softmax(0) @ TOKENS, OVER_QUERIES),
-        ("no softmax", scores @ TOKENS, "these are the scores times the tokens: mix with the weights, softmax first."),
-        ("equal weights", TOKENS.mean(0).expand(3, 2), "this is the plain mean of the tokens, without the weights."),
-        ("not mixed", TOKENS, "these are the tokens as they were: multiply by the weights."),
-        ("wrong order", TOKENS.T @ weights, order),
-        ("wrong order", TOKENS.T @ weights.T, order),
-    ]
-    expect_tensor(answer, weights @ TOKENS, mistakes, 1e-3, "mixed")
-    return "Each new vector is a weighted mean of all three tokens."
+    order = "The tokens stand first: write weights @ tokens, (N, N) @ (N, D), so that row i mixes with row i's weights."
+    turned = (("wrong order", order, TOKENS.T @ weights), ("wrong order", order, TOKENS.T @ weights.T))
+    return wrong.choose(weights @ TOKENS, *turned)
 
 
-@exercise
-def attention_weights(answer):
+@written("Each row of the attention is positive and sums to 1, at every width d.", queries_and_keys)
+def attention_weights(wrong, q, k):
     """A function of queries and keys `(B, H, N, d)` that returns the attention weights `(B, H, N, N)`."""
-    for B, H, N, d in ((2, 3, 5, 4), (1, 2, 7, 16), (3, 4, 2, 9)):
-        q, k = torch.randn(2, B, H, N, d)
-        dots = q @ k.transpose(-2, -1)
-        scores = dots / d**0.5
-        mistakes = [
-            ("softmax over the queries", scores.softmax(-2), OVER_QUERIES),
-            (
-                "softmax over the heads",
-                scores.softmax(1),
-                "the weights share out 1 among the heads; they must among the keys, the last axis: dim=-1.",
-            ),
-            ("missing 1/sqrt(d)", dots.softmax(-1), NO_SCALE),
-            ("sqrt of the whole width", (dots / (H * d) ** 0.5).softmax(-1), WHOLE_WIDTH),
-            ("divided by d", (dots / d).softmax(-1), "d is the variance of a score. Divide by its root, sqrt(d)."),
-            (
-                "multiplied by sqrt(d)",
-                (dots * d**0.5).softmax(-1),
-                "the scores grow instead: divide by it.",
-            ),
-            (
-                "q and k swapped",
-                scores.transpose(-2, -1).softmax(-1),
-                "a row belongs to a query, so q stands first, q @ k.transpose(-2, -1).",
-            ),
-            (
-                "scaled after the softmax",
-                dots.softmax(-1) / d**0.5,
-                "the rows sum to 1/sqrt(d). Scale the scores, then take the softmax.",
-            ),
-            ("no softmax", scores, "these are the scaled scores: turn each row into weights with softmax."),
-        ]
-        expect_tensor(call(answer, q, k), scores.softmax(-1), mistakes, what=f"the result for q {tuple(q.shape)}")
-    return "Each row of the attention is positive and sums to 1, at every width d."
+    return weigh(wrong, q, k)
 
 
-@exercise
-def split_heads(answer):
-    """A function of tokens `(B, N, D)` and H that returns heads `(B, H, N, d)`."""
-    for B, N, H, d in ((2, 5, 3, 4), (1, 3, 2, 5), (3, 4, 4, 2)):
-        x = torch.randn(B, N, H * d)
-        expected = torch.stack(x.split(d, dim=-1), dim=1)
-        mistakes = [
-            ("heads split by reshape alone", x.reshape(B, H, N, d), WRONG_SPLIT),
-            (
-                "heads not moved",
-                x.reshape(B, N, H, d),
-                "the numbers are cut rightly, the axes are still (B, N, H, d). Swap N and H.",
-            ),
-            (
-                "heads interleaved",
-                x.reshape(B, N, d, H).permute(0, 3, 1, 2),
-                "this gives a head every H-th number. Head 0 takes the first d numbers: reshape to (B, N, H, d).",
-            ),
-            ("heads before the batch", expected.transpose(0, 1), "the heads stand before the batch: (B, H, N, d)."),
-        ]
-        expect_tensor(call(answer, x, H), expected, mistakes, what=f"the result for x {tuple(x.shape)} and H = {H}")
-    return "Each head has its own d numbers of every token."
-
-
-@exercise
-def merge_heads(answer):
-    """A function of heads `(B, H, N, d)` that returns tokens `(B, N, D)`."""
-    for B, N, H, d in ((2, 5, 3, 4), (1, 3, 2, 5), (3, 4, 4, 2)):
-        x = torch.randn(B, H, N, d)
-        mistakes = [
-            ("heads merged without transpose", x.reshape(B, N, H * d), NO_TRANSPOSE),
-            (
-                "heads interleaved",
-                x.permute(0, 2, 3, 1).reshape(B, N, H * d),
-                "the heads are interleaved number by number. They stand side by side: (B, N, H, d), then reshape.",
-            ),
-            ("heads averaged", x.mean(1), "the heads are averaged; keep all their numbers, side by side."),
-            ("heads added", x.sum(1), "the heads are added up; keep all their numbers, side by side."),
-            (
-                "heads not merged",
-                x.transpose(1, 2),
-                "the axes are in order, (B, N, H, d): now join H and d by reshape.",
-            ),
-        ]
-        expected = torch.cat(x.unbind(1), dim=-1)
-        expect_tensor(call(answer, x), expected, mistakes, what=f"the result for heads {tuple(x.shape)}")
-    return "The heads of each token stand side by side, and no token holds another's numbers."
-
-
-def multi_head(x, qkv, proj, H, over=-1, width="d", merge="transposed", split="per token"):
-    """Multi-head self-attention, with the faults that the exercise knows."""
+def split(wrong, x, H):
+    """Heads `(B, H, N, d)` of tokens `(B, N, H*d)`, with the mistakes of the order."""
     B, N, D = x.shape
-    heads = [part.reshape(B, N, H, D // H).transpose(1, 2) for part in qkv(x).chunk(3, dim=-1)]
-    if split == "alone":
-        heads = [part.reshape(B, H, N, D // H) for part in qkv(x).chunk(3, dim=-1)]
-    q, k, v = heads
-    divisor = {"d": (D // H) ** 0.5, "D": D**0.5, "none": 1.0}[width]
-    mixed = (q @ k.transpose(-2, -1) / divisor).softmax(over) @ v
-    return proj((mixed.transpose(1, 2) if merge == "transposed" else mixed).reshape(B, N, D))
+    d = D // H
+    alone = (
+        "reshape alone reads the numbers in order, so head 0 gets the first tokens whole and no other token. Every "
+        "head needs d numbers of each token: reshape to (B, N, H, d), then swap N and H."
+    )
+    every = "This gives a head every H-th number. Head 0 takes the first d numbers: reshape to (B, N, H, d)."
+    if wrong("heads split by reshape alone", alone):
+        return x.reshape(B, H, N, d)
+    heads = (
+        x.reshape(B, N, d, H).transpose(2, 3)
+        if wrong("heads interleaved", every)
+        else x.reshape(B, N, H, d)
+    )  # fmt: skip
+    if wrong("heads not moved", "The numbers are cut rightly, the axes are still (B, N, H, d). Swap N and H."):
+        return heads
+    return heads.permute(
+        wrong.choose(
+            (0, 2, 1, 3),
+            ("heads before the batch", "The heads stand before the batch: the axes are (B, H, N, d).", (2, 0, 1, 3)),
+            ("numbers before tokens", "The last two axes are swapped: they are (B, H, N, d).", (0, 2, 3, 1)),
+        )
+    )
 
 
-FAULTS = {  # (option, value) -> (name, why); in the order in which they are reported
-    ("over", -2): ("softmax over the queries", OVER_QUERIES),
-    ("width", "none"): ("missing 1/sqrt(d)", NO_SCALE),
-    ("width", "D"): ("sqrt of the whole width", WHOLE_WIDTH),
-    ("merge", "alone"): ("heads merged without transpose", NO_TRANSPOSE),
-    ("split", "alone"): ("heads split by reshape alone", WRONG_SPLIT),
-}
-OPTIONS = {
-    "over": (-1, -2),
-    "width": ("d", "none", "D"),
-    "merge": ("transposed", "alone"),
-    "split": ("per token", "alone"),
-}
+@written(
+    "Each head has its own d numbers of every token.",
+    lambda: (
+        (whole(1, 2, 4), 2),
+        *((torch.randn(B, N, H * d), H) for B, N, H, d in ((2, 5, 3, 4), (1, 3, 2, 5), (3, 4, 4, 2), (2, 1, 1, 3))),
+    ),
+)
+def split_heads(wrong, x, num_heads):
+    """A function of tokens `(B, N, D)` and H that returns heads `(B, H, N, d)`."""
+    return split(wrong, x, num_heads)
 
 
-@exercise
-def repair_attention(answer):
-    """A function of `x, qkv, proj, num_heads` (two linear layers) that is multi-head self-attention."""
-    for B, N, H, d in ((2, 5, 3, 4), (1, 6, 2, 8)):
+def merge(wrong, x):
+    """Tokens `(B, N, H*d)` of heads `(B, H, N, d)`, with the mistakes of the order."""
+    B, H, N, d = x.shape
+    alone = (
+        "reshape reads (B, H, N, d) in order, so token 0 gets the first tokens of head 0. Bring the heads next to d "
+        "first, as (B, N, H, d), then reshape."
+    )
+    if wrong("heads merged without transpose", alone):
+        return x.reshape(B, N, H * d)
+    interleaved = "The heads are interleaved number by number. They stand side by side: (B, N, H, d), then reshape."
+    if wrong("heads interleaved", interleaved):
+        return x.permute(0, 2, 3, 1).reshape(B, N, H * d)
+    if wrong("heads averaged", "The heads are averaged; keep all their numbers, side by side."):
+        return x.mean(1)
+    if wrong("heads added", "The heads are added up; keep all their numbers, side by side."):
+        return x.sum(1)
+    if wrong("heads not merged", "The axes are in order, (B, N, H, d): now join H and d by reshape."):
+        return x.transpose(1, 2)
+    return x.transpose(1, 2).reshape(B, N, H * d)
+
+
+@written(
+    "The heads of each token stand side by side, and no token holds another's numbers.",
+    lambda: (
+        (whole(1, 2, 2, 2),),
+        *((torch.randn(shape),) for shape in ((2, 3, 5, 4), (1, 2, 3, 5), (3, 4, 4, 2), (2, 1, 1, 3))),
+    ),
+)
+def merge_heads(wrong, x):
+    """A function of heads `(B, H, N, d)` that returns tokens `(B, N, D)`."""
+    return merge(wrong, x)
+
+
+def attention_parts():
+    for B, N, H, d in ((1, 2, 2, 2), (2, 5, 3, 4), (1, 6, 2, 8)):
         D = H * d
-        qkv, proj, x = nn.Linear(D, 3 * D), nn.Linear(D, D), torch.randn(B, N, D)
+        qkv, proj = nn.Linear(D, 3 * D), nn.Linear(D, D)
         nn.init.normal_(qkv.weight, std=1.5 * D**-0.5)  # scores that matter, so that each fault shows
-        mistakes = []
-        for values in product(*OPTIONS.values()):
-            chosen = dict(zip(OPTIONS, values, strict=True))
-            found = [FAULTS[item] for item in chosen.items() if item in FAULTS]
-            if found:
-                name, why = found[0]
-                more = " This fault is not the only one." if len(found) > 1 else ""
-                mistakes.append((name, multi_head(x, qkv, proj, H, **chosen), why + more))
-        expected = multi_head(x, qkv, proj, H)
-        found = call(answer, x, qkv, proj, H)
-        expect_tensor(found, expected, mistakes, what=f"the result for x {tuple(x.shape)}, H = {H}")
-    return "All three faults are gone; each of them would have trained without an error message."
+        yield torch.randn(B, N, D), qkv, proj, H
 
 
-@exercise
-def score_divisor(answer):
+@written("All three faults are gone; each of them would have trained without an error message.", attention_parts)
+def repair_attention(wrong, x, qkv, proj, num_heads):
+    """A function of `x, qkv, proj, num_heads` (two linear layers) that is multi-head self-attention."""
+    tokens = qkv(x)
+    if wrong(
+        "parts of qkv interleaved", "qkv holds all queries, then all keys, then all values: reshape to (B, N, 3, H, d)."
+    ):
+        parts = tokens.unflatten(-1, (-1, 3)).unbind(-1)
+    else:
+        parts = tokens.chunk(3, dim=-1)
+    q, k, v = (split(wrong, part, num_heads) for part in parts)
+    if wrong("q mixed", "The weights mix the queries; what is mixed are the values, v."):
+        v = q
+    mixed = merge(wrong, weigh(wrong, q, k) @ v)
+    return mixed if wrong("no output projection", "The last linear layer, proj, is not used.") else proj(mixed)
+
+
+@stated(
+    "4 * sqrt(512) = 90.5: the root of d is right only while the numbers in q and k have variance 1.",
+    "Draw q and k as the hint does and measure the standard deviation of their scores.",
+    tolerance=0.03,
+)
+def score_divisor(wrong):
     """By what to divide q @ k so that its variance is 1, where d = 512 and the numbers in q and k have deviation 2."""
     root = 512**0.5
-    mistakes = [
-        ("deviation left out", root, "sqrt(512) is right for numbers of deviation 1. Here each is twice as large."),
-        ("one deviation", 2 * root, "one factor 2 is missing: q is twice as large, and so is k."),
-        ("divided by the variance", 16 * 512, "that is the variance. To bring it to 1, divide by its root."),
-        ("divided by d", 512, "that is d. The variance is 512 * 2**2 * 2**2; divide by its root."),
-        ("inverse", 1 / (4 * root), "that is the factor to multiply by. Asked is the number to divide by."),
-    ]
-    expect_number(answer, 4 * root, mistakes, tolerance=0.03, what="the divisor")
-    return "4 * sqrt(512) = 90.5: the root of d is right only while the numbers in q and k have variance 1."
+    return wrong.choose(
+        4 * root,
+        ("deviation left out", "sqrt(512) is right for numbers of deviation 1. Here each is twice as large.", root),
+        ("one deviation", "One factor 2 is missing: q is twice as large, and so is k.", 2 * root),
+        ("divided by the variance", "That is the variance. To bring it to 1, divide by its root.", 16 * 512),
+        ("divided by d", "That is d. The variance is 512 * 2**2 * 2**2; divide by its root.", 512),
+        ("inverse", "That is the factor to multiply by. Asked is the number to divide by.", 1 / (4 * root)),
+    )
 
 
-@exercise
-def masked_attention(answer):
-    """A function of `q, k, v` `(B, H, N, d)` and `keep` `(B, N)` that lets no token listen to those not kept."""
-    for B, H, N, d in ((2, 3, 6, 4), (1, 2, 5, 8)):
-        q, k, v = torch.randn(3, B, H, N, d)
+def masks():
+    yield whole(1, 1, 2, 2), whole(1, 1, 2, 2), whole(1, 1, 2, 2), torch.tensor([[True, False]])
+    for B, H, N, d in ((2, 3, 6, 4), (1, 2, 5, 8), (3, 1, 4, 4)):
         keep = torch.rand(B, N) < 0.6
         keep[:, 0], keep[:, 1] = True, False
-        columns, rows = keep[:, None, None, :], keep[:, None, :, None]
-        scores = q @ k.transpose(-2, -1) / d**0.5
-        masked = scores.masked_fill(~columns, -torch.inf)
-        mistakes = [
-            ("not masked", scores.softmax(-1) @ v, "the mask changes nothing yet: tokens not kept still have weight."),
-            (
-                "not renormalised",
-                (scores.softmax(-1) * columns) @ v,
-                "the weights were set to 0 after the softmax, so the rows no longer sum to 1. Mask the scores.",
-            ),
-            (
-                "scores set to 0",
-                (scores * columns).softmax(-1) @ v,
-                "a score of 0 still gets weight, for exp(0) = 1. A score of -inf gets none, for exp(-inf) = 0.",
-            ),
-            (
-                "queries masked",
-                (scores.softmax(-1) * rows) @ v,
-                "the rows were masked: these tokens hear nothing. Mask the columns, so that they are not heard.",
-            ),
-            (
-                "mask inverted",
-                scores.masked_fill(columns, -torch.inf).softmax(-1) @ v,
-                "the mask is inverted: keep is True where a token may be heard, so fill where it is False, ~keep.",
-            ),
-            (
-                "missing 1/sqrt(d)",
-                (masked * d**0.5).softmax(-1) @ v,
-                NO_SCALE,
-            ),
-        ]
-        found = call(answer, q, k, v, keep)
-        if isinstance(found, torch.Tensor) and found.isnan().any():
-            raise Wrong(
-                "Some results are nan: a whole row of scores is -inf, so its softmax is 0/0. Mask the columns (keys), "
-                "not the rows (queries): keep[:, None, None, :].",
-                "queries masked",
-            )
-        expect_tensor(found, masked.softmax(-1) @ v, mistakes, what=f"the result for q {tuple(q.shape)}")
-    return "No token hears the masked ones, and each row still sums to 1."
+        yield *torch.randn(3, B, H, N, d), keep
+    yield *torch.randn(3, 2, 2, 4, 3), torch.ones(2, 4, dtype=torch.bool)
+
+
+@written("No token hears the masked ones, and each row still sums to 1.", masks)
+def masked_attention(wrong, q, k, v, keep):
+    """A function of `q, k, v` `(B, H, N, d)` and `keep` `(B, N)` that lets no token listen to those not kept."""
+    columns, rows = keep[:, None, None, :], keep[:, None, :, None]
+    after = "The weights were set to 0 after the softmax, so the rows no longer sum to 1. Mask the scores."
+    row = "The rows were masked: these tokens hear nothing. Mask the columns, so that they are not heard."
+    zero = "A score of 0 still gets weight, for exp(0) = 1. A score of -inf gets none, for exp(-inf) = 0."
+    inverted = "The mask is inverted: keep is True where a token may be heard, so fill where it is False, ~keep."
+    if wrong("not masked", "The mask changes nothing yet: tokens not kept still have weight."):
+        return weigh(wrong, q, k) @ v
+    if wrong("not renormalised", after):
+        return (weigh(wrong, q, k) * columns) @ v
+    if wrong("queries masked", row):
+        return (weigh(wrong, q, k) * rows) @ v
+    if wrong("queries masked", row, place=1):
+        return weigh(wrong, q, k, rows) @ v
+    if wrong("scores set to 0", zero):
+        return (q @ k.transpose(-2, -1) * columns / q.shape[-1] ** 0.5).softmax(-1) @ v
+    return weigh(wrong, q, k, ~columns if wrong("mask inverted", inverted) else columns) @ v

@@ -1,0 +1,190 @@
+"""What can be seen of a result: whether two agree, how they are shown, how a wrong one differs from the right one."""
+
+import copy
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import permutations
+
+import numpy as np
+import torch
+from torch import nn
+
+from .verdict import Wrong, attempted, describe, explain, number, same
+
+SMALL = 16  # numbers that a message shows one by one
+
+
+@dataclass
+class Raised:
+    """An error that took the place of a result."""
+
+    error: BaseException
+
+
+def agree(found, expected, tolerance=1e-4, nan=False):
+    """Whether a result is the expected one: tensors by shape and value, numbers by value, all else by `==`.
+
+    With `nan`, a tensor agrees with one that has its nan at the same places.
+    """
+    if isinstance(expected, Raised) or isinstance(found, Raised):
+        both = isinstance(expected, Raised) and isinstance(found, Raised)
+        return both and type(found.error) is type(expected.error) and str(found.error) == str(expected.error)
+    if isinstance(expected, torch.Tensor):
+        if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
+            return False
+        if nan and found.isnan().any() and torch.equal(found.isnan(), expected.isnan()):
+            found, expected = found.nan_to_num(0.0), expected.nan_to_num(0.0)
+        return same(found, expected, tolerance)
+    if isinstance(expected, (tuple, list)):
+        alike = isinstance(found, (tuple, list)) and len(found) == len(expected)
+        return alike and all(agree(a, b, tolerance, nan) for a, b in zip(found, expected, strict=True))
+    if isinstance(expected, (int, float, Fraction)) and not isinstance(expected, bool):
+        try:
+            found = number(found)
+        except Wrong:
+            return False
+        return abs(found - float(expected)) <= tolerance * max(1.0, abs(float(expected)))
+    if isinstance(expected, bool):
+        one = isinstance(found, (bool, np.bool_)) or isinstance(found, torch.Tensor) and found.numel() == 1
+        return one and bool(found) is expected
+    return type(found) is type(expected) and found == expected
+
+
+def as_expected(answer, expected):
+    """A value in the form of the expected one: lists, arrays, tensors, fractions and the text of a number will do."""
+    if isinstance(expected, torch.Tensor) and not isinstance(answer, torch.Tensor):
+        try:
+            return torch.as_tensor(np.array(attempted(answer), dtype=float))
+        except (TypeError, ValueError):
+            raise Wrong(
+                f"Expected a tensor of shape {tuple(expected.shape)}, found {describe(answer)}.", "not a tensor"
+            ) from None
+    if isinstance(expected, (tuple, list)):
+        try:
+            parts = [attempted(part) for part in answer]
+        except TypeError:
+            parts = None
+        if parts is None or isinstance(answer, str) or len(parts) != len(expected):
+            raise Wrong(f"Expected {len(expected)} numbers, found {describe(answer)}.", "wrong count")
+        return tuple(as_expected(part, right) for part, right in zip(parts, expected, strict=True))
+    return number(answer, "the answer") if isinstance(expected, (int, float)) else answer
+
+
+def numbers(tensor):
+    """A small tensor as text, whole numbers without a point."""
+    if tensor.ndim:
+        return f"[{', '.join(map(numbers, tensor))}]"
+    value = tensor.item()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def shown(value):
+    """A value for a message: a small tensor by its numbers, a larger one by its shape, anything else in short."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__ if isinstance(value, nn.Module) else describe(value)
+    usual = value.dtype in (torch.float32, torch.int64, torch.bool)
+    kind = "" if usual else f" ({str(value.dtype).removeprefix('torch.')})"
+    return (numbers(value.detach()) if value.numel() <= SMALL else f"of shape {tuple(value.shape)}") + kind
+
+
+def compared(found, expected):
+    """A sentence on what was expected and what was found."""
+    if isinstance(found, Raised):
+        return f"your code raised {explain(found.error)}"
+    if isinstance(expected, Raised):
+        return f"expected {type(expected.error).__name__}, found {shown(found)}."
+    tensors = isinstance(found, torch.Tensor) and isinstance(expected, torch.Tensor)
+    if not tensors or found.shape != expected.shape or expected.numel() <= SMALL:
+        return f"expected {shown(expected)}, found {shown(found)}."
+    difference = (found.double() - expected.double()).abs().nan_to_num(torch.inf)
+    where = tuple(int(i) for i in torch.unravel_index(difference.argmax(), difference.shape))
+    return f"expected {numbers(expected[where].detach())} at {list(where)}, found {numbers(found[where].detach())}."
+
+
+def unlike(before, after):
+    """Whether something is no longer as it was: tensors, models (weights, modes, hooks) and what holds them."""
+    if isinstance(before, torch.Tensor):
+        kept = before.shape == after.shape and before.requires_grad == after.requires_grad
+        return not (kept and torch.equal(before.detach().nan_to_num(), after.detach().nan_to_num()))
+    if isinstance(before, nn.Module):
+        state = lambda model: [  # noqa: E731
+            [(name, type(m), m.training, len(m._forward_hooks)) for name, m in model.named_modules()],
+            [(p.requires_grad, p.grad is None) for p in model.parameters()],
+        ]
+        return state(before) != state(after) or unlike(dict(before.state_dict()), dict(after.state_dict()))
+    if isinstance(before, dict):
+        return list(before) != list(after) or any(unlike(before[key], after[key]) for key in before)
+    if isinstance(before, (list, tuple)):
+        return len(before) != len(after) or any(map(unlike, before, after))
+    return isinstance(before, (int, float, str, set, np.ndarray)) and bool(np.any(before != after))
+
+
+def facts(task, answer, run):
+    """`(name, sentence)` of what can be observed of a wrong result that no switch explains; `(None, "")` if nothing."""
+    found, expected = run.found, run.right
+    if isinstance(found, Raised):
+        return type(found.error).__name__, ""
+    if isinstance(expected, torch.Tensor):
+        if not isinstance(found, torch.Tensor):
+            return "not a tensor", ""
+        return of_tensors(task, run) or unused(task, answer, run) or (None, "")
+    if isinstance(expected, (int, float)) and not isinstance(expected, bool):
+        number(found, "the result")  # which raises Wrong
+        return unused(task, answer, run) or (None, "")
+    return unused(task, answer, run) or (None, "")
+
+
+def of_tensors(task, run):
+    """How a wrong tensor differs from the right one; None where nothing simple can be said."""
+    found, expected = run.found.detach(), run.right.detach()
+    alike = lambda other: agree(found, other, task.tolerance)  # noqa: E731
+    for axes in permutations(range(expected.ndim)):
+        if list(axes) != sorted(axes) and alike(expected.permute(axes)):
+            return "axes swapped", f"The numbers are right, the axes are not in their order: these are {axes}."
+    if found.shape != expected.shape:
+        if found.numel() == expected.numel() and alike(expected.reshape(found.shape)):
+            return "wrong shape", "The numbers are right and in their order, the shape is not."
+        return "wrong shape", ""
+    if found.isnan().any() and not expected.isnan().any():
+        return "nan", "0/0, inf - inf, 0 * inf and the root of a negative number give nan."
+    for name, value in zip(task.names, run.inputs, strict=False):
+        if isinstance(value, torch.Tensor) and alike(value):
+            return "input returned", f"This is {name}, as it came in."
+    if expected.ndim and len(expected) > 1 and agree(found[0], expected[0], task.tolerance):
+        return "only the first", "The first entry is right and others are not. Is the first treated unlike the rest?"
+    for axis in range(expected.ndim):
+        if alike(expected.flip(axis)):
+            return "reversed", f"The numbers are right, but in reverse order along axis {axis}."
+    found, expected = found.double(), expected.double()
+    if expected.std(correction=0) > 0 and not found.isinf().any():
+        factor = (found * expected).sum() / expected.square().sum()
+        if factor.abs() > 1e-6 and agree(found, factor * expected, task.tolerance):
+            text = f"Everything is {factor:.4g} times what it should be."
+            return ("sign", "Every sign is the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
+        offset = (found - expected).mean()
+        if agree(found, expected + offset, task.tolerance):
+            return "offset", f"Everything is too {'large' if offset > 0 else 'small'} by {offset.abs():.4g}."
+    for name, rounded in (("rounded", expected.round()), ("rounded down", expected.floor())):
+        if agree(found, rounded, task.tolerance):
+            return name, "These are whole numbers; the fractions are lost."
+    return None
+
+
+def unused(task, answer, run):
+    """Which input the answer does not use, or which images it mixes, though the reference does not; None if neither."""
+    for place, (name, value) in enumerate(zip(task.names, run.inputs, strict=False)):
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        moved, later = value + torch.rand_like(value) + 0.5, value.clone()
+        later[1:] = moved[1:]
+        for other, all_of_it in ((moved, True), (later, False)):
+            again = copy.copy(run)
+            again.inputs = (*run.inputs[:place], other, *run.inputs[place + 1 :])
+            right, given = task.referred(again), task.outcome(answer, again)[0]
+            if all_of_it and agree(given, run.found, 1e-9) and not agree(right, run.right, 1e-9):
+                return "input not used", f"The result does not depend on {name}."
+            first = all(isinstance(x, torch.Tensor) and x.ndim and x.shape == run.right.shape for x in (right, given))
+            stays = first and not all_of_it and agree(right[0], run.right[0], 1e-9)
+            if stays and not agree(given[0], run.found[0], 1e-5):
+                return "images mixed", f"The first result depends on the other entries of {name}."
+    return None
