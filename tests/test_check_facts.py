@@ -35,11 +35,6 @@ def test_the_patients_are_ill_as_the_answers_say():
     assert halves == [[True, False], [True, True], [False, False]]
 
 
-@pytest.mark.parametrize(("faults", "more"), [({"over": -2}, False), ({"over": -2, "divisor": "D**0.5"}, True)])
-def test_several_faults_are_told_apart_from_one(faults, more):
-    assert ("not the only one" in check.repair_attention(multi_head(**faults)).message) == more
-
-
 def test_the_empty_class_is_not_attempted():
     class Stub(nn.Module):
         def __init__(self, linear, rank):
