@@ -3,10 +3,8 @@
 import json
 
 import fine_tuning
-import pytest
 import small_data
 import torch
-from mistakes.attention import multi_head
 from records import missing
 from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionViT

@@ -1,6 +1,7 @@
 """Right answers to the exercises of notebook 03."""
 
 import math
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
@@ -202,3 +203,21 @@ def masked_attention__where(q, k, v, keep):
     low = torch.full_like(scores, float("-inf"))
     scores = torch.where(keep[:, None, None, :].expand_as(scores), scores, low)
     return torch.softmax(scores, dim=-1) @ v
+
+
+with suppress(ImportError):  # timm and transformers do not need it
+    from einops import einsum, rearrange
+
+    def attention_weights__einops(q, k):
+        return (einsum(q, k, "b h i d, b h j d -> b h i j") / q.shape[-1] ** 0.5).softmax(-1)
+
+    def split_heads__einops(x, H):
+        return rearrange(x, "b n (h d) -> b h n d", h=H)
+
+    def merge_heads__einops(x):
+        return rearrange(x, "b h n d -> b n (h d)")
+
+    def repair_attention__einops(x, qkv, proj, H):
+        q, k, v = rearrange(qkv(x), "b n (three h d) -> three b h n d", three=3, h=H)
+        weights = (einsum(q, k, "b h i d, b h j d -> b h i j") * q.shape[-1] ** -0.5).softmax(-1)
+        return proj(rearrange(weights @ v, "b h n d -> b n (h d)"))

@@ -7,6 +7,7 @@ None stands for one without a name.
 from importlib import import_module
 
 from answers import right_answers
+
 from vit_tutorial import check
 
 

@@ -1,7 +1,5 @@
 """Checks of notebook 03: right answers in several styles pass, planted mistakes get their names, nothing raises."""
 
-from contextlib import suppress
-
 import torch
 import torch.nn.functional as F
 
@@ -156,15 +154,3 @@ WRONG = [
         "missing 1/sqrt(d)",
     ),
 ]
-
-with suppress(ImportError):  # a style that many know; the course does not need it
-    from einops import einsum, rearrange
-
-    RIGHT += [
-        (
-            "attention_weights",
-            lambda q, k: (einsum(q, k, "b h i d, b h j d -> b h i j") / q.shape[-1] ** 0.5).softmax(-1),
-        ),
-        ("split_heads", lambda x, num_heads: rearrange(x, "b n (h d) -> b h n d", h=num_heads)),
-        ("merge_heads", lambda x: rearrange(x, "b h n d -> b n (h d)")),
-    ]
