@@ -55,6 +55,24 @@ def test_build_repeats_to_the_byte_and_agrees_with_its_source(course):
     assert [path.name for path in notebooks.NOTEBOOKS.iterdir() if path.is_file()] == ["01_title.ipynb"]
 
 
+def test_the_text_holds_the_kernels_values_and_no_other_text_agrees(course):
+    text = "\n# %% [markdown]\n# Together {=10 / 3:.1f}, or {=100 * 0.5:.0f} %.\n\n# %%\n1 + 1\n"
+    course.write_text(SOURCE + text, encoding="utf-8")
+    notebooks.build(course)
+    path = notebooks.target(course)
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if cell.source.startswith("Together")]
+    assert cell.source == "Together 3.3, or 50 %."
+    assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [1, 2, 3, 4, 5, 6]
+    assert notebook.cells[-1].outputs[0].execution_count == 6 and notebooks.check(course) == []
+    cell.source = "Together 3.3, or less."
+    nbformat.write(notebook, path)
+    assert any("source differs" in line for line in notebooks.check(course))
+    course.write_text(SOURCE + text.replace("10 / 3", "10 / 0"), encoding="utf-8")
+    with pytest.raises(notebooks.BuildError, match="division by zero"):
+        notebooks.build(course)
+
+
 def test_built_notebook_holds_what_readers_need_and_no_more(course):
     notebooks.build(course)
     notebook = nbformat.read(notebooks.target(course), as_version=4)

@@ -6,9 +6,11 @@
 
 A built notebook depends on its source alone: cell ids are hashes of the cells, timings and widget state are left out,
 and the old file stays where it is until the new one is complete. A notebook that needs more than 1.5 GB of memory, what
-a free hosted session has, is not written. In markdown, `{colab}` becomes the notebook's address on Colab, and after the
-title comes a cell that installs the course where it is missing; both are made from the Repository address in
-pyproject.toml. The picture in README.md is the first figure of 00, written when that is built.
+a free hosted session has, is not written.
+
+In markdown, `{=expression:format}` becomes the value that the expression has in the kernel at that place, `{minutes}`
+the time that a reader needs (tools/minutes.py), and `{colab}` the notebook's address on Colab; after the title comes a
+cell that installs the course where it is missing, from the Repository address in pyproject.toml. The picture in README.md is the first figure of 00, written when that is built.
 """
 
 import argparse
@@ -34,6 +36,10 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tools"))
+
+import minutes  # noqa: E402
+
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "source"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -56,6 +62,7 @@ except ModuleNotFoundError:
     course = "-e .." if os.path.isdir("../vit_tutorial") else "git+{repository}"
     %pip install -q $course
     site.main()  # this Python looks again at what is installed"""
+VALUE = re.compile(r"\{=([^{}]+):([^:{}]*)\}")  # in the text: a value that the build writes
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # What would differ on the next machine, and so must not be committed.
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+|\b0x[0-9a-fA-F]{8,}")
@@ -99,10 +106,11 @@ def read_source(source: Path) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     setup = new_code_cell(SETUP.replace("{repository}", repository()), metadata={"tags": ["setup"]})
     notebook.cells.insert(1, setup)
+    time_needed = minutes.stated(notebook.cells)
     copies: Counter[str] = Counter()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = cell.source.replace("{colab}", colab_address(source))
+            cell.source = cell.source.replace("{colab}", colab_address(source)).replace("{minutes}", time_needed)
         digest = hashlib.sha1(cell.source.encode()).hexdigest()[:8]
         copies[digest] += 1
         cell.id = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
@@ -152,6 +160,12 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
     return found
 
 
+def with_values(text: str) -> str:
+    """A pattern for the text in which values have been written."""
+    places = iter(VALUE.split(text)[::3])
+    return "[^{}]+?".join(map(re.escape, places))
+
+
 def differences(expected: nbformat.NotebookNode, found: nbformat.NotebookNode) -> list[str]:
     """Where a built notebook says something else than its source; outputs are not compared."""
     if expected.metadata != found.metadata:
@@ -160,7 +174,8 @@ def differences(expected: nbformat.NotebookNode, found: nbformat.NotebookNode) -
         return [f"expected {len(expected.cells)} cells, found {len(found.cells)}"]
     for number, (ours, theirs) in enumerate(zip(expected.cells, found.cells, strict=True)):
         for part in ("cell_type", "source", "id", "metadata"):
-            if ours[part] != theirs.get(part):
+            built = part == "source" and re.fullmatch(with_values(ours.source), theirs.source)
+            if not built and ours[part] != theirs.get(part):
                 return [f"cell {number}: the {part} differs; the source has {str(ours.source)[:80]!r}"]
     return []
 
@@ -182,6 +197,25 @@ def explain_failure(notebook: nbformat.NotebookNode, error: Exception) -> str:
                 traceback = ANSI.sub("", "\n".join(output.traceback))
                 return f"cell {number} failed:\n\n{cell.source}\n\n{traceback}"
     return f"{type(error).__name__}: {error}"
+
+
+class Client(NotebookClient):
+    """Executes code cells, and writes the kernel's values into the text cells between them."""
+
+    async def async_execute_cell(self, cell, cell_index, **options):
+        places = VALUE.findall(cell.source) if cell.cell_type == "markdown" else ()
+        if not places:
+            return await super().async_execute_cell(cell, cell_index, **options)
+        values = ", ".join(f"format({expression}, {form!r})" for expression, form in places)
+        asking = new_code_cell(f"print(*[{values}], sep='\\n')")
+        try:
+            await super().async_execute_cell(asking, cell_index, store_history=False)
+        finally:
+            self.nb.cells[cell_index] = cell
+            self.code_cells_executed -= 1
+        values = iter(asking.outputs[0].text.splitlines())
+        cell.source = VALUE.sub(lambda match: next(values), cell.source)
+        return cell
 
 
 class Memory(threading.Thread):
@@ -222,7 +256,7 @@ def build(source: Path) -> str:
     """Execute the source in the folder notebooks/ and write the result; returns a line with its costs."""
     started = time.perf_counter()
     notebook = read_source(source)
-    client = NotebookClient(
+    client = Client(
         notebook,
         timeout=CELL_SECONDS,
         record_timing=False,
