@@ -9,8 +9,9 @@ and the old file stays where it is until the new one is complete. A notebook tha
 a free hosted session has, is not written.
 
 In markdown, `{=expression:format}` becomes the value that the expression has in the kernel at that place, `{minutes}`
-the time that a reader needs (tools/minutes.py), and `{colab}` the notebook's address on Colab; after the title comes a
-cell that installs the course where it is missing, from the Repository address in pyproject.toml. The picture in README.md is the first figure of 00, written when that is built.
+the time that a reader needs (tools/minutes.py), and `{colab}` the notebook's address on Colab. After the title comes a
+cell that installs the course where it is missing. Addresses are made from the Repository in pyproject.toml. The picture
+in README.md is the first figure of 00, written when that is built.
 """
 
 import argparse
