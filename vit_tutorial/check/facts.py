@@ -94,6 +94,10 @@ def compared(found, expected):
         return f"your code raised {explain(found.error)}"
     if isinstance(expected, Raised):
         return f"expected {type(expected.error).__name__}, found {shown(found)}."
+    pairs = isinstance(found, tuple) and isinstance(expected, tuple) and len(found) == len(expected)
+    if pairs and any(isinstance(part, (torch.Tensor, str)) for part in expected):  # the first part that is wrong
+        differing = [pair for pair in zip(found, expected, strict=True) if not agree(*pair)]
+        return compared(*differing[0]) if differing else "two parts differ by very little."
     tensors = isinstance(found, torch.Tensor) and isinstance(expected, torch.Tensor)
     if not tensors or found.shape != expected.shape or expected.numel() <= SMALL:
         return f"expected {shown(expected)}, found {shown(found)}."

@@ -23,7 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .facts import Raised, agree, as_expected, compared, facts, shown, unlike
-from .verdict import NotAttempted, Stop, Wrong, call, exercise, expect_choice, fresh_seed
+from .verdict import NotAttempted, Stop, Wrong, call, exercise, expect_choice, fresh_seed, number
 
 TOGETHER = 2  # mistakes at once that are told apart
 SECONDS = 5.0  # for the search after them
@@ -215,11 +215,11 @@ def written(praise, cases, **options):
     return decorate
 
 
-def stated(praise, otherwise, tolerance=1e-4, together=None):
+def stated(praise, otherwise, tolerance=1e-4, together=None, read=lambda answer: answer):
     """Make a checker of a reference `(wrong)` that gives a value: a number, a tensor, or a tuple of numbers.
 
     No verdict shows the right value: an answer that no switch explains gets the sentence `otherwise`. As many mistakes
-    as there are numbers are told apart, or `together`.
+    as there are numbers are told apart, or `together`. `read` is what an answer goes through first, such as `as_share`.
     """
 
     def decorate(reference):
@@ -228,7 +228,7 @@ def stated(praise, otherwise, tolerance=1e-4, together=None):
         task = Task(reference, praise, lambda: [()], lambda function: function(), tolerance=tolerance, together=most)
 
         def judge(answer):
-            run = Run((), fresh_seed(), as_expected(answer, right), right)
+            run = Run((), fresh_seed(), as_expected(read(answer), right), right)
             if agree(run.found, right, tolerance):
                 return praise
             if mistakes := task.mistakes([run]):
@@ -259,3 +259,9 @@ def chosen(right, praise):
 def whole(*shape, low=-3, high=4):
     """A tensor of small whole numbers, as floats, low to high - 1."""
     return torch.randint(low, high, shape).float()
+
+
+def as_share(answer):
+    """A share of 1, also where it is given in per cent: `75`, `"75 %"`."""
+    share = number(answer.rstrip(" %") if isinstance(answer, str) else answer, "the share")
+    return share / 100 if share > 1.5 else share
