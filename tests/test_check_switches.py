@@ -38,6 +38,9 @@ def test_each_switch_gets_its_name(name, monkeypatch):
     assert TASKS[name](with_mistakes(task, (), stated)).passed
     for mistake, place in why:
         result = TASKS[name](with_mistakes(task, [(mistake, place)], stated))
+        if not why[mistake, place]:  # another convention
+            assert result.passed, result.message
+            continue
         assert (result.passed, result.mistake) == (False, mistake), result.message
         assert why[mistake, place].endswith((".", "?")), "a sentence of its own"
 

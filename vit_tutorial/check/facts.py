@@ -27,8 +27,8 @@ def agree(found, expected, tolerance=1e-4, nan=False):
     With `nan`, a tensor agrees with one that has its nan at the same places.
     """
     if isinstance(expected, Raised) or isinstance(found, Raised):
-        both = isinstance(expected, Raised) and isinstance(found, Raised)
-        return both and type(found.error) is type(expected.error) and str(found.error) == str(expected.error)
+        said = [(type(x.error), sorted(str(x.error))) for x in (found, expected) if isinstance(x, Raised)]
+        return len(said) == 2 and said[0] == said[1]  # sorted: the operands may stand in either order
     if isinstance(expected, torch.Tensor):
         if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
             return False
@@ -82,7 +82,8 @@ def numbers(tensor):
 def shown(value):
     """A value for a message: a small tensor by its numbers, a larger one by its shape, anything else in short."""
     if not isinstance(value, torch.Tensor):
-        return type(value).__name__ if isinstance(value, nn.Module) else describe(value)
+        named = isinstance(value, (nn.Module, torch.optim.Optimizer))
+        return type(value).__name__ if named else describe(value)
     usual = value.dtype in (torch.float32, torch.int64, torch.bool)
     kind = "" if usual else f" ({str(value.dtype).removeprefix('torch.')})"
     return (numbers(value.detach()) if value.numel() <= SMALL else f"of shape {tuple(value.shape)}") + kind

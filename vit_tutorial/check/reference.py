@@ -32,7 +32,8 @@ SECONDS = 5.0  # for the search after them
 class Switches:
     """The mistakes that a reference makes. It asks at each step: `wrong(name, why)` is true where it shall make this.
 
-    `on` are the pairs `(name, place)` to be made; `why` collects all that were asked for.
+    `on` are the pairs `(name, place)` to be made; `why` collects all that were asked for. One whose `why` is empty is
+    no mistake but another convention, as right as the first.
     """
 
     def __init__(self, on=()):
@@ -125,7 +126,7 @@ class Task:
             effect = effect or self.effect(run, own)
         failed = next((run for run in runs if not agree(run.found, run.right, self.tolerance)), None)
         if failed:
-            self.refuse(answer, failed, runs)
+            self.refuse(answer, failed, runs)  # which an answer survives that keeps to another convention
         for judge in self.also:
             judge(answer)
         if effect:
@@ -148,28 +149,29 @@ class Task:
         return None
 
     def refuse(self, answer, failed, runs):
-        """Raise `Wrong` with the names of the mistakes, or what can be observed."""
+        """Raise `Wrong` with the names of the mistakes, or what can be observed, unless it keeps to a convention."""
         case = ", ".join(f"{name} {shown(value)}" for name, value in zip(self.names, failed.inputs, strict=False))
         case = f"{' ' if case else ''}For {case}: {compared(failed.found, failed.right)}"
         mistakes = self.mistakes([failed, *(run for run in runs if run is not failed)])
-        if not mistakes:
+        if mistakes is None:
             for judge in self.also:
                 judge(answer)
             name, why = facts(self, answer, failed)
             raise Wrong(why + case if why else case.strip(), name)
-        raise Wrong(" ".join(mistakes.values()) + case, " + ".join(mistakes))
+        if mistakes:
+            raise Wrong(" ".join(mistakes.values()) + case, " + ".join(mistakes))
 
     def mistakes(self, runs):
-        """`{name: why}` of the smallest set of switches that reproduces every run; empty where none does."""
+        """`{name: why}` of the smallest set of switches that reproduces every run; None where none does."""
         why, until = {}, time.monotonic() + SECONDS
         if all(isinstance(run.found, torch.Tensor) and run.found.isnan().all() for run in runs):
-            return {}  # nan looks alike, whatever it comes from
+            return None  # nan looks alike, whatever it comes from
         for on in self.sets(runs, why):
             if all(agree(run.found, self.referred(run, on), self.tolerance, True) for run in runs):
-                return {name: why[name, place] for name, place in on}
+                return {key[0]: why[key] for key in on if why[key]}
             if time.monotonic() > until:
                 break
-        return {}
+        return None
 
     def sets(self, runs, why):
         """The sets of switches, smallest first. `why` collects the switches; some show only while another is on."""
@@ -229,9 +231,10 @@ def stated(praise, otherwise, tolerance=1e-4, together=None, read=lambda answer:
 
         def judge(answer):
             run = Run((), fresh_seed(), as_expected(read(answer), right), right)
-            if agree(run.found, right, tolerance):
+            mistakes = {} if agree(run.found, right, tolerance) else task.mistakes([run])
+            if mistakes == {}:
                 return praise
-            if mistakes := task.mistakes([run]):
+            if mistakes:
                 raise Wrong(" ".join(mistakes.values()), " + ".join(mistakes))
             shapes = [tuple(x.shape) for x in (right, run.found) if isinstance(x, torch.Tensor)]
             if len(set(shapes)) == 2:
