@@ -2,11 +2,13 @@
 
     python tools/measure/checks.py            the table; below it, what was judged otherwise than planned
     python tools/measure/checks.py cut mix    only the exercises whose names contain one of these words
+    python tools/measure/checks.py --seeds 50 every right answer so many times with fresh inputs; what was refused
 
 Right answers must all be accepted. A wrong answer is *named* where it got the name that it was planted under, and
 *unnamed* where it was planted without one, and refused. The exit status is 1 where anything was judged otherwise.
 """
 
+import argparse
 import sys
 import time
 from contextlib import redirect_stdout
@@ -25,13 +27,33 @@ def judged(name, answer):
         return check.EXERCISES[name](answer)
 
 
-def main(words):
+def many_times(answers, seeds):
+    """Try every right answer of `{exercise: answers}` with so many fresh inputs."""
+    refused, started = {}, time.perf_counter()
+    for name, right in answers.items():
+        for n, answer in enumerate(right):
+            if messages := [r.message for r in (judged(name, answer) for _ in range(seeds)) if not r.passed]:
+                refused[f"{name}, {getattr(answer, '__name__', f'right answer {n}')}"] = messages
+    count = sum(map(len, answers.values()))
+    print(f"{count:,} right answers, {count * seeds:,} verdicts, {sum(map(len, refused.values())):,} refusals", end="")
+    print(f" of {len(refused)} answers, {time.perf_counter() - started:.1f} s")
+    for who, messages in refused.items():
+        print(f"{who}: refused {len(messages)} times of {seeds}: {messages[0]}")
+    return int(bool(refused))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only exercises whose names contain one of these")
+    parser.add_argument("--seeds", type=int, metavar="N", help="right answers alone, so many times each")
+    args = parser.parse_args()
+    planted = {name: x for name, x in tables().items() if not args.words or any(word in name for word in args.words)}
+    if args.seeds:
+        return many_times({name: right for name, (right, _) in planted.items()}, args.seeds)
     numbers = {name: number for number, topic in check.TOPICS.items() for name in topic.__all__}
     totals, slips, started = [0] * 5, [], time.perf_counter()
     print(f"{'exercise':27}{'right':>5}{'accepted':>10}{'wrong':>8}{'named':>8}{'unnamed':>9}")
-    for name, (right, wrong) in tables().items():
-        if words and not any(word in name for word in words):
-            continue
+    for name, (right, wrong) in planted.items():
         accepted, refused = [judged(name, answer) for answer in right], [judged(name, answer) for answer, _ in wrong]
         slips += [f"{name}: refused a right answer: {r.message}" for r in accepted if not r.passed]
         named = unnamed = 0
@@ -51,4 +73,4 @@ def main(words):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
