@@ -81,6 +81,8 @@ def numbers(tensor):
 
 def shown(value):
     """A value for a message: a small tensor by its numbers, a larger one by its shape, anything else in short."""
+    if isinstance(value, str) and len(value) <= 120:
+        return repr(value)
     if not isinstance(value, torch.Tensor):
         named = isinstance(value, (nn.Module, torch.optim.Optimizer))
         return type(value).__name__ if named else describe(value)
