@@ -31,7 +31,16 @@ def safely(judge):
 
 def oracle(cases, read=lambda result: result):
     """Make an oracle of a reference `(*inputs)`. `cases()` gives the inputs, tuples; `read` what of a result counts."""
-    return lambda reference: functools.wraps(reference)(safely(lambda answer: agrees(answer, reference, cases, read)))
+
+    def decorate(reference):
+        @functools.wraps(reference)
+        def oracle(answer):
+            settled(reference, cases)  # an error here is ours, and no verdict
+            return safely(lambda answer: agrees(answer, reference, cases, read))(answer)
+
+        return oracle
+
+    return decorate
 
 
 def agrees(answer, reference, cases, read=lambda result: result):
@@ -57,6 +66,8 @@ def alike(found, expected):
         if not isinstance(found, torch.Tensor) or found.is_complex() or found.shape != expected.shape:
             return False
         return torch.allclose(found.detach().double(), expected.detach().double(), TOLERANCE, TOLERANCE)
+    if isinstance(expected, tuple):
+        return len(found) == len(expected) and all(map(alike, found, expected))
     if isinstance(expected, (int, float)):
         return abs(float(found) - expected) <= TOLERANCE * max(1.0, abs(expected))
     return type(found) is type(expected) and found == expected

@@ -31,21 +31,13 @@ def attention_weights(q, k):
 
 @oracle(lambda: [(torch.randn(B, N, H * d), H) for B, H, N, d in SIZES])
 def split_heads(x, num_heads):
-    B, N, D = x.shape
-    d = D // num_heads
-    heads = torch.zeros(B, num_heads, N, d)
-    for place in range(D):
-        heads[:, place // d, :, place % d] = x[:, :, place]
-    return heads
+    d = x.shape[2] // num_heads
+    return torch.stack([x[:, :, h * d : (h + 1) * d] for h in range(num_heads)], dim=1)
 
 
 @oracle(lambda: [(torch.randn(size),) for size in SIZES])
 def merge_heads(x):
-    B, H, N, d = x.shape
-    tokens = torch.zeros(B, N, H * d)
-    for place in range(H * d):
-        tokens[:, :, place] = x[:, place // d, :, place % d]
-    return tokens
+    return torch.cat([x[:, h] for h in range(x.shape[1])], dim=2)
 
 
 def layers():
@@ -59,7 +51,7 @@ def layers():
 def repair_attention(x, qkv, proj, num_heads):
     q, k, v = (split_heads.__wrapped__(part, num_heads) for part in qkv(x).chunk(3, dim=-1))
     mixed = merge_heads.__wrapped__(attend(q, k, v, torch.ones(x.shape[:2]).bool()))
-    return proj(mixed)
+    return proj(mixed.float())
 
 
 def padded():

@@ -17,26 +17,19 @@ HANDS = [[1.0], [1.0, 0.5], [1.0, 0.1, 0.01, 0.001], [0.3, 1.7, 0.9], [0.25, 2.0
 
 @oracle(lambda: [(torch.randn(size), torch.randperm(size[1])) for size in [*TOKENS, (2, 8, 3), (1, 9, 1)]])
 def unshuffle(shuffled, order):
-    tokens = torch.zeros_like(shuffled)
-    for place, n in enumerate(order.tolist()):
-        tokens[:, n] = shuffled[:, place]
-    return tokens
+    return torch.stack([shuffled[:, order.tolist().index(n)] for n in range(len(order))], dim=1)
 
 
 @oracle(lambda: [(torch.randn(B, N, D), torch.randn(1, 1, D), torch.randn(1, 1 + N, D)) for B, N, D in TOKENS])
 def place_class_token(patch_tokens, cls_token, pos_embed):
-    placed = [[cls_token[0, 0] + pos_embed[0, 0]] for image in patch_tokens]
-    for tokens, image in zip(placed, patch_tokens, strict=True):
-        tokens += [patch + pos_embed[0, 1 + n] for n, patch in enumerate(image)]
-    return torch.stack([torch.stack(tokens) for tokens in placed])
+    rows = [cls_token[0, 0] + 0 * patch_tokens[:, 0], *patch_tokens.unbind(1)]
+    return torch.stack([row + pos_embed[0, n] for n, row in enumerate(rows)], dim=1)
 
 
 @oracle(lambda: [(torch.randn(1, 1 + grid[0] * grid[1], D), grid, *window) for grid, *window, D in CROPS])
 def crop_positions(pos_embed, grid, top, left, new_grid):
-    rows = [pos_embed[0, 0]]
-    for y in range(top, top + new_grid[0]):
-        rows += [pos_embed[0, 1 + y * grid[1] + left + x] for x in range(new_grid[1])]
-    return torch.stack(rows)[None]
+    places = [(top + y) * grid[1] + left + x for y in range(new_grid[0]) for x in range(new_grid[1])]
+    return torch.stack([pos_embed[0, n] for n in (0, *(1 + place for place in places))])[None]
 
 
 @oracle(lambda: [(torch.tensor(hands), k) for hands in HANDS for k in (0, 1, 5, -3)])

@@ -16,10 +16,10 @@ MATRICES = ("patch_embed.proj", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "
 
 @oracle(lambda: [(torch.randint(C, (B,)), C, s) for B, C in CLASSES for s in (0.0, 0.1, 0.35, 1.0)])
 def smooth_targets(labels, num_classes, smoothing):
-    targets = torch.full((len(labels), num_classes), smoothing / num_classes)
-    for image, label in enumerate(labels.tolist()):
-        targets[image, label] += 1 - smoothing
-    return targets
+    shares = [
+        [(1 - smoothing) * (c == label) + smoothing / num_classes for c in range(num_classes)] for label in labels
+    ]
+    return torch.tensor(shares)
 
 
 def batches():
@@ -68,33 +68,24 @@ class Learner(nn.Module):
         return self.head(self.first(images.flatten(1)).tanh()) * (0.4 if self.training else 1.0)
 
 
-def right_step(model, images, labels, optimizer):
-    model.zero_grad()
-    logits = model(images)
-    loss = sum(row.exp().sum().log() - row[label] for row, label in zip(logits, labels, strict=True)) / len(labels)
-    loss.backward()
-    assert sum(p.grad.square().sum() for p in model.parameters()) < 0.9  # clipped at 1, it stays what it is
-    optimizer.step()
-    return loss.item()
-
-
-def settings(optimizer):
-    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-
-
 @safely
 def training_step(answer):
     """Three steps on end, so that gradients may be forgotten before or after each."""
     for make, options in (
         (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9}),
-        (torch.optim.AdamW, {"lr": 0.02, "eps": 1e-3, "weight_decay": 0.1}),
+        (torch.optim.AdamW, {"lr": 0.02, "eps": 1e-3}),
     ):
         model, own = (learner := Learner()), copy.deepcopy(learner)
         optimizer, mine = make(model.parameters(), **options), make(own.parameters(), **options)
         for B in (5, 1, 3):
-            batch = 0.4 * torch.randn(B, 1, 2, 3), torch.randint(4, (B,))
-            given, right = copy.deepcopy(batch), right_step(own, *batch, mine)
-            assert alike(answer(model, *given, optimizer), right) and unchanged(batch, given)
+            batch = images, labels = 0.4 * torch.randn(B, 1, 2, 3), torch.randint(4, (B,))
+            given = copy.deepcopy(batch)
+            own.zero_grad()
+            loss = sum(z.exp().sum().log() - z[label] for z, label in zip(own(images), labels, strict=True)) / B
+            loss.backward()
+            assert sum(p.grad.square().sum() for p in own.parameters()) < 0.9  # clipped at 1, it stays what it is
+            mine.step()
+            assert alike(answer(model, *given, optimizer), loss.item()) and unchanged(batch, given)
             assert all(map(alike, model.parameters(), own.parameters())) and state(model)[0] == state(own)[0]
-            assert all(p.requires_grad for p in model.parameters()) and settings(optimizer) == settings(mine)
+            assert all(p.requires_grad for p in model.parameters())
     return True
