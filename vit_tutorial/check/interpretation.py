@@ -1,11 +1,14 @@
 """Checks of notebook 10: maps of attention through the layers and for a class, and what tokens hold."""
 
-from itertools import product
+import tracemalloc
 
 import torch
+from torch.overrides import TorchFunctionMode
 
+from .. import interpret
 from ..model import VisionTransformer, ViTConfig
-from .verdict import Wrong, call, exercise, expect_choice, expect_number, expect_tensor
+from .reference import chosen, stated, whole, written
+from .verdict import Wrong, call
 
 __all__ = [
     "mass_mask",
@@ -17,345 +20,326 @@ __all__ = [
     "linear_cka",
 ]
 
+OWN = "The class token's own entry is still in, and it is no patch: take it off before you share out 1."
+ANEW = "Without the class token's entry a row no longer sums to 1: divide the patches by their sum."
+LEFT_OUT = "The patch that crosses the line belongs to the mask: ask what the patches *before* each patch hold."
+THRESHOLD = "That keeps what is above some weight. Add the weights up instead, from the largest on."
+NUMBER = "That keeps a share of the patches by their number; what they hold is asked for."
 
-def fewest(values, mass):
-    """Mask of the fewest entries of each row that together hold the share `mass` of the row."""
-    values, order = (values / values.sum(-1, keepdim=True)).sort(-1, descending=True)
-    before = values.cumsum(-1) - values
-    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before < mass)
+
+def rows():
+    patches = torch.tensor([0.1, 0.4, 0.2, 0.3])[torch.randperm(4)]
+    yield torch.cat([torch.tensor([0.5]), patches / 2])[None], 0.6
+    for H, N, mass in ((4, 65, 0.6), (3, 10, 0.1), (1, 17, 0.95), (2, 2, 0.5), (3, 3, 0.35), (5, 5, 0.8)):
+        clear = False
+        while not clear:  # no two alike, none on the line
+            own, patches = 0.3 + 0.3 * torch.rand(H, 1), (2 * torch.randn(H, N - 1)).softmax(-1)
+            values = patches.sort(-1).values
+            clear = bool((values.diff() > 1e-6).all() and ((values.cumsum(-1) - 1 + mass).abs() > 1e-4).all())
+        yield torch.cat([own, (1 - own) * patches], dim=1), mass
 
 
-@exercise
-def mass_mask(function):
+def as_mask(function, row, mass):
+    found = call(function, row, mass, copies=False)
+    if isinstance(found, torch.Tensor) and found.dtype != torch.bool:
+        raise Wrong(f"Expected a mask of True and False, found {found.dtype}: compare with something.", "no mask")
+    return found
+
+
+@written("The fewest patches that hold the share, for every head, the class token left out.", rows, use=as_mask)
+def mass_mask(wrong, row, mass):
     """`(row, mass) -> ` mask `(H, N - 1)` of the fewest patches that hold that share, from the class token's row."""
-    torch.manual_seed(0)
-    for H, N, mass in ((4, 65, 0.6), (3, 10, 0.5), (1, 17, 0.9)):
-        row = (2 * torch.randn(H, N)).softmax(-1)
-        row[:, 0] = 0.3 + 0.3 * torch.rand(H)  # the class token itself
-        row[:, 1:] *= (1 - row[:, :1]) / row[:, 1:].sum(-1, keepdim=True)
-        patches, expected = row[:, 1:], fewest(row[:, 1:], mass)
-        shares = patches / patches.sum(-1, keepdim=True)
-        values, order = shares.sort(-1, descending=True)
-        short = torch.zeros_like(expected).scatter(-1, order, values.cumsum(-1) <= mass)
-        mean_order = shares.mean(0, keepdim=True).expand(H, -1)
-        own = (
-            "the class token's own entry is still in: it is no patch. Take it off first, then share out 1 among what "
-            "is left."
-        )
-        total = torch.zeros_like(expected).scatter(-1, order, patches.gather(-1, order).cumsum(-1) <= mass)
-        more = torch.zeros_like(expected).scatter(
-            -1, order, patches.gather(-1, order).cumsum(-1) - patches.gather(-1, order) < mass
-        )
-        found = call(function, row, mass)
-        if isinstance(found, torch.Tensor) and found.shape == row.shape:
-            raise Wrong(own.capitalize(), "class token's own entry kept")
-        if isinstance(found, torch.Tensor) and found.dtype.is_floating_point:
-            raise Wrong("Expected a mask of True and False, found numbers; compare them with something.", "no mask")
-        expect_tensor(
-            found,
-            expected,
-            (
-                ("class token's own entry kept", more, own),
-                ("class token's own entry kept", total, own),
-                (
-                    "last patch left out",
-                    short,
-                    f"the patches of your mask hold less than {mass:.0%}: the one that crosses the line belongs to it. "
-                    "Ask what the patches *before* it hold.",
-                ),
-                (
-                    "threshold, not mass",
-                    shares > mass * shares.amax(-1, keepdim=True),
-                    "that keeps what is above a share of the largest weight. Add the weights up, from the largest on.",
-                ),
-                ("smallest first", fewest_ascending(shares, mass), "you started with the smallest; sort descending."),
-                ("mask inverted", ~expected, "the mask is the wrong way round: True where a patch is kept."),
-                (
-                    "not sorted",
-                    shares.cumsum(-1) - shares < mass,
-                    "you added the patches up in reading order: sort them by weight first.",
-                ),
-                (
-                    "order not undone",
-                    values.cumsum(-1) - values < mass,
-                    "the mask is in sorted order: the first patches, wherever they were. Put it back with scatter.",
-                ),
-                ("one mask for all heads", fewest(mean_order, mass), "every head has an order of its own."),
-            ),
-            what=f"the mask of {H} heads for {mass:.0%}",
-        )
-    return "The fewest patches that hold the share, for every head, the class token left out."
+    kept, cut_late = (wrong("class token's own entry kept", OWN, place) for place in (0, 1))
+    patches = row if kept or cut_late else row[:, 1:]
+    if wrong("one mask for all heads", "The heads have one order and one mask together; every head has its own."):
+        patches = patches.mean(0, keepdim=True).expand_as(patches)
+    shares = patches / (1.0 if wrong("not shared out anew", ANEW) else patches.sum(-1, keepdim=True))
+    smallest = wrong("smallest first", "You began with the smallest patch; sort descending.")
+    values, order = shares.sort(-1, descending=not smallest)
+    places, N = torch.arange(shares.shape[1]).expand_as(order), shares.shape[1]
+    if wrong("not sorted", "The patches are added up in reading order: sort them by weight first."):
+        values, order = shares, places
+    over_heads = wrong("added up over the heads", "The weights are added up over the heads: cumsum(dim=-1).")
+    through = values.cumsum(0 if over_heads else -1)
+    keep = wrong.choose(
+        through - values < mass,
+        ("last patch left out", LEFT_OUT, through <= mass),
+        ("threshold, not mass", THRESHOLD, values > mass * values.amax(-1, keepdim=True)),
+        ("threshold, not mass", THRESHOLD, values > mass),
+        ("number, not mass", NUMBER, places < int(mass * N)),
+        ("number, not mass", NUMBER, places < mass * N),
+    )
+    mask = wrong.choose(
+        torch.zeros_like(keep).scatter(-1, order, keep),
+        ("order not undone", "The mask is in sorted order. Put it back to its places with scatter.", keep),
+        ("order not undone", "This sorts once more; scatter undoes an order.", keep.gather(-1, order)),
+    )
+    mask = ~mask if wrong("mask inverted", "The mask is the wrong way round: True where a patch is kept.") else mask
+    return mask[:, 1:] if cut_late else mask
 
 
-def fewest_ascending(values, mass):
-    values, order = values.sort(-1)
-    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, values.cumsum(-1) - values < mass)
-
-
-@exercise
-def uniform_distance(answer):
+@stated(
+    "20 pixels: half the time from 24 (the ends), half from 16 (the middle). No attention at all looks so far.",
+    "Take the mean distance for each of the four patches, itself included, and then the mean of the four, in pixels.",
+    tolerance=0.005,
+    together=2,
+)
+def uniform_distance(wrong):
     """Mean attention distance of equal weights over a row of 4 patches of 16 pixels."""
-    expect_number(
-        answer,
-        20,
-        (
-            ("distance in patches", 1.25, "that is in patches. One patch is 16 pixels wide, and the answer in pixels."),
-            (
-                "own patch left out",
-                80 / 3,
-                "equal weights give a quarter to the patch itself, too, at distance 0. You averaged over 12 of 16 "
-                "pairs.",
-            ),
-            ("own patch left out", 5 / 3, "over 16 pairs, not 12: the patch itself counts; and 16 pixels a patch."),
-            ("first patch only", 24, "that is how far the first patch looks. The two in the middle look less far."),
-            ("middle patch only", 16, "that is how far a middle patch looks. The two at the ends look further."),
-            ("largest distance", 48, "that is the largest distance; take the mean over all pairs."),
-        ),
-        tolerance=0.005,
-        what="the distance",
+    own = "Equal weights give a quarter to the patch itself, too, at distance 0: it counts in the mean."
+    first = "That is how far the first patch looks. The two in the middle look less far; take the mean of all four."
+    middle = "So far are neighbours apart, and so far a middle patch looks. The ends look further; take all four."
+    wide = "That is in patches. One patch is 16 pixels wide, and the answer is in pixels."
+    return (1 if wrong("distance in patches", wide) else 16) * wrong.choose(
+        5 / 4,
+        ("own patch left out", own, 5 / 3),
+        ("first patch only", first, 3 / 2),
+        ("middle patch or neighbours only", middle, 1),
+        ("largest distance", "That is the largest distance; take the mean over all pairs.", 3),
+        ("added up", "A mean is missing: over what a patch looks at, or over the patches.", 5),
     )
-    return "20 pixels: half the time from 24 (the ends), half from 16 (the middle). No attention at all looks so far."
 
 
-def fold(attention, discard, order="right", identity=True, scale="first"):
-    """Attention rollout, with the faults that the exercise knows."""
-    N = attention.shape[-1]
-    eye = torch.eye(N, dtype=attention.dtype)
-    result = eye.expand(attention.shape[1], N, N)
-    for weights in attention.mean(dim=2):
-        kept = weights * (weights >= weights.quantile(discard, dim=-1, keepdim=True))
-        if scale in ("first", "columns"):
-            kept = kept / kept.sum(dim=-1 if scale == "first" else -2, keepdim=True).clamp_min(1e-12)
-        layer = (kept + eye) / 2 if identity else kept
-        if scale == "last":
-            layer = layer / layer.sum(dim=-1, keepdim=True)
-        result = layer @ result if order == "right" else result @ layer
-    return result
+NOT_SCALED = "The rows no longer sum to 1: what was discarded is missing. Divide what is kept by the sum of its row."
+COLUMNS = "The columns are divided by their sums. A row belongs to the token that asks: dim=-1, keepdim=True."
+LATE = "The rows sum to 1, but the identity has more than half of each. Scale what is kept first, then add."
+AT_END = "Only the result's rows are scaled. Each layer's must sum to 1 before it is multiplied."
+IDENTITY = "The identity is missing: a block adds what it attends to *to the token*, so half stays, (kept + eye) / 2."
+HALVED = "Attention and identity are added and not halved, so the rows sum to 2: (kept + eye) / 2."
+ORDER = "The layers stand in the wrong order: what comes later reads what came before, so layer @ result."
+TABLE = "The smallest weights of the whole table are discarded; each row has its own smallest."
+WEIGHT = "discard is a share of the weights in each row, not a weight: find the limit with quantile."
+FUSED = "The heads are fused by their mean, attention.mean(dim=2), which was right."
 
 
-ROLLOUT_FAULTS = {  # (option, value) -> (name, why); in the order in which they are reported
-    ("identity", False): (
-        "identity forgotten",
-        "the identity is missing: a block adds what it attends to *to the token*, so half stays, (kept + eye) / 2.",
-    ),
-    ("scale", "none"): (
-        "rows not normalised after discarding",
-        "your rows no longer sum to 1: what was discarded is missing. Divide what is kept by the sum of its row.",
-    ),
-    ("scale", "columns"): (
-        "columns normalised",
-        "you divided by the sums of the columns. A row belongs to the token that asks: dim=-1, keepdim=True.",
-    ),
-    ("scale", "last"): (
-        "normalised after the identity",
-        "the rows sum to 1, but the identity got more than half of each. Scale what is kept first, then add.",
-    ),
-    ("order", "wrong"): (
-        "layers multiplied in the wrong order",
-        "the layers stand in the wrong order: what comes later reads what came before, so layer @ result.",
-    ),
-}
+def stacks():
+    """Attention and a share of which quantile, topk and sort make the same number, without ties."""
+    rows = torch.tensor([[0.25, 0.75], [0.75, 0.25]])  # one for each layer
+    yield rows[:, None, None, None].expand(2, 1, 1, 2, 2).clone(), 0.5
+    for *shape, N, discard in ((3, 2, 2, 8, 0.25), (1, 1, 3, 6, 0.5), (2, 3, 1, 4, 0.75), (4, 1, 2, 5, 0.0)):
+        gap, drop = 0.0, int(discard * N)
+        while gap < 1e-4:
+            attention = (2 * torch.randn(*shape, N, N)).softmax(-1)
+            values = attention.mean(2).sort(-1).values
+            gap = (values[..., drop] - values[..., drop - 1]).abs().min()
+        yield attention, discard
+    yield torch.ones(2, 2, 3, 1, 1), 0.5
 
 
-@exercise
-def repair_rollout(function):
+@written("All three faults are gone: every row sums to 1, and every layer reads the one before it.", stacks, together=3)
+def repair_rollout(wrong, attention, discard):
     """`(attention, discard) -> (B, N, N)`: rollout of the heads' mean, the smallest weights of each row left out."""
-    torch.manual_seed(0)
-    for L, B, H, N, discard in ((3, 2, 2, 5, 0.5), (4, 1, 3, 7, 0.25), (2, 3, 1, 9, 0.8)):
-        attention = (2 * torch.randn(L, B, H, N, N)).softmax(-1)
-        mistakes = []
-        for order, identity, scale in product(("right", "wrong"), (True, False), ("first", "none", "columns", "last")):
-            chosen = {"order": order, "identity": identity, "scale": scale}
-            faults = [ROLLOUT_FAULTS[item] for item in chosen.items() if item in ROLLOUT_FAULTS]
-            faults.sort(key=list(ROLLOUT_FAULTS.values()).index)
-            if faults and (identity or scale != "last"):  # without the identity there is nothing to come after
-                name, why = faults[0]
-                more = " This fault is not the only one." if len(faults) > 1 else ""
-                mistakes.append((name, fold(attention, discard, **chosen), why + more))
-        plain = fold(attention, 0.0)
-        mistakes.append(("nothing discarded", plain, "nothing was discarded: the smallest weights of each row go."))
-        found = call(function, attention.clone(), discard)
-        expect_tensor(found, fold(attention, discard), mistakes, what=f"the rollout of {L} layers")
-    return "All three faults are gone: every row sums to 1, and every layer reads the one before it."
+    others = (("heads not averaged", FUSED, x) for x in (attention.amax(2), attention[:, :, 0]))
+    maps = wrong.choose(attention.mean(2), *others)
+    _, B, N, _ = maps.shape
+    result, eye, drop = torch.eye(N).expand(B, N, N), torch.eye(N), int(discard * N)
+    for weights in maps:
+        rank, in_table = (x.argsort(-1).argsort(-1) for x in (weights, weights.flatten(1)))
+        kept = weights * wrong.choose(
+            rank >= drop,
+            ("nothing discarded", "Nothing is discarded: the smallest weights of each row go.", True),
+            ("largest discarded", "The largest weights are discarded; the smallest go.", rank < N - drop),
+            ("not row by row", TABLE, in_table.view(B, N, N) >= int(discard * N * N)),
+            ("discard taken for a weight", WEIGHT, weights >= discard),
+        )
+        scale = wrong.choose(
+            "rows",
+            ("rows not normalised after discarding", NOT_SCALED, None),
+            ("columns normalised", COLUMNS, "columns"),
+            ("normalised after the identity", LATE, "late"),
+            ("normalised at the end", AT_END, "at the end"),
+        )
+        if scale in ("rows", "columns"):
+            kept = kept / kept.sum(-1 if scale == "rows" else -2, keepdim=True).clamp_min(1e-12)
+        others = ("identity forgotten", IDENTITY, kept), ("not halved", HALVED, kept + eye)
+        layer = wrong.choose((kept + eye) / 2, *others)
+        if scale == "late":
+            layer = layer / layer.sum(-1, keepdim=True)
+        result = result @ layer if wrong("layers multiplied in the wrong order", ORDER) else layer @ result
+    return result / result.sum(-1, keepdim=True) if scale == "at the end" else result
 
 
-@exercise
-def relevance_step(function):
+BEFORE = (
+    "The heads are averaged before they meet their gradients: a head that speaks for the class and one that speaks "
+    "against it have become one. Multiply head by head, mean last."
+)
+LATE_RELU = "The relu comes after the mean over the heads, so heads against the class cancel heads for it."
+NO_RELU = "What speaks against the class is still in, as negative numbers: relu before the mean."
+ABSOLUTE = "The absolute value counts evidence against the class as evidence for it; relu leaves it out."
+NO_GRADIENTS = "The gradients are not in it yet: multiply each weight by its gradient."
+NO_WEIGHTS = "The attention weights are not in it yet: multiply them by their gradients."
+SIDE = "R stands on the wrong side: this layer reads what came before it, so (...) @ R."
+ENTRIES = "R is multiplied entry by entry; what came before is carried through by a matrix product, (...) @ R."
+OLD = "The old R is gone. The residual connection keeps it: add the product *to* R."
+EYE = "The identity is added, which only the first layer's R was: add the product *to* R."
+
+
+def relevances():
+    yield whole(1, 2, 2, low=0), whole(1, 2, 2, 2, low=0), whole(1, 2, 2, 2)
+    for B, H, N in ((2, 3, 5), (1, 4, 7), (3, 1, 4), (2, 2, 1)):
+        yield torch.eye(N) + torch.rand(B, N, N), torch.randn(B, H, N, N).softmax(-1), torch.randn(B, H, N, N)
+
+
+@written("Head by head, only what speaks for the class, and carried through the layers below.", relevances)
+def relevance_step(wrong, R, weights, gradients):
     """`(R, weights, gradients) -> (B, N, N)`: one layer of gradient-weighted relevance."""
-    torch.manual_seed(0)
-    for B, H, N in ((2, 3, 5), (1, 4, 7), (3, 2, 4)):
-        R = torch.eye(N) + torch.rand(B, N, N)
-        weights, gradients = torch.randn(B, H, N, N).softmax(-1), torch.randn(B, H, N, N)
-        both = weights * gradients
-        step = both.relu().mean(1)
-        found = call(function, R.clone(), weights.clone(), gradients.clone())
-        expect_tensor(
-            found,
-            R + step @ R,
-            (
-                (
-                    "heads averaged before the gradient product",
-                    R + (weights.mean(1) * gradients.mean(1)).relu() @ R,
-                    "the heads are averaged before they meet their gradients: a head that speaks for the class and one "
-                    "that speaks against it have become one. Multiply head by head, mean last.",
-                ),
-                (
-                    "relu after the mean",
-                    R + both.mean(1).relu() @ R,
-                    "the relu comes after the mean over the heads, so heads against the class cancel heads for it.",
-                ),
-                (
-                    "relu forgotten",
-                    R + both.mean(1) @ R,
-                    "what speaks against the class is still in, as negative numbers: relu before the mean.",
-                ),
-                (
-                    "absolute value",
-                    R + both.abs().mean(1) @ R,
-                    "the absolute value counts evidence against the class as evidence for it; relu leaves it out.",
-                ),
-                ("gradient forgotten", R + weights.mean(1) @ R, "the gradients are not in it yet."),
-                ("attention forgotten", R + gradients.relu().mean(1) @ R, "the attention weights are not in it yet."),
-                (
-                    "multiplied from the wrong side",
-                    R + R @ step,
-                    "R stands on the wrong side: this layer reads what came before it, so (...) @ R.",
-                ),
-                (
-                    "old relevance forgotten",
-                    step @ R,
-                    "the old R is gone. The residual connection keeps it: add the product *to* R.",
-                ),
-                ("not carried through", R + step, "the step was added as it is: multiply it with R first."),
-                ("heads added up", R + both.relu().sum(1) @ R, "the heads are added up; take their mean."),
-            ),
-            what=f"the relevance for {H} heads",
-        )
-    return "Head by head, only what speaks for the class, and carried through the layers below."
-
-
-@exercise
-def randomised_maps(answer):
-    """What the experiment with randomised weights shows, as a letter."""
-    expect_choice(
-        answer,
-        "c",
-        {
-            "a": (
-                "a picture taken for proof",
-                "Look at the line of rollout where all but the first block is random: the model knows nothing there, "
-                "and the map is nearly the old one.",
-            ),
-            "b": (
-                "last layer taken for all",
-                "The last layer's map does fall at once. But follow the lines of the others: they hold on far longer.",
-            ),
-            "d": (
-                "edges overlooked",
-                "The line of the edges stays at 1, as no weight is in them. Rollout moves, but only near the end.",
-            ),
-        },
+    if wrong("heads averaged before the gradient product", BEFORE):
+        weights, gradients = weights.mean(1, keepdim=True), gradients.mean(1, keepdim=True)
+    single = ("gradient forgotten", NO_GRADIENTS, weights), ("attention forgotten", NO_WEIGHTS, gradients)
+    both, late = wrong.choose(weights * gradients, *single), wrong("relu after the mean", LATE_RELU)
+    signs = ("relu forgotten", NO_RELU, both), ("absolute value", ABSOLUTE, both.abs())
+    both = both if late else wrong.choose(both.relu(), *signs)
+    step = wrong.choose(
+        both.mean(1),
+        ("heads added up", "The heads are added up; take their mean.", both.sum(1)),
+        ("largest head", "That is the largest of the heads; take their mean.", both.amax(1)),
     )
-    return "A map that a random model gives as well says more about the first block and the picture than the answer."
+    step = step.relu() if late else step
+    carried = wrong.choose(
+        step @ R,
+        ("multiplied from the wrong side", SIDE, R @ step),
+        ("not carried through", "The step was added as it is: multiply it with R first.", step),
+        ("entry by entry", ENTRIES, step * R),
+    )
+    others = ("old relevance forgotten", OLD, 0.0), ("identity for R", EYE, torch.eye(R.shape[-1]))
+    return carried + wrong.choose(R, *others)
 
 
-@exercise
-def lens(function):
+@chosen("c", "A map that a random model gives as well says more about the first block and the picture than the answer.")
+def randomised_maps():
+    """What the experiment with randomised weights shows, as a letter."""
+    proof = (
+        "Look at rollout where all but the first block is random: that model knows nothing, and the map is the old one."
+    )
+    last = "The last layer's map does fall at once. But follow the lines of the others: they hold on far longer."
+    edges = "The line of the edges stays at 1, as no weight is in them. Rollout moves, but only near the end."
+    names = "a picture taken for proof", "last layer taken for all", "edges overlooked"
+    return dict(zip("abd", zip(names, (proof, last, edges), strict=True), strict=True))
+
+
+NO_NORM = "The last norm is missing: the head has only ever read tokens that came out of it."
+AXIS = "The softmax runs over the wrong axis: the shares of the *classes* sum to 1, the last axis, dim=-1."
+MEAN = "This model's head was trained on the class token, tokens[:, :, 0], not on a mean."
+IMAGE = "The second axis is the batch: you read the first image. The class token is tokens[:, :, 0]."
+EVERY = "This reads every token. The head was trained on the class token alone, tokens[:, :, 0]."
+
+
+def models_and_tokens():
+    for classes, depth, B, side in ((2, 1, 1, 4), (5, 2, 3, 8), (3, 4, 2, 8), (4, 3, 1, 12)):
+        config = ViTConfig(image_size=side, patch_size=4, num_classes=classes, embed_dim=8, depth=depth, num_heads=2)
+        model = VisionTransformer(config).eval()
+        for values in (model.norm.weight, model.norm.bias, model.head.weight, model.head.bias):
+            torch.nn.init.normal_(values)
+        yield model, 3 * torch.randn(depth + 1, B, 1 + (side // 4) ** 2, 8)
+
+
+@written("The model's own last two layers read every stage, and the last stage is the answer.", models_and_tokens)
+def lens(wrong, model, tokens):
     """`(model, tokens) -> ` probabilities `(L + 1, B, num_classes)` read from tokens `(L + 1, B, N, D)`."""
-    torch.manual_seed(0)
-    for classes, depth, B in ((5, 2, 3), (3, 4, 2)):
-        config = ViTConfig(image_size=8, patch_size=4, num_classes=classes, embed_dim=8, depth=depth, num_heads=2)
-        model = VisionTransformer(config)
-        torch.nn.init.normal_(model.norm.weight)
-        torch.nn.init.normal_(model.head.weight)
-        torch.nn.init.normal_(model.head.bias)
-        tokens = 3 * torch.randn(depth + 1, B, 5, 8)
-        with torch.no_grad():
-            normed = model.norm(tokens)
-            logits, raw = model.head(normed[:, :, 0]), model.head(tokens[:, :, 0])
-            mean, patch = model.head(normed[:, :, 1:].mean(2)), model.head(normed[:, :, 1])
-            everything, all_tokens = model.head(normed.mean(2)), model.head(normed)
-            found = call(function, model, tokens)
-        why_axis = "the softmax ran over the wrong axis: the shares of the *classes* sum to 1, the last axis, dim=-1."
-        expect_tensor(
-            found,
-            logits.softmax(-1),
-            (
-                (
-                    "norm forgotten",
-                    raw.softmax(-1),
-                    "the last norm is missing: the head has only ever read tokens that came out of it.",
-                ),
-                ("norm forgotten", raw, "the last norm is missing before the head, and the softmax after it."),
-                ("no softmax", logits, "these are logits: turn them into probabilities with softmax."),
-                ("softmax over the wrong axis", logits.softmax(0), why_axis),
-                ("softmax over the wrong axis", logits.softmax(1), why_axis),
-                (
-                    "all tokens",
-                    all_tokens.softmax(-1),
-                    "this reads every token. The head was trained on the class token alone, tokens[:, :, 0].",
-                ),
-                ("mean of the tokens", everything.softmax(-1), "this model's head reads the class token, not a mean."),
-                ("mean of the tokens", mean.softmax(-1), "this model's head reads the class token, not a mean."),
-                ("a patch read", patch.softmax(-1), "token 1 is the first patch; the class token is token 0."),
-                (
-                    "an image read",
-                    all_tokens[:, 0].softmax(-1),
-                    "the second axis is the batch: you read the first image. The class token is tokens[:, :, 0].",
-                ),
-            ),
-            what=f"the probabilities after {depth} blocks",
-        )
-    return "The model's own last two layers read every stage, and the last stage is the answer."
+    norm = (lambda x: x) if wrong("norm forgotten", NO_NORM) else model.norm
+    x = norm(tokens)
+    means = x.mean(2), norm(tokens.mean(2)), x[:, :, 1:].mean(2), norm(tokens[:, :, 1:].mean(2))
+    read = wrong.choose(
+        x[:, :, 0],
+        *(("mean of the tokens", MEAN, mean) for mean in means),
+        ("a patch read", "Token 1 is the first patch; the class token is token 0.", x[:, :, 1]),
+        ("last token read", "That is the last patch's token; the class token is token 0.", x[:, :, -1]),
+        ("an image read", IMAGE, x[:, 0]),
+        ("all tokens", EVERY, x),
+    )
+    logits = model.head(read)
+    return wrong.choose(
+        logits.softmax(-1),
+        ("no softmax", "These are logits: turn them into probabilities with softmax.", logits),
+        *(("softmax over the wrong axis", AXIS, logits.softmax(axis)) for axis in (0, 1)),
+        ("logarithms", "These are logarithms of probabilities: softmax, not log_softmax.", logits.log_softmax(-1)),
+        ("sigmoid", "A sigmoid judges each class alone; softmax shares out 1 among them.", logits.sigmoid()),
+    )
 
 
-@exercise
-def linear_cka(function):
-    """`(x, y) -> ` linear CKA of features `(n, p)` and `(n, q)`, the plain (biased) one."""
-    torch.manual_seed(0)
-    for n, p, q in ((20, 4, 4), (12, 6, 3), (30, 2, 7)):
+NOT_CENTRED = (
+    "The features are not centred: what all pictures have in common counts as likeness. Take off the mean of each "
+    "feature, over the pictures, dim=0."
+)
+FEATURES = "The mean of each picture is taken off. Take off the mean of each feature, over the pictures: dim=0."
+ONE_MEAN = "One mean of all numbers is taken off. Each feature has its own, over the pictures: mean(dim=0)."
+SCALED = "The features are divided by their deviation too, which CKA does not do: take off the mean alone."
+SQUARES = "The lengths in the denominator are not squared: x with itself must give 1."
+SUM = "The length of a matrix is the root of the sum of its *squares*, matrix.norm(), not the sum of its numbers."
+SPECTRAL = "This norm is the largest singular value; the root of the sum of all squares is matrix.norm()."
+ALL_PAIRS = "On the way a table of all pairs of pictures, (n, n), is made. Multiply features instead: Y.T @ X."
+
+
+class Largest(TorchFunctionMode):
+    """The largest tensor that is made meanwhile, in numbers."""
+
+    numbers = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.numbers = max(self.numbers, result.numel() if isinstance(result, torch.Tensor) else 0)
+        return result
+
+
+def no_tables(function):
+    """Neither torch nor NumPy may make as many numbers as there are pairs."""
+    try:
+        for n in (9, 300):  # in the first round, what is imported on the way comes into memory
+            x, y = torch.randn(n, 4), torch.randn(n, 3)
+            with Largest() as largest:
+                call(function, x, y)
+            used = tracemalloc.get_traced_memory()[1]
+            tracemalloc.start()
+    finally:
+        tracemalloc.stop()
+    if max(largest.numbers, used / 4) >= n * n:
+        raise Wrong(ALL_PAIRS, "a table of all pairs")
+
+
+def features():
+    x = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 2.0], [1.0, 6.0]])
+    yield x[torch.randperm(4)], 2 * whole(4, 2) + torch.eye(4, 2)  # no column of y is constant
+    for n, p, q in ((20, 4, 4), (12, 6, 3), (5, 3, 7), (30, 2, 4)):
         x = torch.randn(n, p) + 2 * torch.randn(p)
-        y = torch.randn(n, q) + torch.randn(q) + x[:, :1]
-        found = call(function, x.clone(), y.clone())
-        X, Y = x - x.mean(0), y - y.mean(0)
-        rows = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
-        ratio = cka_ratio(X, Y)
-        covariance = lambda a, b: (a.T @ b).norm()  # noqa: E731
-        mistakes = [
-            (
-                "CKA without centring",
-                cka_ratio(x, y),
-                "the features are not centred: what all images have in common counts as likeness. Take off the mean of "
-                "each feature, over the images, dim=0.",
-            ),
-            (
-                "centred over the features",
-                cka_ratio(*rows),
-                "you took off the mean of each image. Take off the mean of each feature, over the images: dim=0.",
-            ),
-            (
-                "norms not squared",
-                covariance(X, Y) / (covariance(X, X) * covariance(Y, Y)).sqrt(),
-                "that is the root of it: square the length in the numerator.",
-            ),
-            (
-                "numerator not squared",
-                covariance(X, Y) / (covariance(X, X) * covariance(Y, Y)),
-                "the numerator is the *square* of the length of X.T @ Y.",
-            ),
-            (
-                "denominator squared too",
-                covariance(X, Y) ** 2 / (covariance(X, X) * covariance(Y, Y)) ** 2,
-                "the lengths below are not squared: x with itself must give 1.",
-            ),
-            ("not divided", covariance(X, Y) ** 2, "divide by the lengths of X.T @ X and Y.T @ Y."),
-        ]
-        if isinstance(found, torch.Tensor) and found.numel() != 1:
-            raise Wrong(f"Expected one number, found shape {tuple(found.shape)}.", "not a number")
-        mistakes = [(name, float(value), why) for name, value, why in mistakes]
-        expect_number(found, float(ratio), mistakes, tolerance=1e-3, what=f"CKA of {p} with {q} features")
-    return "The same whatever way the features are turned or scaled, and however many there are on each side."
+        yield x, torch.randn(n, q) + torch.randn(q) + x[:, :1]
 
 
-def cka_ratio(x, y):
-    return (x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+@written(
+    "The same whatever way the features are turned or scaled, and however many there are on each side.",
+    features,
+    tolerance=1e-3,
+    also=(no_tables,),
+)
+def linear_cka(wrong, x, y):
+    """`(x, y) -> ` linear CKA of features `(n, p)` and `(n, q)`, the plain (biased) one."""
+    if wrong("unbiased estimate", "This is the unbiased estimate; the plain one is asked for, by the formula above."):
+        return interpret.linear_cka(x, y)
+    centre = wrong.choose(
+        lambda x: x - x.mean(0),
+        ("CKA without centring", NOT_CENTRED, lambda x: x),
+        ("centred over the features", FEATURES, lambda x: x - x.mean(1, keepdim=True)),
+        ("one mean for all features", ONE_MEAN, lambda x: x - x.mean()),
+        ("features scaled", SCALED, lambda x: (x - x.mean(0)) / x.std(0)),
+    )
+    half = [wrong("only one centred", "Only one of the two is centred; both must be.", place) for place in (0, 1)]
+    X, Y = (a if left else centre(a) for a, left in zip((x, y), half, strict=True))
+    length = wrong.choose(
+        torch.linalg.norm,
+        ("sum, not length", SUM, torch.sum),
+        ("sum, not length", SUM, lambda a: a.abs().sum()),
+        ("spectral norm", SPECTRAL, lambda a: torch.linalg.norm(a, 2)),
+    )
+    above, below = length(Y.T @ X), length(X.T @ X) * length(Y.T @ Y)
+    below = wrong.choose(
+        below,
+        (
+            "lengths of the features",
+            "Below stand the lengths of X.T @ X and Y.T @ Y, not of X and Y.",
+            X.norm() * Y.norm(),
+        ),
+        ("denominator squared too", SQUARES, below**2),
+        ("not divided", "Divide by the lengths of X.T @ X and Y.T @ Y.", 1.0),
+    )
+    above = above if wrong("numerator not squared", "The length of Y.T @ X is squared above the line.") else above**2
+    root = wrong("norms not squared", "That is the root of it: the length in the numerator is squared.")
+    return float(above / below) ** (0.5 if root else 1)
