@@ -65,9 +65,11 @@ def mutants(words=(), each=None, seed=0):
             if words and not any(word in exercise for word in words):
                 continue
             own = [x for x in answers if x.name.startswith(f"{exercise}__")]
+            draw = random.Random(f"{seed} {exercise}")
+            own = draw.sample(own, min(each, len(own))) if each else own
             found, seen = [change for answer in own for change in changes(answer, modules)], {""}
             if each:
-                random.Random(f"{seed} {exercise}").shuffle(found)
+                draw.shuffle(found)
                 found = rounds(rounds(found, lambda x: (x[0], id(x[2]))), lambda x: x[0])
             for kind, line, tree, before, *change in found:
                 text = source(tree, *change)
