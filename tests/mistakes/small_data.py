@@ -1,7 +1,6 @@
-"""Notebook 08's exercises: right answers in several styles pass, each planted mistake is recognised by its name."""
+"""Wrong answers to the exercises of notebook 08, as learners write them, with the mistakes that must be named."""
 
-import math
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -9,64 +8,83 @@ from torch import nn
 from vit_tutorial import patchify, unpatchify
 
 
-def counted_by_torch(widths, kernels, channels, classes):
+def count_without_norms_or_head(widths, kernels, channels, classes):
+    total = 0
+    for width, kernel in zip(widths, kernels, strict=True):
+        total += channels * width * kernel * kernel
+        channels = width
+    return total
+
+
+def count_as_torch_does_by_default(widths, kernels, channels, classes):
     layers = []
     for width, kernel in zip(widths, kernels, strict=True):
-        layers += [nn.Conv2d(channels, width, kernel, bias=False), nn.BatchNorm2d(width)]
+        layers += [nn.Conv2d(channels, width, kernel), nn.BatchNorm2d(width)]
         channels = width
-    layers.append(nn.Linear(channels, classes))
-    return sum(p.numel() for layer in layers for p in layer.parameters())
+    return sum(p.numel() for layer in [*layers, nn.Linear(channels, classes)] for p in layer.parameters())
 
 
-def count(norm=2, power=2, conv=0, head=1, head_bias=1):
-    def parameters(widths, kernels, channels, classes):
-        ins = [channels, *widths[:-1]]
-        stages = sum(i * o * k**power + (norm + conv) * o for i, o, k in zip(ins, widths, kernels, strict=True))
-        return stages + head * (widths[-1] + head_bias) * classes
+def count_state(widths, kernels, channels, classes):
+    state = 0
+    for width, kernel in zip(widths, kernels, strict=True):
+        layers = nn.Conv2d(channels, width, kernel, bias=False), nn.BatchNorm2d(width)
+        state += sum(x.numel() for layer in layers for x in layer.state_dict().values() if x.ndim)
+        channels = width
+    return state + channels * classes + classes
 
-    return parameters
+
+def count_from_pixels_alone(widths, kernels, channels, classes):
+    total = 0
+    for width, kernel in zip(widths, kernels, strict=True):
+        total += channels * width * kernel**2 + 2 * width
+    return total + channels * classes + classes
 
 
-def field_backwards(kernels):
-    size = 1
-    for kernel in reversed(kernels):  # from the output to the pixels
-        size = 2 * size + kernel - 1
+def count_flat_kernels_without_bias(widths, kernels, channels, classes):
+    inputs = [channels, *widths]
+    convolutions = sum(a * b * k for a, b, k in zip(inputs, widths, kernels, strict=False))
+    return convolutions + 2 * sum(widths) + widths[-1] * classes
+
+
+def field_of_whole_kernels(kernels):
+    size, step = 1, 1
+    for kernel in kernels:
+        size += kernel * step
+        step *= 2
+        size += 0 * step
+    return size + sum(2**i for i in range(len(kernels)))
+
+
+def field_of_pools_first(kernels):
+    size, step = 1, 1
+    for kernel in kernels:
+        size += step
+        step *= 2
+        size += (kernel - 1) * step
     return size
 
 
-def field(pool=1, grow=2, early=False, extra=-1):
-    def receptive_field(kernels):
-        size, jump = 1, 1
-        for kernel in kernels:
-            size += (kernel + extra) * jump
-            if early:
-                jump *= grow
-            size += pool * jump
-            if not early:
-                jump *= grow
-        return size
-
-    return receptive_field
+def field_without_the_first_pixel_and_pools(kernels):
+    size, step = 0, 1
+    for kernel in kernels:
+        size += (kernel - 1) * step
+        step *= 2
+    return size
 
 
-def shuffle(index):
-    def shuffled(images, patch_size, orders):
-        tokens = patchify(images, patch_size)
-        return unpatchify(index(tokens, orders), patch_size, tuple(images.shape[2:]))
-
-    return shuffled
-
-
-def shuffle_by_slices(images, patch_size, orders):
-    P, columns, out = patch_size, images.shape[3] // patch_size, torch.empty_like(images)
-    for b, order in enumerate(orders.tolist()):
-        for place, patch in enumerate(order):
-            (y, x), (v, u) = divmod(place, columns), divmod(patch, columns)
-            out[b, :, y * P : y * P + P, x * P : x * P + P] = images[b, :, v * P : v * P + P, u * P : u * P + P]
-    return out
+def field_of_a_product(kernels):
+    size = 1
+    for kernel in kernels:
+        size *= kernel
+    return size
 
 
-def by_picture(tokens, orders):
+def shuffled(index):
+    """`shuffle_patches` with tokens taken by `index(tokens, orders)`."""
+    return lambda images, P, orders: unpatchify(index(patchify(images, P), orders), P, tuple(images.shape[2:]))
+
+
+def by_image(tokens, orders):
     return tokens[torch.arange(len(tokens))[:, None], orders]
 
 
@@ -76,12 +94,19 @@ def scattered(tokens, orders):
     return out
 
 
-def targets_by_hand(labels, num_classes, share):
-    targets = torch.zeros(len(labels), num_classes)
-    for i in range(len(labels)):
-        targets[i, labels[i]] += share[i]
-        targets[i, labels[i - 1]] += 1 - share[i]
-    return targets
+def shuffle_by_reshape(images, patch_size, orders):
+    B, C, Y, X = images.shape
+    tokens = images.reshape(B, -1, C * patch_size**2)
+    return by_image(tokens, orders).reshape(B, C, Y, X)
+
+
+def shuffle_squares_backwards(images, patch_size, orders):
+    tokens = by_image(patchify(images, patch_size), torch.argsort(orders, dim=1))
+    return unpatchify(tokens, patch_size, images.shape[2])
+
+
+def shuffle_pixels(images, patch_size, orders):
+    return images.flatten(2)[:, :, torch.randperm(images[0, 0].numel())].view_as(images)
 
 
 def mixed(own=lambda s: s, other=lambda s: 1 - s, shift=1):
@@ -92,14 +117,47 @@ def mixed(own=lambda s: s, other=lambda s: 1 - s, shift=1):
     return targets
 
 
+def targets_overwritten(labels, num_classes, share):
+    targets = torch.zeros(len(labels), num_classes)
+    for i in range(len(labels)):
+        targets[i, labels[i]] = share[i]
+        targets[i, labels[i - 1]] = 1 - share[i]
+    return targets
+
+
+def targets_without_a_column(labels, num_classes, share):
+    one_hot = F.one_hot(labels, num_classes)
+    return one_hot * share + one_hot.roll(1, 0) * (1 - share)
+
+
+def targets_of_one_share(labels, num_classes, share):
+    one_hot = F.one_hot(labels, num_classes).float()
+    return share[0] * one_hot + (1 - share[0]) * one_hot.roll(-1, 0)
+
+
+def targets_normalised(labels, num_classes, share):
+    return mixed()(labels, num_classes, share).softmax(dim=1)
+
+
+def broken_paste(images, labels, num_classes, top, left, size):
+    Y, X = images.shape[2:]
+    box, rows, columns = images.clone(), slice(top, top + size), slice(left, left + size)
+    box[:, :, rows, columns] = images.roll(1, 0)[:, :, rows, columns]
+    share = size * size / (Y * X)
+    one_hot = F.one_hot(labels, num_classes).float()
+    return box, share * one_hot + (1 - share) * one_hot.roll(1, 0)
+
+
 def paste(share=None, swap=False, mix=True, in_place=False):
+    """`paste_box`, right with the defaults, wrong with another."""
+
     def paste_box(images, labels, num_classes, top, left, size):
         box = torch.zeros(images.shape[2:])
         box[top : top + size, left : left + size] = 1
         result = torch.where(box > 0, images.roll(1, 0), images)
+        part = box.mean() if share is None else share(size, *images.shape[2:], top, result != images)
         if in_place:
             images.copy_(result)
-        part = box.mean() if share is None else share(size, *images.shape[2:], top)
         hot = F.one_hot(labels, num_classes).float()
         before = hot.roll(1, 0) if mix else hot
         if swap:
@@ -109,123 +167,85 @@ def paste(share=None, swap=False, mix=True, in_place=False):
     return paste_box
 
 
-def paste_by_loop(images, labels, num_classes, top, left, size):
-    B, _, Y, X = images.shape
-    out, targets = images.clone(), torch.zeros(B, num_classes)
-    bottom, right = min(top + size, Y), min(left + size, X)
-    share = (bottom - top) * (right - left) / (Y * X)
-    for i in range(B):
-        out[i, :, top:bottom, left:right] = images[i - 1, :, top:bottom, left:right]
-        targets[i, labels[i]] += 1 - share
-        targets[i, labels[i - 1]] += share
-    return out, targets
-
-
 def paste_in_a_chain(images, labels, num_classes, top, left, size):
-    out, targets = paste_by_loop(images, labels, num_classes, top, left, size)
     out = images.clone()
     for i in range(len(out)):
         out[i, :, top : top + size, left : left + size] = out[i - 1, :, top : top + size, left : left + size]
-    return out, targets
+    return out, paste()(images, labels, num_classes, top, left, size)[1]
 
 
-def count_by_list(widths, kernels, channels, classes):
-    sizes, before = [], channels
-    for width, kernel in zip(widths, kernels, strict=True):
-        sizes += [(width, before, kernel, kernel), (width,), (width,)]
-        before = width
-    return sum(math.prod(size) for size in [*sizes, (classes, before), (classes,)])
+def whole_box(size, Y, X, *_):
+    return size * size / (Y * X)
 
 
-def targets_by_matrix(labels, num_classes, share):
-    B = len(labels)
-    mixing = torch.diag(share) + torch.roll(torch.diag(1 - share), -1, 1)  # (B, B): row i takes from i and i - 1
-    return mixing @ torch.eye(num_classes)[labels] if B > 1 else torch.eye(num_classes)[labels]
+def counts_in_numpy(n):
+    return torch.from_numpy(np.maximum(n.numpy() - 1, 1 - n.numpy()) - 0.5)
 
-
-def paste_with_cat(images, labels, num_classes, top, left, size):
-    Y, X = images.shape[2:]
-    bottom, right = min(top + size, Y), min(left + size, X)
-    band = images[:, :, top:bottom]
-    band = torch.cat([band[..., :left], band.roll(1, 0)[..., left:right], band[..., right:]], dim=3)
-    targets = torch.eye(num_classes)[labels]
-    share = band[0, 0, :, left:right].numel() / (Y * X)
-    mixed = torch.cat([images[:, :, :top], band, images[:, :, bottom:]], dim=2)
-    return mixed, targets.lerp(targets[torch.arange(len(labels)) - 1], share)
-
-
-RIGHT = [
-    ("convnet_parameters", counted_by_torch),
-    ("convnet_parameters", count()),
-    ("convnet_parameters", count_by_list),
-    ("receptive_field", field()),
-    ("receptive_field", field_backwards),
-    ("receptive_field", lambda kernels: 1 + sum(k * 2**i for i, k in enumerate(kernels))),
-    ("best_sum", 0.75),
-    ("best_sum", 75),
-    ("best_sum", torch.tensor(3 / 4)),
-    ("shuffle_patches", shuffle(by_picture)),
-    ("shuffle_patches", shuffle(lambda tokens, o: tokens.gather(1, o[:, :, None].expand_as(tokens)))),
-    ("shuffle_patches", shuffle(lambda tokens, o: torch.stack([t[i] for t, i in zip(tokens, o, strict=True)]))),
-    ("shuffle_patches", shuffle_by_slices),
-    ("shuffled_answers", "c"),
-    ("shuffled_answers", " C "),
-    ("shuffled_answers", "(c)"),
-    ("mixup_targets", mixed()),
-    ("mixup_targets", targets_by_hand),
-    ("mixup_targets", targets_by_matrix),
-    ("paste_box", paste()),
-    ("paste_box", paste_by_loop),
-    ("paste_box", paste_with_cat),
-    ("compare_counts", lambda n: (n - 1).abs() - 0.5),
-    ("compare_counts", lambda n: torch.relu(n - 1) + torch.relu(1 - n) - 0.5),
-    ("compare_counts", lambda n: (n - 1) ** 2 - 0.3),
-]
 
 WRONG = [
-    ("convnet_parameters", count(norm=0), "norm forgotten"),
-    ("convnet_parameters", count(norm=1), "norm counted once"),
-    ("convnet_parameters", count(power=1), "kernel not squared"),
-    ("convnet_parameters", count(conv=1), "convolution's bias"),
-    ("convnet_parameters", lambda *a: counted_by_torch(*a) - (a[0][-1] + 1) * a[3], "head forgotten"),
-    ("convnet_parameters", count(head_bias=0), "head's bias forgotten"),
-    ("receptive_field", lambda kernels: 1 + sum(k - 1 for k in kernels), "pools forgotten"),
-    ("receptive_field", field(pool=0), "pool's own pixels forgotten"),
-    ("receptive_field", field(early=True), "one neighbour too many"),
-    ("receptive_field", field(grow=1), "step does not double"),
-    ("receptive_field", field(extra=0), "one neighbour too many"),
-    ("best_sum", 1.0, "a sum that compares"),
+    ("convnet_parameters", count_without_norms_or_head, "norm forgotten + head forgotten"),
+    ("convnet_parameters", count_as_torch_does_by_default, "convolution's bias"),
+    ("convnet_parameters", count_state, "running statistics"),
+    ("convnet_parameters", count_from_pixels_alone, "channels not handed on"),
+    ("convnet_parameters", count_flat_kernels_without_bias, "kernel not squared + head's bias forgotten"),
+    ("convnet_parameters", lambda *a: count_as_torch_does_by_default(*a) + 7, None),
+    ("receptive_field", field_of_whole_kernels, "one neighbour too many"),
+    ("receptive_field", field_of_pools_first, "pool before the convolution"),
+    ("receptive_field", field_without_the_first_pixel_and_pools, "begins at 0 + pool's own pixels forgotten"),
+    ("receptive_field", field_of_a_product, None),
     ("best_sum", 100, "a sum that compares"),
-    ("best_sum", 0.5, "what training finds"),
+    ("best_sum", "50 %", "what training finds"),
     ("best_sum", 25, "only one case"),
+    ("best_sum", 2 / 3, "three equal cases"),
+    ("best_sum", "most", "not a number"),
     ("shuffle_patches", lambda images, P, orders: images, "not shuffled"),
-    ("shuffle_patches", shuffle(lambda tokens, o: by_picture(tokens, o.argsort(1))), "the inverse order"),
-    ("shuffle_patches", shuffle(scattered), "the inverse order"),
-    ("shuffle_patches", lambda images, P, orders: by_picture(patchify(images, P), orders), "still patches"),
-    ("shuffle_patches", shuffle(lambda tokens, o: tokens[:, o[0]]), "one order for all"),
-    ("shuffle_patches", lambda images, P, orders: patchify(images, P)[:, orders], "all orders for all"),
+    ("shuffle_patches", shuffled(scattered), "the inverse order"),
+    ("shuffle_patches", shuffled(lambda tokens, o: tokens[:, o[0]]), "one order for all"),
+    ("shuffle_patches", shuffled(lambda tokens, o: tokens[:, o]), "all orders for all"),
+    ("shuffle_patches", shuffled(lambda tokens, o: tokens[o]), "images indexed"),
+    ("shuffle_patches", shuffled(lambda tokens, o: tokens.gather(1, o[..., None])), "gather without expand"),
+    ("shuffle_patches", lambda images, P, orders: patchify(images, P)[:, orders], "all orders for all + still patches"),
+    ("shuffle_patches", shuffle_by_reshape, "reshape alone"),
+    ("shuffle_patches", shuffle_squares_backwards, "the inverse order + only square images"),
+    ("shuffle_patches", shuffle_pixels, None),
     ("shuffled_answers", "a", "taken for training"),
     ("shuffled_answers", "b", "taken for blindness"),
     ("shuffled_answers", "d", "taken for pooling alone"),
     ("shuffled_answers", "z", "not a choice"),
     ("mixup_targets", lambda labels, C, share: F.one_hot(labels, C).float(), "labels not mixed"),
-    ("mixup_targets", mixed(own=lambda s: 1 - s, other=lambda s: s), "shares swapped"),
-    ("mixup_targets", mixed(shift=-1), "the wrong neighbour"),
-    ("mixup_targets", mixed(own=lambda s: 0 * s + 0.5, other=lambda s: 0 * s + 0.5), "half and half"),
-    ("mixup_targets", mixed(other=lambda s: 0 * s), "rows below 1"),
     ("mixup_targets", mixed(own=lambda s: s / s, other=lambda s: s / s), "rows above 1"),
-    ("paste_box", paste(share=lambda size, Y, X, top: size * size / (Y * X)), "area of the whole box"),
-    ("paste_box", paste(share=lambda size, Y, X, top: min(size, Y - top) / Y), "a side for an area"),
-    ("paste_box", paste(swap=True), "shares swapped"),
-    ("paste_box", paste(mix=False), "labels not mixed"),
+    ("mixup_targets", mixed(own=lambda s: 1 - s, other=lambda s: s, shift=-1), "the wrong neighbour + shares swapped"),
+    ("mixup_targets", lambda labels, C, share: share * labels + (1 - share) * labels.roll(1), "class numbers mixed"),
+    ("mixup_targets", targets_overwritten, "equal labels overwritten"),
+    ("mixup_targets", targets_without_a_column, "no column"),
+    ("mixup_targets", targets_of_one_share, "the wrong neighbour + one share for all"),
+    ("mixup_targets", targets_normalised, None),
+    ("paste_box", broken_paste, "area of the whole box + shares swapped"),
+    ("paste_box", paste(share=whole_box, mix=False), "labels not mixed"),
+    ("paste_box", paste(share=whole_box), "area of the whole box"),
+    ("paste_box", paste(share=lambda size, Y, X, top, _: min(size, Y - top) / Y), "a side for an area"),
+    ("paste_box", paste(share=lambda size, Y, X, top, changed: changed.float().mean()), "changed pixels counted"),
     ("paste_box", paste(in_place=True), "changed in place"),
-    ("paste_box", lambda *a: (a[0], paste_by_loop(*a)[1]), "nothing pasted"),
+    ("paste_box", lambda *a: (a[0], paste(swap=True)(*a)[1]), "nothing pasted + shares swapped"),
     ("paste_box", paste_in_a_chain, "pasted twice"),
-    ("paste_box", lambda *a: paste_by_loop(*a)[0], "not a pair"),
+    ("paste_box", lambda *a: paste()(*a)[0], "not a pair"),
+    ("paste_box", lambda *a: (paste()(*a)[0] + 1, paste()(*a)[1]), None),
     ("compare_counts", lambda n: 2 * n - 1, "a straight line"),
-    ("compare_counts", lambda n: 1 - n, "a straight line"),
-    ("compare_counts", lambda n: 0.5 - (n - 1).abs(), "the wrong way round"),
-    ("compare_counts", lambda n: torch.relu(n - 1) - 0.5, None),
-    ("compare_counts", lambda n: (n - 1).abs() - 0.1, "too narrow"),
-    ("compare_counts", lambda n: (n - 1).abs().sum(), "wrong shape"),
+    ("compare_counts", lambda n: 1.5 - n, "a straight line"),
+    ("compare_counts", lambda n: 0.5 - torch.relu(n - 1) - torch.relu(1 - n), "the wrong way round"),
+    ("compare_counts", lambda n: torch.relu(n - 1) - 0.5, "one end only"),
+    ("compare_counts", lambda n: torch.relu(n - 1) + torch.relu(1 - n), "nothing subtracted"),
+    ("compare_counts", lambda n: torch.relu(n - 1) + torch.relu(1 - n) - 0.05, "too narrow"),
+    ("compare_counts", lambda n: torch.relu(n - 1) - 0.1, "one end only + too narrow"),
+    ("compare_counts", lambda n: torch.relu(n - 1).sum(), "wrong shape"),
+    ("compare_counts", lambda n: torch.cos(torch.pi * n), "forbidden"),
+    ("compare_counts", lambda n: (n - 1).abs() - 0.5, "forbidden"),
+    ("compare_counts", lambda n: (n - 1) ** 2 - 0.3, "forbidden"),
+    ("compare_counts", lambda n: n * n - 2 * n + 0.5, "forbidden"),
+    ("compare_counts", lambda n: torch.where(n > 1, n - 1, 1 - n) - 0.5, "forbidden"),
+    ("compare_counts", lambda n: 1 - 2 * (n.round() == 1), "forbidden"),
+    ("compare_counts", lambda n: torch.tensor([abs(x - 1) - 0.5 for x in n.tolist()]), "forbidden"),
+    ("compare_counts", lambda n: F.gelu(4 * n - 4) + F.gelu(4 - 4 * n) - 2, "forbidden"),
+    ("compare_counts", lambda n: torch.relu((n - 1) * (n - 1)) - 0.5, "forbidden"),
+    ("compare_counts", counts_in_numpy, "forbidden"),
 ]

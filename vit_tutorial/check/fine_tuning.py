@@ -1,196 +1,225 @@
-"""Checks of notebook 09, Fine-tuning."""
+"""Checks of notebook 09: a linear probe, rates for each layer, LoRA."""
 
+import copy
+from contextlib import suppress
+
+import numpy as np
 import torch
 from torch import nn
 
 from ..model import VisionTransformer, ViTConfig
-from .verdict import Wrong, attempted, call, describe, exercise, expect_choice, expect_number, expect_tensor
+from .reference import chosen, stated, whole, written
+from .verdict import Wrong, attempted, call, describe, exercise
 
 __all__ = ["probe_size", "make_probe", "layer_factors", "moved_body", "merge_lora", "lora"]
 
 
-@exercise
-def probe_size(answer):
+@stated(
+    "1,351 numbers, about 190 a class: little enough for few pictures, and too little to learn a new feature.",
+    "Expected the numbers of a Linear from 192 features to 7 classes: its matrix and its bias.",
+)
+def probe_size(wrong):
     """Numbers that a linear probe learns: width 192, 7 classes."""
     D, K = 192, 7
-    expect_number(
-        answer,
+    return wrong.choose(
         D * K + K,
-        (
-            ("bias forgotten", D * K, "That is the matrix alone; a Linear has a bias too, one number a class."),
-            ("a bias for each input", D * K + D, "The bias is added to the logits: one a class, not one an input."),
-            ("one logit too few", D * (K - 1) + K - 1, "Each of the 7 classes has a logit of its own, also of two."),
-            ("one class", D + 1, "That is one class's share; there are 7."),
-        ),
-        tolerance=1e-9,
-        what="the count",
+        ("bias forgotten", "That is the matrix alone; a Linear has a bias too, one number a class.", D * K),
+        ("a bias for each input", "The bias is added to the logits: one a class, not one an input.", D * K + D),
+        ("one logit too few", "Each of the 7 classes has a logit of its own.", (D + 1) * (K - 1)),
+        ("one class", "That is one class's share; there are 7.", D + 1),
+        ("added", "Each of the 7 classes has a weight for each of the 192 features: multiply.", D + K),
+        ("one bias for all", "Each class has a bias of its own.", D * K + 1),
     )
-    return "1,351 numbers, about 190 a class: little enough for few pictures, and too little to learn a new feature."
 
 
-def small_vit(pool):
-    config = ViTConfig(image_size=8, patch_size=4, num_classes=3, embed_dim=8, depth=2, num_heads=2, pool=pool)
-    return VisionTransformer(config)
+def models_and_classes():
+    for pool, old, classes in (
+        ("cls", ("cat", "ant", "dog"), ("wasp", "bee")),
+        ("mean", (), ("z", "x", "y")),
+        ("cls", (), ("q", "s", "p", "t", "r")),
+        ("mean", ("cat", "ant", "dog"), ("owl", "kite", "hawk")),
+    ):
+        config = ViTConfig(8, 4, num_classes=3, embed_dim=8, depth=2, num_heads=2, pool=pool, classes=old)
+        model = VisionTransformer(config)
+        nn.init.normal_(model.head.bias)
+        yield model, classes
+
+
+def refuse(seed, *faults):
+    """Raise `Wrong` with the names of all `(whether, name, sentence)` that are true."""
+    seeds = "Your code seeds torch's generator, and whoever calls it draws the same numbers ever after."
+    found = {name: why for true, name, why in (*faults, (torch.initial_seed() != seed, "seeded", seeds)) if true}
+    if found:
+        raise Wrong(" ".join(found.values()), " + ".join(found))
 
 
 @exercise
 def make_probe(function):
-    """`(model, classes) -> ` the model with a new head that alone is trained, its config in step."""
-    for pool, classes in (("cls", ("a", "b")), ("mean", ("x", "y", "z")), ("cls", ("p", "q", "r", "s", "t"))):
-        model, images = small_vit(pool), torch.randn(2, 3, 8, 8)
-        old_head, body = model.head, {n: p.detach().clone() for n, p in model.named_parameters() if "head" not in n}
+    """A function of a model and class names that gives it a new head, which alone learns; the config says so."""
+    for model, classes in models_and_classes():
+        seed, before = torch.initial_seed(), {name: p.detach().clone() for name, p in model.named_parameters()}
         probe = call(function, model, classes)
         if not isinstance(probe, VisionTransformer):
             raise Wrong(f"Expected the model back, found {describe(probe)}.", "not the model")
-        parameters = dict(probe.named_parameters())
-        head, rest = [p for n, p in parameters.items() if "head" in n], [n for n in parameters if "head" not in n]
-        if probe.head is old_head or not head:
-            raise Wrong(f"The head is still the old one, with {len(model.config.classes) or 3} outputs.", "old head")
-        if not all(torch.equal(parameters[n], body[n]) for n in body):
-            raise Wrong("The body's weights have changed; a probe builds on what they are.", "body changed")
-        logits = probe(images)
-        if logits.shape != (2, len(classes)):
-            raise Wrong(f"Expected {len(classes)} logits an image, found {tuple(logits.shape)}.", "wrong shape")
-        if not all(p.requires_grad for p in head):
-            raise Wrong(
-                "The new head is frozen too, so nothing learns. What is made after the freezing is not frozen.",
-                "head frozen",
-            )
-        if learning := [n for n in rest if parameters[n].requires_grad]:
-            raise Wrong(f"{len(learning)} of the body's parameters still learn, such as {learning[0]}.", "body trains")
-        if (probe.config.num_classes, tuple(probe.config.classes)) != (len(classes), classes):
-            raise Wrong(
-                f"The head has {len(classes)} outputs, but model.config still says {probe.config.num_classes} classes "
-                f"named {probe.config.classes}; a saved file would not load.",
-                "config forgotten",
-            )
+        now, config, outputs = dict(probe.named_parameters()), probe.config, probe(torch.zeros(2, 3, 8, 8)).shape[1]
+        kept = {name for name, p in before.items() if name in now and torch.equal(now[name], p)}
+        learning = {name for name, p in now.items() if p.requires_grad}
+        head, body = ({name for name in now if name.startswith("head") is which} for which in (True, False))
+        told, old = (config.num_classes, (*config.classes,)) == (len(classes), classes), head & kept
+        mixed, says = sorted(config.classes) == sorted(classes), f"{config.num_classes} classes, {config.classes}"
+        awake = body & learning
+        loads = set(now) == set(before)  # a plain Linear in the head's place
+        refuse(
+            seed,
+            (old, "old head", "The head is still the old one: put a new Linear in its place."),
+            (not old and outputs != len(classes), "wrong shape", f"Expected {len(classes)} logits, found {outputs}."),
+            (body - kept, "body changed", "The body's weights have changed; a probe builds on what they are."),
+            (not old and head - learning, "head frozen", "The new head is frozen too: freeze first, then make it."),
+            (awake, "body trains", f"{len(awake)} of the body's parameters still learn: freeze them."),
+            (mixed and not told, "another order", f"The classes are {classes}; model.config says {config.classes}."),
+            (not mixed and not told, "config forgotten", f"The classes are {classes}; model.config still says {says}."),
+            (probe.training is False, "mode changed", "The model is no longer in the mode that it came in, train()."),
+            (told and not loads, "does not load", "A saved file would not load: the head is one Linear with a bias."),
+        )
     return "A new head that learns, a body that keeps still, and a config that says so."
 
 
-@exercise
-def layer_factors(function):
-    """`(depth, decay) -> (depth + 2,)` factors of the learning rate, from the embedding to the head."""
-    for depth, decay in ((4, 0.5), (6, 0.65), (12, 0.75), (1, 0.9)):
-        powers = torch.arange(depth + 1, -1, -1.0)
-        right = decay**powers
-        expect_tensor(
-            torch.as_tensor(found) if isinstance(found := call(function, depth, decay), (list, tuple)) else found,
-            right,
-            (
-                ("upside down", right.flip(0), "the head should be fastest, the embedding slowest: turn the order."),
-                (
-                    "head slowed too",
-                    decay * right,
-                    "one power too many everywhere: the head, which is new, has factor 1.",
-                ),
-                ("a straight line", torch.linspace(decay, 1, depth + 2), "that falls by equal steps; take powers."),
-                (
-                    "embedding forgotten",
-                    right[1:],
-                    f"{depth} blocks, the head, *and* the embedding: {depth + 2} layers.",
-                ),
-                ("blocks alone", right[1:-1], f"{depth} blocks, and the embedding below and the head above them."),
-                ("one factor for all", torch.full_like(right, decay), "each layer has a power of its own."),
-            ),
-            tolerance=1e-4,
-            what=f"the factors for {depth} blocks",
-        )
-    return "Each layer a constant factor below the next one: the groups that timm makes, too."
+def as_tensor(function, *inputs):
+    """What the function returns: a tensor, or what can be made one."""
+    found = call(function, *inputs)
+    with suppress(Exception):
+        found = found if isinstance(found, torch.Tensor) else torch.as_tensor(np.array(found, dtype=float))
+    return found
 
 
-@exercise
-def moved_body(answer):
-    """What the experiment with the body's rate shows."""
-    expect_choice(
-        answer,
-        "b",
-        {
-            "a": (
-                "no difference seen",
-                "Go down the test column: the first two rows differ, and so do the last two.",
-            ),
-            "c": (
-                "frozen taken for best",
-                "The frozen body keeps everything, and yet another row scores better on the new pictures.",
-            ),
-            "d": (
-                "faster taken for better",
-                "Look at the last row: the fastest body has moved furthest, and scores less than the others.",
-            ),
-        },
+@written(
+    "Each layer a constant factor below the next one: the groups that timm makes, too.",
+    lambda: [(2, 0.5), (6, 0.65), (12, 0.75), (1, 0.9)],
+    use=as_tensor,
+)
+def layer_factors(wrong, depth, decay):
+    """A function of depth and decay: the rate's factors `(depth + 2,)`, from the embedding to the head."""
+    slowed = "There is one power too many everywhere: the head, which is new, has factor 1."
+    powers = torch.arange(depth + 1, -1, -1.0) + wrong("head slowed too", slowed)
+    base = wrong.choose(
+        decay,
+        ("decay taken off", "decay is what is left at each layer, not what is taken off.", 1 - decay),
+        ("divided by decay", "These grow away from the head: multiply by decay, do not divide.", 1 / decay),
     )
-    return "The right rate moves the body as far as the new pictures need, and no further."
+    factors = wrong.choose(
+        base**powers,
+        ("a straight line", "These fall by equal steps; take powers.", torch.linspace(decay, 1, depth + 2)),
+        ("a straight line", "These fall by equal steps; take powers.", base * powers),
+        ("one factor for all", "Each layer has a power of its own.", torch.full((depth + 2,), decay)),
+        ("one factor for the body", "Each layer of the body has a power of its own.", decay ** powers.clamp(max=1)),
+    )
+    if wrong("upside down", "The head should be fastest, the embedding slowest: turn the order."):
+        factors = factors.flip(0)
+    count = "There are depth blocks, the embedding below them and the head above: depth + 2 layers."
+    return factors[int(wrong("embedding forgotten", count)) : len(factors) - wrong("head forgotten", count)]
 
 
-@exercise
-def merge_lora(function):
-    """`(weight, down, up) -> ` one matrix that does what the Linear and its update do together."""
-    for D_in, D_out, rank in ((4, 6, 2), (5, 3, 1), (4, 4, 3)):
-        weight, down, up = torch.randn(D_out, D_in), torch.randn(rank, D_in), torch.randn(D_out, rank)
-        given = weight.clone()
-        found = call(function, weight, down, up, copies=False)
-        if not torch.equal(weight, given):
-            raise Wrong("Your function changed the weight that it was given; return a new matrix.", "changed in place")
-        expect_tensor(
-            found,
-            weight + up @ down,
-            (
-                ("update alone", up @ down, "that is the update; add it to the weight."),
-                ("nothing merged", weight, "that is the old weight; add the update."),
-                ("transposed", (weight + up @ down).T, "a Linear keeps its weight as (outputs, inputs)."),
-                ("subtracted", weight - up @ down, "the update is added."),
-            ),
-            what=f"the merged weight, rank {rank}",
-        )
-    return "One matrix again: after the merge, LoRA costs nothing at run time."
+@chosen("b", "The right rate moves the body as far as the new pictures need, and no further.")
+def moved_body():
+    """What the experiment with the body's rate shows, as a letter."""
+    a = "Go down the test column: the first two rows differ, and so do the last two."
+    c = "The frozen body keeps everything, and yet another row scores better on the new pictures."
+    d = "Look at the last row: the fastest body has moved furthest, and scores less than the others."
+    return {"a": ("no difference seen", a), "c": ("frozen taken for best", c), "d": ("faster taken for better", d)}
+
+
+def updates():
+    for D_in, D_out, rank in ((2, 2, 1), (2, 3, 1), (4, 6, 2), (5, 3, 1), (4, 4, 3), (3, 3, 3), (1, 4, 2)):
+        yield whole(D_out, D_in), whole(rank, D_in), whole(D_out, rank)
+
+
+@written("One matrix again: after the merge, LoRA costs nothing at run time.", updates)
+def merge_lora(wrong, weight, down, up):
+    """A function of weight, down and up: the one matrix that does what the Linear and its update do together."""
+    turned = "down.T @ up.T is turned round, (inputs, outputs); a Linear keeps its weight as (outputs, inputs)."
+    order = "up stands first: (outputs, rank) @ (rank, inputs) has the shape of the weight."
+    product = "Rows by columns: up @ down is a matrix product, and * multiplies number by number."
+    ranked = "The layer adds its update as it is, not divided by the rank."
+    make = wrong.choose(
+        lambda: up @ down,
+        ("update transposed", turned, lambda: down.T @ up.T),
+        ("wrong order", order, lambda: down @ up),
+        ("not a matrix product", product, lambda: up * down),
+        ("nothing merged", "That is the old weight; add the update.", lambda: 0 * weight),
+        ("subtracted", "The update is added.", lambda: -up @ down),
+        ("divided by the rank", ranked, lambda: up @ down / len(down)),
+    )
+    update = make()
+    merged = update if wrong("update alone", "That is the update; add it to the weight.") else weight + update
+    if wrong("multiplied", "The update is added to the weight; you multiply by it."):
+        merged = weight * update
+    turned = "A Linear keeps its weight as (outputs, inputs); this is turned round."
+    return merged.T if wrong("transposed", turned) else merged
 
 
 @exercise
 def lora(make):
-    """`LoRA(linear, rank)`: the frozen Linear plus a trained update of that rank, 0 at the start."""
-    for D_in, D_out, rank in ((6, 9, 2), (8, 5, 1), (7, 7, 3)):
-        linear, x = nn.Linear(D_in, D_out), torch.randn(40, D_in)
-        weight, expected = linear.weight.detach().clone(), linear(x).detach()
-        layer = call(make, linear, rank)
+    """A class `LoRA(linear, rank)`: the frozen Linear plus a learned update of that rank, 0 at the start."""
+    for D_in, D_out, rank in ((6, 9, 2), (8, 5, 1), (7, 4, 3)):
+        linear, x, seed = nn.Linear(D_in, D_out), torch.randn(3, 5, D_in, requires_grad=True), torch.initial_seed()
+        base, count, sizes = copy.deepcopy(linear), rank * (D_in + D_out), ([rank, D_in], [D_out, rank])
+        layer, right = call(make, linear, rank), base(x).detach()
         if not isinstance(layer, nn.Module):
             raise Wrong(f"Expected a module, found {describe(layer)}.", "not a module")
-        found = attempted(layer(x))
-        if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
-            raise Wrong(f"Expected outputs {tuple(expected.shape)}, found {describe(found)}.", "wrong shape")
-        if not torch.allclose(found, expected, atol=1e-5):
-            mistake = "bias lost" if torch.allclose(found + linear.bias, expected, atol=1e-5) else "starts elsewhere"
-            why = {
-                "bias lost": "Call linear(x), not its weight alone: the bias is missing.",
-                "starts elsewhere": "At the start the layer must do what the Linear did: let one of the two be zeros.",
-            }
-            raise Wrong(why[mistake], mistake)
-        learned, counts = [p for p in layer.parameters() if p.requires_grad], rank * (D_in + D_out)
-        total = sum(p.numel() for p in learned)
-        if any(p is q for p in learned for q in (linear.weight, linear.bias)):
-            raise Wrong("The Linear's own weight or bias still learns: freeze it.", "base trains")
-        if total != counts:
-            named = {0: "no parameters", D_in * D_out: "a full matrix"}.get(total)
-            raise Wrong(
-                f"Expected rank * (inputs + outputs) = {counts} learned numbers, found {total}; register two "
-                "nn.Parameter, (rank, inputs) and (outputs, rank).",
-                named or "wrong count",
-            )
-        found.square().sum().backward()
-        if not any(p.grad is not None and p.grad.any() for p in learned):
-            raise Wrong(
-                "Both matrices are zero, so each one's gradient, a product with the other, is zero for ever. Start one "
-                "of them at random.",
-                "both zero",
-            )
-        optimizer = torch.optim.SGD(learned, lr=0.05)
-        for _ in range(3):
-            optimizer.zero_grad()
-            (layer(x) - expected - 1).square().mean().backward()
-            optimizer.step()
-        if not torch.equal(linear.weight, weight):
-            raise Wrong("The Linear's weight moved in training: freeze it.", "base trains")
-        change = layer(torch.eye(D_in)) - linear(torch.eye(D_in))  # (inputs, outputs): the update
-        found_rank = int(torch.linalg.matrix_rank(change.detach().double(), atol=5e-6, rtol=1e-3))
-        if not 1 <= found_rank <= rank:
-            raise Wrong(f"After three steps the update has rank {found_rank}, expected 1 to {rank}.", "wrong rank")
+        first = attempted(layer(x))
+        if not isinstance(first, torch.Tensor) or first.shape != right.shape:
+            raise Wrong(f"Expected outputs of shape {tuple(right.shape)}, found {describe(first)}.", "wrong shape")
+        starts = {"": right, "bias lost": right - base.bias.detach(), "update alone": 0 * right}
+        start = [name for name, value in starts.items() if torch.allclose(first, value, atol=1e-5)] or ["elsewhere"]
+        learned = [p for p in layer.parameters() if p.requires_grad]
+        added = [p for p in learned if not any(torch.equal(p, old) for old in base.parameters())]
+        parts = [p if [*p.shape] == size else p.T for size in sizes for p in added if sorted(p.shape) == sorted(size)]
+        total, two = sum(p.numel() for p in added), len(parts) == len(added) == 2
+        begun = [p.detach().clone() for p in parts if p.any()]
+        alike = bool(begun) and min(int(torch.linalg.matrix_rank(p)) for p in begun) < rank
+        gradients = lambda: [bool(p.grad is not None and p.grad.any()) for p in added]  # noqa: B023, E731
+        first.sum().backward()
+        moves, passes = any(gradients()), torch.allclose(x.grad, base.weight.sum(dim=0).expand_as(x), atol=1e-5)
+        with torch.no_grad():
+            for p in added:
+                p.normal_()  # as if trained for long
+        layer.eval().zero_grad()
+        out = layer(x)
+        out.sum().backward()
+        moves = moves and all(gradients())
+        change = out.detach() - starts.get(start[0], right)
+        update = (x @ (parts[1] @ parts[0]).T).detach() if two else change
+        scale = (change * update).sum() / update.square().sum()  # some divide by the rank
+        fits = torch.allclose(change, scale * update, atol=1e-3 * change.abs().max().item()) and scale > 1e-3
+        name = {
+            0: "no parameters",
+            D_in * D_out: "a full matrix",
+            rank * D_out: "down frozen",
+            rank * D_in: "up frozen",
+            **dict.fromkeys((count + rank, count + D_out, count + rank + D_out), "a bias in the update"),
+        }.get(total, "wrong count")
+        begins = "At the start the layer must do what the Linear did: let one of the two be zeros."
+        numbers = f"Expected {count} numbers that learn, in two nn.Parameter, (rank, inputs) and (outputs, rank)"
+        never = "Both are zero, so each one's gradient, a product with the other, is 0 for ever. Start one at random."
+        same = "Where all rows begin alike they stay alike, and the update has rank 1: start them at random."
+        stopped = "No gradient reaches one of the two: use both as they are, without .data, detach or no_grad."
+        product = "Beside linear(x), the layer adds x @ down.T @ up.T, and nothing else: no bend, and no minus."
+        ended = "No gradient passes through the layer to x, and the layers below would not learn: no detach or no_grad."
+        refuse(
+            seed,
+            (start[0] == "bias lost", "bias lost", "Call linear(x), not its weight alone: the bias is missing."),
+            (
+                start[0] == "update alone",
+                "update alone",
+                "The update is added to what the Linear gives: linear(x) + ...",
+            ),
+            (start[0] == "elsewhere", "starts elsewhere", begins),
+            (len(learned) > len(added), "base trains", "The Linear's own weight or bias still learns: freeze it."),
+            (not two, name, f"{numbers}, found {total}."),
+            (two and not begun, "both zero", never),
+            (alike, "not random", same),
+            (two and begun and not moves, "no gradient", stopped),
+            (two and not fits, "another update", product),
+            (not start[0] and not passes, "gradient stopped", ended),
+        )
     return "The old Linear, untouched, and beside it a thin update that begins at nothing."
