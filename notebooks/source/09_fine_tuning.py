@@ -334,9 +334,9 @@ def layer_number(name, depth):
 
 
 # %%
+factors = training.rate_factors(model, replace(recipe, layer_decay=0.5))
 for name in ("pos_embed", "blocks.0.attn.qkv.weight", "blocks.5.mlp.fc2.bias", "norm.weight", "head.weight"):
-    number = layer_number(name, config.depth)
-    print(f"{name:25} layer {number}, factor {0.5 ** (config.depth + 1 - number):.4f} at a decay of 0.5")
+    print(f"{name:25} layer {layer_number(name, config.depth)}, factor {factors[name]:.4f} at a decay of 0.5")
 
 # %% [markdown]
 # These are the layers of timm, the library that most published ViTs come from: the package's tests compare its groups
@@ -849,8 +849,9 @@ check.merge_lora(merge_lora)
 # ### Exercise 9.6 · LoRA in twenty lines
 # *stretch · hard · 15 minutes*
 #
-# Write the layer: `LoRA(linear, rank)` does what `linear` does, plus an update of that rank. It freezes `linear`,
-# learns `down (rank, inputs)` and `up (outputs, rank)`, and at the start changes nothing.
+# Write the layer: `LoRA(linear, rank)` does what `linear` does, plus an update of that rank, `x @ down.T @ up.T`. It
+# freezes `linear`, learns two `nn.Parameter`, `down (rank, inputs)` and `up (outputs, rank)`, and nothing else (other
+# names will do), and at the start changes nothing.
 #
 # <details><summary>Hint</summary>
 #

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def refuse(seed, *faults):
 def make_probe(function):
     """A function of a model and class names that gives it a new head, which alone learns; the config says so."""
     for model, classes in models_and_classes():
-        seed, before = torch.initial_seed(), {name: p.detach().clone() for name, p in model.named_parameters()}
+        before, seed = {name: p.detach().clone() for name, p in model.named_parameters()}, torch.initial_seed()
+        given = model.config
         probe = call(function, model, classes)
         if not isinstance(probe, VisionTransformer):
             raise Wrong(f"Expected the model back, found {describe(probe)}.", "not the model")
@@ -67,7 +69,8 @@ def make_probe(function):
         head, body = ({name for name in now if name.startswith("head") is which} for which in (True, False))
         told, old = (config.num_classes, (*config.classes,)) == (len(classes), classes), head & kept
         mixed, says = sorted(config.classes) == sorted(classes), f"{config.num_classes} classes, {config.classes}"
-        awake = body & learning
+        awake, same = body & learning, {"num_classes": 1, "classes": ()}
+        other = replace(config, **same) != replace(given, **same)
         loads = set(now) == set(before)  # a plain Linear in the head's place
         refuse(
             seed,
@@ -78,6 +81,7 @@ def make_probe(function):
             (awake, "body trains", f"{len(awake)} of the body's parameters still learn: freeze them."),
             (mixed and not told, "another order", f"The classes are {classes}; model.config says {config.classes}."),
             (not mixed and not told, "config forgotten", f"The classes are {classes}; model.config still says {says}."),
+            (other, "config changed", "The config says something else than before, besides the classes: use replace."),
             (probe.training is False, "mode changed", "The model is no longer in the mode that it came in, train()."),
             (told and not loads, "does not load", "A saved file would not load: the head is one Linear with a bias."),
         )
@@ -88,7 +92,7 @@ def as_tensor(function, *inputs):
     """What the function returns: a tensor, or what can be made one."""
     found = call(function, *inputs)
     with suppress(Exception):
-        found = found if isinstance(found, torch.Tensor) else torch.as_tensor(np.array(found, dtype=float))
+        found = found if isinstance(found, torch.Tensor) else torch.as_tensor(np.array([*found], dtype=float))
     return found
 
 
@@ -96,6 +100,7 @@ def as_tensor(function, *inputs):
     "Each layer a constant factor below the next one: the groups that timm makes, too.",
     lambda: [(2, 0.5), (6, 0.65), (12, 0.75), (1, 0.9)],
     use=as_tensor,
+    tolerance=1e-5,
 )
 def layer_factors(wrong, depth, decay):
     """A function of depth and decay: the rate's factors `(depth + 2,)`, from the embedding to the head."""
@@ -129,8 +134,9 @@ def moved_body():
 
 
 def updates():
-    for D_in, D_out, rank in ((2, 2, 1), (2, 3, 1), (4, 6, 2), (5, 3, 1), (4, 4, 3), (3, 3, 3), (1, 4, 2)):
-        yield whole(D_out, D_in), whole(rank, D_in), whole(D_out, rank)
+    yield whole(2, 2), whole(1, 2), whole(2, 1)
+    for D_in, D_out, rank in ((2, 3, 1), (4, 6, 2), (5, 3, 1), (4, 4, 3), (3, 3, 3), (1, 4, 2)):
+        yield torch.randn(D_out, D_in), torch.randn(rank, D_in), torch.randn(D_out, rank)
 
 
 @written("One matrix again: after the merge, LoRA costs nothing at run time.", updates)
@@ -169,6 +175,7 @@ def lora(make):
         first = attempted(layer(x))
         if not isinstance(first, torch.Tensor) or first.shape != right.shape:
             raise Wrong(f"Expected outputs of shape {tuple(right.shape)}, found {describe(first)}.", "wrong shape")
+        first = first.float()
         starts = {"": right, "bias lost": right - base.bias.detach(), "update alone": 0 * right}
         start = [name for name, value in starts.items() if torch.allclose(first, value, atol=1e-5)] or ["elsewhere"]
         learned = [p for p in layer.parameters() if p.requires_grad]
@@ -178,14 +185,17 @@ def lora(make):
         begun = [p.detach().clone() for p in parts if p.any()]
         alike = bool(begun) and min(int(torch.linalg.matrix_rank(p)) for p in begun) < rank
         gradients = lambda: [bool(p.grad is not None and p.grad.any()) for p in added]  # noqa: B023, E731
-        first.sum().backward()
-        moves, passes = any(gradients()), torch.allclose(x.grad, base.weight.sum(dim=0).expand_as(x), atol=1e-5)
+        if first.requires_grad:
+            first.sum().backward()
+        through = base.weight.sum(dim=0).expand_as(x)
+        moves, passes = any(gradients()), x.grad is not None and torch.allclose(x.grad, through, atol=1e-5)
         with torch.no_grad():
             for p in added:
                 p.normal_()  # as if trained for long
         layer.eval().zero_grad()
-        out = layer(x)
-        out.sum().backward()
+        out = layer(x).float()
+        if out.requires_grad:
+            out.sum().backward()
         moves = moves and all(gradients())
         change = out.detach() - starts.get(start[0], right)
         update = (x @ (parts[1] @ parts[0]).T).detach() if two else change
