@@ -187,7 +187,12 @@ def relevance_step(wrong, R, weights, gradients):
         weights, gradients = weights.mean(1, keepdim=True), gradients.mean(1, keepdim=True)
     single = ("gradient forgotten", NO_GRADIENTS, weights), ("attention forgotten", NO_WEIGHTS, gradients)
     both, late = wrong.choose(weights * gradients, *single), wrong("relu after the mean", LATE_RELU)
-    signs = ("relu forgotten", NO_RELU, both), ("absolute value", ABSOLUTE, both.abs())
+    against = "What is kept speaks against the class: relu keeps what is positive."
+    signs = (
+        ("relu forgotten", NO_RELU, both),
+        ("absolute value", ABSOLUTE, both.abs()),
+        ("negative kept", against, both.clamp(max=0)),
+    )
     both = both if late else wrong.choose(both.relu(), *signs)
     step = wrong.choose(
         both.mean(1),
@@ -337,6 +342,7 @@ def linear_cka(wrong, x, y):
             "Below stand the lengths of X.T @ X and Y.T @ Y, not of X and Y.",
             X.norm() * Y.norm(),
         ),
+        *(("one length forgotten", "Both lengths stand below.", length(a.T @ a)) for a in (X, Y)),
         ("denominator squared too", SQUARES, below**2),
         ("not divided", "Divide by the lengths of X.T @ X and Y.T @ Y.", 1.0),
     )

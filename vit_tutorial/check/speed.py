@@ -2,10 +2,13 @@
 
 import math
 import statistics
+import threading
 import time
+import timeit
 
 from ..model import ViTConfig
-from .verdict import Wrong, call, exercise, expect_number, number
+from .reference import stated, written
+from .verdict import Wrong, call, number
 
 __all__ = [
     "stopwatch",
@@ -16,201 +19,274 @@ __all__ = [
     "step_flops",
 ]
 
+FUNCTIONS = type(time.time), type(lambda: ...)
 
-@exercise
-def stopwatch(function):
+
+def swap(others, known):
+    """Let others stand for clocks, `{one: other}`: in the modules, among these names, and where timeit looks."""
+    for function in (timeit.timeit, timeit.repeat, timeit.Timer.__init__):
+        function.__defaults__ = tuple(others.get(value, value) for value in function.__defaults__)
+    for names in (vars(time), vars(timeit), known):
+        names.update({k: others[v] for k, v in [*names.items()] if isinstance(v, FUNCTIONS) and v in others})
+
+
+def measured(function, seconds_taken, repeats, unit=0.0):
+    """What a stopwatch finds for a function that takes these seconds, call by call; what the calls took; clocks read.
+
+    The clocks move while the function is called, and stand still otherwise. With a `unit`, they are those of this
+    machine, and the function takes as many units.
+    """
+    taken, reads, me, real_clock = [], [], threading.get_ident(), time.perf_counter
+
+    def timed():
+        seconds, start = seconds_taken[min(len(taken), len(seconds_taken) - 1)], real_clock()
+        time.sleep(unit * seconds)
+        taken.append(real_clock() - start if unit else seconds)
+
+    def clock(real, scale):
+        def read():
+            if threading.get_ident() != me:
+                return real()
+            reads.append(real)
+            return scale * (1000 + sum(taken))
+
+        return read
+
+    clocks = {} if unit else {"perf_counter": 1.0, "monotonic": 1.0, "time": 1.0, "process_time": 0.0}  # which waits
+    clocks |= {f"{name}_ns": 10**9 for name in clocks}
+    others = {getattr(time, name): clock(getattr(time, name), scale) for name, scale in clocks.items()}
+    known = getattr(function, "__globals__", {})
+    swap(others, known)
+    try:
+        return number(call(function, timed, repeats), "the seconds"), taken, reads
+    finally:
+        swap({other: real for real, other in others.items()}, known)
+
+
+def seconds_found(function, seconds_taken, repeats):
+    """What a stopwatch finds: by our clock or, where it looks at another one, by that of a busy machine."""
+    found, _, reads = measured(function, seconds_taken, repeats)
+    for _ in range(0 if reads else 3):
+        found, taken, _ = measured(function, seconds_taken, repeats, 0.004)
+        tries = sorted(taken[1 : repeats + 1]) or [0.0]
+        if tries[(len(tries) - 1) // 2] / 1.4 < found < 1.4 * tries[len(tries) // 2]:
+            return statistics.median(seconds_taken[1 : repeats + 1])
+    return found if reads else found / 0.004
+
+
+def as_many_calls(function):
+    _, taken, _ = measured(function, [1.0], 3)
+    if len(taken) != 4:
+        raise Wrong(f"Expected 4 calls where repeats is 3, one to warm up, found {len(taken)}.", "number of calls")
+
+
+COLD = "The first call also reserves memory and starts threads: make one that is not counted, before the others."
+COUNTED = "The first call is among those that count: call once before you time anything."
+MEAN = "One slow try spoils a mean; the median, the middle one of the sorted times, does not mind it."
+NOT_SORTED = "The middle one of the tries as they came is any of them: sort them first."
+ONCE = "The clock starts once, so each time holds all tries before it too: look at it before every call."
+STILL = "Between your two looks at the clock no time passes: the call belongs between them, and perf_counter tells."
+
+
+@written(
+    "A slow first call and one slow try do not disturb your stopwatch.",
+    lambda: [([9, 1, 30, 2], 3), ([40, 15, 3, 90, 7, 1], 5), ([20, 4], 1), ([0.5, 80, 1, 2, 3], 4)],
+    use=seconds_found,
+    also=(as_many_calls,),
+)
+def stopwatch(wrong, seconds_taken, repeats):
     """`(function, repeats) -> seconds`: the median after an uncounted warm-up."""
-    for repeats in (5, 3):
-        calls = []  # seconds that each took
-
-        def nap(calls=calls, repeats=repeats):
-            started = time.perf_counter()
-            # A slow first call, and one slow try, slow beside the others even where a busy machine prolongs those.
-            slow = {0: 0.05, repeats: max(0.05, 4 * sum(calls[1:]))}
-            time.sleep(slow.get(len(calls), 0.005))
-            calls.append(time.perf_counter() - started)
-
-        found = number(call(function, nap, repeats), "the seconds")
-        if len(calls) == repeats:
-            raise Wrong(
-                f"Expected {repeats + 1} calls where repeats is {repeats}, found {repeats}: the first call also "
-                "reserves memory and starts threads, so make one that is not counted.",
-                "no warm-up",
-            )
-        if len(calls) != repeats + 1:
-            raise Wrong(
-                f"Expected {repeats + 1} calls where repeats is {repeats}, one of them to warm up, found {len(calls)}.",
-                "number of calls",
-            )
-        tries = calls[1:]
-        median, mean = statistics.median(tries), statistics.mean(tries)
-        what = f"Expected about {median:.4f} s, found {found:.4f} s: "
-        if found < 0.8 * min(tries):
-            raise Wrong(f"{what}no call took so little time.", "too short")
-        if found > (mean * sum(tries)) ** 0.5:
-            raise Wrong(f"{what}that is all tries together; one try is asked for.", "total instead of one")
-        if found > (median * mean) ** 0.5:
-            raise Wrong(
-                f"{what}one slow try spoils a mean; the median, the middle one of the sorted times, does not mind it.",
-                "mean instead of median",
-            )
-    return "A slow first call and one slow try do not disturb your stopwatch."
+    cold, counted = wrong("no warm-up", COLD), wrong("warm-up counted", COUNTED)
+    once, times = wrong("clock started once", ONCE), []
+    if not (cold or counted):
+        seconds_taken()
+    start = time.perf_counter()
+    for _ in range(repeats + counted):
+        start = start if once else time.perf_counter()
+        seconds_taken()
+        times.append(time.perf_counter() - start)
+    low, high = (sorted(times)[n] for n in ((len(times) - 1) // 2, len(times) // 2))
+    found = wrong.choose(
+        (low + high) / 2,
+        *(("middle one", "", one) for one in (low, high)),
+        ("mean instead of median", MEAN, statistics.mean(times)),
+        ("total instead of one", "That is all tries together; one try is asked for.", sum(times)),
+        ("fastest instead of median", "That is the fastest try; the median is the middle one.", min(times)),
+        ("slowest instead of median", "That is the slowest try; the median is the middle one.", max(times)),
+        ("not sorted", NOT_SORTED, times[len(times) // 2]),
+        ("last instead of median", "That is the last try alone; keep all of them in a list.", times[-1]),
+        ("too short", STILL, 0.0),
+    )
+    return found * wrong.choose(
+        1,
+        ("milliseconds", "These are milliseconds; seconds are asked for.", 1000),
+        ("microseconds", "These are microseconds; seconds are asked for.", 1e6),
+        ("sign", "A time cannot be negative: the later look at the clock minus the earlier one.", -1),
+    )
 
 
-@exercise
-def larger_picture(answer):
+@stated(
+    "784 patches instead of 196: 4 times as many, each looking at 4 times as many.",
+    "How many patches are there before and after? Scores and mixing cost as much as there are pairs of them.",
+    tolerance=1e-3,
+)
+def larger_picture(wrong):
     """By which factor scores and mixing grow when the picture's side doubles."""
-    expect_number(
-        answer,
+    return wrong.choose(
         16,
-        (
-            ("side instead of area", 2, "the side doubles, so there are 4 times as many patches, not 2 times."),
-            ("linear in the tokens", 4, "4 is the factor of the patches; every patch looks at every patch."),
-            ("patches instead of factor", 784, "784 patches there are now; by which factor do the FLOPs grow?"),
-            ("cubed", 64, "the scores are the square of the number of patches, not the cube."),
-        ),
-        what="the factor",
+        ("side instead of area", "The side doubles, but there are more than 2 times as many patches: count them.", 2),
+        ("linear in the tokens", "4 is the factor of the patches; every patch looks at every patch.", 4),
+        ("patches instead of factor", "784 patches there are now; by which factor do the FLOPs grow?", 784),
+        ("cubed", "The scores are the square of the number of patches, not the cube.", 64),
+        ("class token counted", "The class token is to be left out.", (785 / 197) ** 2),
+        ("turned over", "So much smaller was it before; by which factor does it grow?", 1 / 16),
     )
-    return "784 patches instead of 196: 4 times as many, each looking at 4 times as many."
 
 
-@exercise
-def bfloat16_sum(answer):
+@stated(
+    "Every one of the thousand sums was rounded back to 1. That is why sums stay in float32.",
+    "Write the loop with total = torch.tensor(1.0, dtype=torch.bfloat16), and look at the first few sums.",
+    tolerance=2e-4,
+)
+def bfloat16_sum(wrong):
     """1 + 0.001, a thousand times, in bfloat16."""
-    expect_number(
-        answer,
+    up = "Each sum is rounded to the *nearest* number that bfloat16 has, not to the next one up."
+    return wrong.choose(
         1.0,
-        (
-            ("exact sum", 2.0, "that is the exact sum; bfloat16 has no number between 1 and 1.0078."),
-            ("one step", 1.0078125, "each single sum is rounded to the nearest number, and 1 is nearer to 1.001."),
-            ("added once", 1.001, "that is one addition, exactly; a thousand are asked for, each of them rounded."),
-            (
-                "rounded up each time",
-                1 + 1000 / 128,
-                "each sum is rounded to the *nearest* number that bfloat16 has, which is 1, not the next one up.",
-            ),
-        ),
-        tolerance=2e-4,
-        what="the sum",
+        ("exact sum", "That is the exact sum, or that of float32; each sum is to be rounded to bfloat16.", 2.0),
+        ("one step", "bfloat16 has this number, but is it the nearest one to 1.001?", 1 + 1 / 128),
+        ("added once", "That is one addition, exactly; a thousand are asked for, each of them rounded.", 1.001),
+        ("rounded up each time", up, 1 + 1000 / 128),
+        ("float16", "That is the sum in float16, which has 10 bits for the digits; bfloat16 has 7.", 1.9765625),
+        ("started at 0", "This sum starts at 0; begin with 1.0.", 0.5),
     )
-    return "Every one of the thousand sums was rounded back to 1. That is why sums stay in float32."
 
 
-@exercise
-def break_even(function):
+@written(
+    "Cost over saving; a short run never gets there.",
+    lambda: [
+        (8, 5, 12),
+        *((0.75, 0.5, 45.0), (2.0, 0.75, 7.0), (1.25, 1.0, 0.8)),
+        *((2, 2, 10), (0.2, 0.3, 10.0)),
+    ],
+    tolerance=1e-3,
+    together=3,
+)
+def break_even(wrong, plain, fast, cost):
     """`(plain, fast, cost) -> steps` after which compiling has paid."""
-    for plain, fast, cost in ((0.5, 0.25, 30.0), (0.1, 0.08, 45.0), (2.0, 0.5, 3.0)):
-        expect_number(
-            call(function, plain, fast, cost),
-            cost / (plain - fast),
-            (
-                ("over the old time", cost / plain, "a step does not save all of `plain`, only `plain - fast`."),
-                ("over the new time", cost / fast, "`fast` is what a step still takes; it saves `plain - fast`."),
-                ("turned over", (plain - fast) / cost, "that is the part of the cost which one step earns back."),
-                ("sign", cost / (fast - plain), "what a step saves is `plain - fast`, the longer one first."),
-            ),
-            tolerance=1e-3,
-            what="the number of steps",
-        )
-    for plain, fast in ((0.2, 0.2), (0.2, 0.3)):
-        found = number(call(function, plain, fast, 10.0), "the number of steps")
-        if found != math.inf:
-            raise Wrong(
-                f"Expected infinity where a plain step takes {plain} s and a compiled one {fast} s, found "
-                f"{found:,.6g}: a step that saves nothing never earns the cost back; return float('inf').",
-                "never pays",
-            )
-    return "Cost over saving; a short run never gets there."
-
-
-@exercise
-def speed_up_of_all(function):
-    """`(share, factor) -> speed-up of the whole` (Amdahl's law), for lists of parts."""
-    for share, factor in (
-        ([0.5], [10.0]),
-        ([0.3, 0.6], [2.0, 3.0]),
-        ([1.0], [4.0]),
-        ([0.1, 0.2, 0.3], [5.0, 1.0, 8.0]),
-    ):
-        parts = sum(p / s for p, s in zip(share, factor, strict=True))
-        rest = 1 - sum(share)
-        expect_number(
-            call(function, list(share), list(factor)),
-            1 / (rest + parts),
-            (
-                ("new time", rest + parts, "that is the new time; the speed-up is one over it."),
-                ("rest forgotten", 1 / parts, "what is in none of the parts stays as it is: add 1 - sum(share)."),
-                (
-                    "weighted mean",
-                    rest + sum(p * s for p, s in zip(share, factor, strict=True)),
-                    "that is the mean of the factors; times add up, so divide each share by its factor.",
-                ),
-                ("product", math.prod(factor), "factors of single parts do not multiply into one of the whole."),
-            ),
-            what="the speed-up",
-        )
-    return "Half the time, ten times as fast, is 1.82 of the whole: the rest sets the limit."
-
-
-@exercise
-def step_flops(function):
-    """`(config, batch_size, dropped) -> FLOPs` of a training step with patch dropout."""
-    for config, batch_size, dropped in (
-        (ViTConfig(image_size=32, patch_size=4, num_classes=10, embed_dim=64, depth=3, num_heads=4), 8, 0.5),
-        (
-            ViTConfig(
-                image_size=(32, 48), patch_size=8, num_classes=7, embed_dim=48, depth=2, num_heads=2, pool="mean"
-            ),
-            1,
-            0.3,
-        ),
-        (
-            ViTConfig(image_size=32, patch_size=8, num_classes=5, embed_dim=32, depth=1, num_heads=2, mlp_ratio=2.0),
-            4,
-            0.0,
-        ),
-    ):
-        right = flops(config, dropped)
-        expect_number(
-            call(function, config, batch_size, dropped),
-            3 * batch_size * right,
-            (
-                ("forward only", batch_size * right, "training also computes two gradients for each product: 3 times."),
-                ("one image", 3 * right, "that is one image; multiply by the batch size."),
-                (
-                    "nothing dropped",
-                    3 * batch_size * flops(config, 0.0),
-                    "the blocks see only the patches that are left.",
-                ),
-                (
-                    "dropped the wrong part",
-                    3 * batch_size * flops(config, 1 - dropped),
-                    "`dropped` is the fraction that is left out; the blocks see the rest.",
-                ),
-                (
-                    "embedding dropped too",
-                    3 * batch_size * flops(config, dropped, embedded=dropped),
-                    "patches are dropped after the embedding, which still sees all of them.",
-                ),
-                (
-                    "class token",
-                    3 * batch_size * flops(config, dropped, extra=-1 if config.pool == "cls" else 1),
-                    "with pool='cls' the blocks see one token more, the class token; with 'mean' they do not.",
-                ),
-            ),
-            tolerance=1e-6,
-            what="the FLOPs",
-        )
-    return "Embedding of all patches, blocks on those that are left, and three times the forward pass."
-
-
-def flops(config, dropped, embedded=0.0, extra=0):
-    """Forward FLOPs of one image; `extra` tokens more in the blocks, `embedded` of the patches not embedded."""
-    rows, columns = config.grid
-    N, D, r = rows * columns, config.embed_dim, config.mlp_ratio
-    T = N - int(dropped * N) + (config.pool == "cls") + extra
-    block = 2 * T * D * D * (4 + 2 * r) + 4 * T * T * D
-    patches = N - int(embedded * N)
-    return (
-        2 * patches * config.in_channels * config.patch_size**2 * D + config.depth * block + 2 * D * config.num_classes
+    saving, saved = plain - fast, "What a step saves is plain - fast"
+    formula = wrong.choose(
+        lambda: cost / saving,
+        ("over the old time", "A step does not save all of plain, only plain - fast.", lambda: cost / plain),
+        ("over the new time", "fast is what a step still takes; it saves plain - fast.", lambda: cost / fast),
+        ("turned over", "That is the part of the cost which one step earns back.", lambda: saving / cost),
+        ("sign", f"{saved}, the longer one first.", lambda: cost / -saving),
+        ("multiplied", f"{saved}; how often does it go into the cost? Divide.", lambda: cost * saving),
+        ("ratio for difference", f"{saved}, a difference, not a ratio.", lambda: cost / (plain / fast)),
     )
+    never = "A step that saves nothing never earns the cost back: return float('inf')."
+    equal, slower, zero = (wrong("never pays", never, place) for place in range(3))
+    if saving == 0 and not equal or saving < 0 and not slower:
+        return 0.0 if zero else math.inf
+    steps = formula()
+    return wrong.choose(
+        steps,
+        ("whole steps", "", math.ceil(steps)),
+        (
+            "rounded down",
+            "After so many whole steps the cost is not yet earned back: round up, or not at all.",
+            steps // 1,
+        ),
+        ("rounded", "Rounded down, the cost is not yet earned back: round up, or not at all.", round(steps)),
+    )
+
+
+@written(
+    "Half the time, ten times as fast, is 1.82 of the whole: the rest sets the limit.",
+    lambda: [
+        ([0.75], [3]),
+        *(([0.3, 0.6], [2.0, 3.0]), ([1.0], [4.0]), ([0.1, 0.2, 0.3], [5.0, 1.0, 8.0]), ([0.4], [0.25])),
+    ],
+)
+def speed_up_of_all(wrong, share, factor):
+    """`(share, factor) -> speed-up of the whole` (Amdahl's law), for lists of parts."""
+    parts, rest = list(zip(share, factor, strict=True)), 1 - sum(share)
+    alone = [1 / (1 - p + p / s) for p, s in parts]
+    each = "What stays is counted anew for each part; it is 1 - sum(share), once."
+    lumped = "The parts have factors of their own: divide each share by its own, then add up."
+    single = "Speed-ups of single parts do not multiply into one of the whole: add up the new times."
+    new = wrong.choose(
+        sum(p / s for p, s in parts),
+        ("weighted mean", "Times add up, not factors: divide each share by its factor.", sum(p * s for p, s in parts)),
+        ("factors together", lumped, sum(share) / sum(factor)),
+        ("factors together", lumped, sum(share) / math.prod(factor)),
+        ("first part alone", "Only the first part becomes faster here.", share[0] / factor[0] + sum(share[1:])),
+    )
+    new += wrong.choose(
+        rest,
+        ("rest forgotten", "What is in none of the parts stays as it is: add 1 - sum(share).", 0.0),
+        ("rest of each part", each, sum(1 - p for p in share)),
+        ("everything stays", "All of the old time is still in: what stays is 1 - sum(share).", 1.0),
+    )
+    if wrong("new time", "That is the new time; the speed-up is one over it."):
+        return new
+    return wrong.choose(
+        1 / new,
+        ("product", single, math.prod(factor)),
+        ("product", single, math.prod(alone)),
+        ("time saved", "That is the share of the time that is saved; the speed-up is old time over new.", 1 - new),
+    )
+
+
+def steps():
+    for image, patch, C, classes, D, depth, heads, ratio, pool, batch_size, dropped in (
+        (4, 2, 1, 2, 2, 1, 1, 1.0, "mean", 2, 0.5),
+        (32, 4, 3, 10, 64, 3, 4, 4.0, "cls", 8, 0.5),
+        ((32, 48), 8, 3, 7, 48, 2, 2, 4.0, "mean", 1, 0.3),
+        ((16, 28), 4, 4, 5, 32, 1, 2, 2.5, "cls", 3, 0.1),
+        (20, 2, 1, 3, 4, 1, 2, 2.0, "cls", 2, 0.29),  # 28.999999999999996 patches
+        (32, 8, 3, 5, 32, 1, 2, 2.0, "cls", 4, 0.0),
+    ):
+        per_channel = {"mean": (0.5,) * C, "std": (0.5,) * C}
+        config = ViTConfig(image, patch, C, classes, D, depth, heads, ratio, pool=pool, **per_channel)
+        yield config, batch_size, dropped
+
+
+@written(
+    "Embedding of all patches, blocks on those that are left, and three times the forward pass.", steps, tolerance=1e-6
+)
+def step_flops(wrong, config, batch_size, dropped):
+    """`(config, batch_size, dropped) -> FLOPs` of a training step with patch dropout."""
+    (rows, columns), D, r = config.grid, config.embed_dim, config.mlp_ratio
+    N, cls = rows * columns, config.pool == "cls"
+    kept = "dropped is the fraction that is left out; the blocks see the rest."
+    pool = "With pool='cls' the blocks see one token more, the class token; with 'mean' they do not."
+    stays = "The class token always stays: take the fraction of the patches alone."
+    T = wrong.choose(
+        N - int(dropped * N),
+        ("nothing dropped", "The blocks see only the patches that are left.", N),
+        ("dropped the wrong part", kept, int(dropped * N)),
+        ("class token dropped", stays, N - int(dropped * (N + cls))),
+        *(
+            ("rounded otherwise", "int(dropped * N) patches are dropped, as in drop_patches.", left)
+            for left in (int((1 - dropped) * N), N - round(dropped * N), N - math.ceil(dropped * N), (1 - dropped) * N)
+        ),
+    )
+    embedded = wrong.choose(
+        N, ("embedding dropped too", "Patches are dropped after the embedding, which still sees all of them.", T)
+    )
+    T += wrong.choose(cls, ("class token", pool, 0), ("class token", pool, 1))
+    block = 2 * T * D * D * (4 + 2 * r) + 4 * T * T * D
+    forward = config.depth * block
+    if not wrong("embedding forgotten", "The patch embedding's product is missing."):
+        forward += 2 * embedded * config.in_channels * config.patch_size**2 * D
+    if not wrong("head forgotten", "The head's product is missing, 2 * D * num_classes."):
+        forward += 2 * D * config.num_classes
+    if wrong("multiplications alone", "A multiplication and its addition are two FLOPs: 2 * n * k * m."):
+        forward /= 2
+    total = forward * wrong.choose(
+        3,
+        ("forward only", "Training also computes two gradients for each product: 3 times.", 1),
+        ("backward only", "Training needs the forward pass too: 3 times.", 2),
+    )
+    return total if wrong("one image", "That is one image; multiply by the batch size.") else batch_size * total
