@@ -67,6 +67,7 @@ plots.show(
 names = ("cat", "astronaut", "coffee", "rocket")
 photos = torch.stack([datasets.sample_image(name, 64) for name in names]) / 127.5 - 1  # (B, C, Y, X)
 D, H = 64, 4
+torch.manual_seed(0)  # the same tokens whenever this cell runs
 embed = PatchEmbedding(64, 8, 3, D)
 tokens = (embed(photos) + 0.02 * torch.randn(1, 64, D)).detach().double()  # (B, N, D), with positions
 tokens.shape
@@ -283,8 +284,8 @@ for norm in (nn.LayerNorm(D), nn.BatchNorm1d(D)):
 # ### Exercise 4.1 · Write LayerNorm
 # *write · medium · 5 minutes*
 #
-# Write LayerNorm for tokens `(B, N, D)`, with `gamma` and `beta` of shape `(D,)`, without `nn.LayerNorm` or
-# `F.layer_norm`.
+# Write LayerNorm for tokens `(B, N, D)`, with `gamma` and `beta` of shape `(D,)`: from mean, variance and root, without
+# `nn.LayerNorm`, `F.layer_norm` or another ready-made norm.
 #
 # <details><summary>Hint</summary>
 #
@@ -932,7 +933,8 @@ for kind in (EncoderBlock, BrokenBlock):
     print(f"    size of the tokens {x.std():.1f} before, {first.std():.1f} after 12 blocks")
 
 # %% [markdown]
-# Find both faults. Copy the class into the cell below under the name `RepairedBlock`, and mend it.
+# Find both faults. Copy the class into the cell below under the name `RepairedBlock`, and mend it. Its four parts keep
+# their names, `norm1`, `attn`, `norm2` and `mlp`, by which the check finds them, and both branches keep their dropout.
 #
 # <details><summary>Hint</summary>
 #

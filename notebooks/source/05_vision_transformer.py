@@ -1119,7 +1119,8 @@ check.read_out(read_out)
 # *stretch · hard · 15 minutes*
 #
 # Write the function that makes our names from torchvision's, such as `blocks.11.attn.qkv.weight` from
-# `encoder.layers.encoder_layer_11.self_attention.in_proj_weight`. With it, `from_torchvision` is one line:
+# `encoder.layers.encoder_layer_11.self_attention.in_proj_weight`, for a model of any depth. With it,
+# `from_torchvision` is one line:
 # `ours.load_state_dict({rename(name): value for name, value in theirs.state_dict().items()})`.
 #
 # <details><summary>Hint</summary>

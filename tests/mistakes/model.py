@@ -1,47 +1,50 @@
-"""Notebook 05's exercises: right answers in several styles pass, each planted mistake is recognised by its name."""
+"""Planted mistakes in the exercises of notebook 05."""
 
 import re
 
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from vit_tutorial import EncoderBlock, weights
 
 
-def embed_with_loop(x, cls_token, pos_embed):
-    images = [torch.cat([cls_token[0], image]) for image in x]  # each (1 + N, D)
-    return torch.stack(images) + pos_embed
+def embed(code):
+    """`function(x, cls_token, pos_embed)` whose result is written as text; c is repeated for each image."""
+    return lambda x, cls_token, pos_embed: eval(
+        code, {"x": x, "cls": cls_token, "c": cls_token.expand(len(x), -1, -1), "pos": pos_embed, "cat": torch.cat}
+    )
 
 
-def embed_in_place(x, cls_token, pos_embed):
-    tokens = pos_embed.repeat(len(x), 1, 1)
-    tokens[:, :1] += cls_token
-    tokens[:, 1:] += x
-    return tokens
+def in_place(x, cls_token, pos_embed):
+    x += pos_embed[:, 1:]
+    return torch.cat([(cls_token + pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
 
 
-def count_made_block(D, hidden):
-    return sum(p.numel() for p in EncoderBlock(D, 1, hidden / D).parameters())
+def block_weights(D, hidden, qkv_bias=True, norms=2):
+    linear = lambda n, m, bias=True: n * m + m * bias  # noqa: E731
+    layers = linear(D, 3 * D, qkv_bias) + linear(D, D) + linear(D, hidden) + linear(hidden, D)
+    return layers + norms * 2 * D
 
 
-def count_by_layer(D, hidden):
-    linear = lambda inputs, outputs: inputs * outputs + outputs  # noqa: E731
-    return 2 * 2 * D + linear(D, 3 * D) + linear(D, D) + linear(D, hidden) + linear(hidden, D)
+def read(code):
+    """`function(model, x)` whose result is written as text; n is the normed x."""
+    return lambda model, x: eval(code, {"model": model, "x": x, "n": model.norm(x), "F": F, "nn": nn})
 
 
-def macs_by_layer(N, D):
-    return N * D * 3 * D + N * N * D + N * N * D + N * D * D + N * D * 4 * D + N * 4 * D * D
+def reads_in_training(model, x):
+    model.train()
+    return model.head(model.norm(x)[:, 0])
 
 
-def rename(name, block=r"encoder\.layers\.encoder_layer_(\d+)", qkv="qkv.", mlp=("fc1", "fc2"), norm="norm."):
+def rename(
+    name, block=r"encoder\.layers\.encoder_layer_(\d+)", qkv="qkv.", mlp=("fc1", "fc2"), norm="norm.", ln=".norm"
+):
     for pattern, ours in (
         (block, r"blocks.\1"),
         (r"^conv_proj", "patch_embed.proj"),
         ("class_token", "cls_token"),
         ("encoder.pos_embedding", "pos_embed"),
         (r"encoder\.ln\.", norm),
-        (r"\.ln_", ".norm"),
+        (r"\.ln_", ln),
         ("self_attention.in_proj_", f"attn.{qkv}"),
         ("self_attention.out_proj", "attn.proj"),
         (r"mlp\.0", f"mlp.{mlp[0]}"),
@@ -52,96 +55,68 @@ def rename(name, block=r"encoder\.layers\.encoder_layer_(\d+)", qkv="qkv.", mlp=
     return name
 
 
-def rename_as_package(name):
-    for pattern, ours in weights.TORCHVISION_NAMES:
-        name = re.sub(pattern, ours, name)
-    return name
-
-
-def macs_by_torch(N, D):
-    with FlopCounterMode(display=False) as counter:
-        EncoderBlock(D, 1)(torch.zeros(1, N, D))
-    return counter.get_total_flops() // 2
-
-
-def rename_by_words(name):
-    first, *rest = name.split(".")
-    if first != "encoder" or rest[0] != "layers":
-        outer = {"conv_proj": "patch_embed.proj", "class_token": "cls_token", "heads": "head", "encoder": rest[:1]}
-        front = {"pos_embedding": "pos_embed", "ln": "norm"}[rest[0]] if first == "encoder" else outer[first]
-        return ".".join([front, *rest[1 if first in ("encoder", "heads") else 0 :]])
-    number, part, *rest = rest[1].rpartition("_")[2], *rest[2:]
-    if part == "self_attention":
-        part = "attn"
-        rest = ["qkv", rest[0].removeprefix("in_proj_")] if rest[0].startswith("in_") else ["proj", rest[1]]
-    elif part == "mlp":
-        rest[0] = {"0": "fc1", "3": "fc2"}[rest[0]]
-    return ".".join(["blocks", number, part.replace("ln_", "norm"), *rest])
-
-
-RIGHT = [
-    (name, answer)
-    for name, answers in {
-        "where_weights_live": ["c", " C ", "(c)"],
-        "embed_tokens": [
-            lambda x, c, p: torch.cat([c.expand(len(x), -1, -1), x], dim=1) + p,
-            embed_with_loop,
-            embed_in_place,
-        ],
-        "count_block": [lambda D, h: 4 * D * D + 2 * D * h + 9 * D + h, count_made_block, count_by_layer],
-        "count_macs": [lambda N, D: 12 * N * D**2 + 2 * N**2 * D, macs_by_layer, macs_by_torch],
-        "smaller_patches": [78_147_569_664 / 17_563_828_224, 4.45, torch.tensor(4.47)],
-        "read_out": [
-            lambda model, x: model.head(model.norm(x)[:, 0]),
-            lambda model, x: nn.functional.linear(model.norm(x[:, 0]), model.head.weight, model.head.bias),
-            lambda model, x: nn.Sequential(model.norm, model.head)(x).select(1, 0),
-        ],
-        "rename_weights": [rename, rename_as_package, rename_by_words],
-    }.items()
-    for answer in answers
-]
-
+RIGHT = []
 WRONG = [
     ("where_weights_live", "a", "patch embedding"),
     ("where_weights_live", "b", "attention holds most"),
     ("where_weights_live", "d", "positions and head"),
-    ("embed_tokens", lambda x, c, p: torch.cat([x, c.expand(len(x), -1, -1)], 1) + p, "class token last"),
-    (
-        "embed_tokens",
-        lambda x, c, p: torch.cat([c.expand(len(x), -1, -1), x + p[:, 1:]], 1),
-        "positions before the class token",
-    ),
-    ("embed_tokens", lambda x, c, p: torch.cat([c.expand(len(x), -1, -1), x + p[:, :-1]], 1), "positions shifted"),
-    ("embed_tokens", lambda x, c, p: torch.cat([c.expand(len(x), -1, -1), x], 1), "no positions"),
-    ("embed_tokens", lambda x, c, p: x + p[:, 1:], "no class token"),
-    ("embed_tokens", lambda x, c, p: torch.cat([c, x], 1) + p, "class token not repeated"),
-    ("count_block", lambda D, h: count_by_layer(D, h) - 3 * D, "qkv bias forgotten"),
-    ("count_block", lambda D, h: count_by_layer(D, h) - 5 * D - h, "biases forgotten"),
-    ("count_block", lambda D, h: count_by_layer(D, h) - 4 * D, "norms forgotten"),
-    ("count_block", lambda D, h: count_by_layer(D, h) - 2 * D, "norm shifts forgotten"),
+    ("embed_tokens", embed("cat([x, c], 1) + pos"), "class token last"),
+    ("embed_tokens", embed("cat([c, x + pos[:, 1:]], 1)"), "positions before the class token"),
+    ("embed_tokens", embed("cat([c, x + pos[:, :-1]], 1)"), "positions shifted + positions before the class token"),
+    ("embed_tokens", embed("cat([c, x], 1)"), "no positions"),
+    ("embed_tokens", embed("x + pos[:, 1:]"), "no class token"),
+    ("embed_tokens", embed("cat([cls, x], 1) + pos"), "class token not repeated"),
+    ("embed_tokens", embed("cat([x, cls], 1) + pos"), "class token not repeated + class token last"),
+    ("embed_tokens", embed("cat([0 * c, x], 1) + pos"), "input not used"),
+    ("embed_tokens", in_place, "changed in place"),
+    ("count_block", lambda D, h: block_weights(D, h, qkv_bias=False), "qkv bias forgotten"),
+    ("count_block", lambda D, h: 4 * D * D + 2 * D * h + 4 * D, "biases forgotten"),
+    ("count_block", lambda D, h: block_weights(D, h, norms=0), "4 D missing"),
+    ("count_block", lambda D, h: block_weights(D, h, norms=1), "2 D missing"),
     ("count_block", lambda D, h: 4 * D * D + 2 * D * h, "matrices only"),
-    ("count_block", lambda D, h: count_by_layer(D, h) - D * D - D, "output projection forgotten"),
+    ("count_block", lambda D, h: 3 * D * D + 2 * D * h + 8 * D + h, "output projection forgotten"),
     ("count_block", lambda D, h: 12 * D * D + 13 * D, "hidden width ignored"),
+    ("count_block", lambda D, h: block_weights(D, 4 * D, norms=1), "hidden width ignored + 2 D missing"),
+    ("count_block", lambda D, h: 2 * (D * D + D) + 2 * D * h + h + 5 * D, "one of q, k, v"),
+    ("count_block", lambda D, h: block_weights(D, h, qkv_bias=False, norms=1), None),
+    ("count_block", lambda D, h: f"{D} weights", "not a number"),
+    ("count_block", lambda D, h: block_weights(D, h) + 7, None),
     ("count_macs", lambda N, D: 12 * N * D**2, "attention forgotten"),
     ("count_macs", lambda N, D: 12 * N * D**2 + N**2 * D, "one attention product"),
     ("count_macs", lambda N, D: 2 * N**2 * D, "linear layers forgotten"),
-    ("count_macs", lambda N, D: 2 * macs_by_layer(N, D), "FLOPs"),
+    ("count_macs", lambda N, D: 24 * N * D**2 + 4 * N**2 * D, "FLOPs"),
+    ("count_macs", lambda N, D: 24 * N * D**2, "attention forgotten + FLOPs"),
     ("count_macs", lambda N, D: 12 * D**2 + 2 * N**2 * D, "one token"),
     ("count_macs", lambda N, D: 11 * N * D**2 + 2 * N**2 * D, "output projection forgotten"),
-    ("count_macs", lambda N, D: 8 * N * D**2 + 2 * N**2 * D, "half an MLP"),
+    ("count_macs", lambda N, D: 8 * N * D**2 + 2 * N**2 * D, "4 N D^2 missing"),
+    ("count_macs", lambda N, D: 10 * N * D**2 + N**2 * D, "one attention product + one of q, k, v"),
+    ("count_macs", lambda N, D: 12 * N * D**2 + 2 * N**2, None),
     ("smaller_patches", 4, "attention's square forgotten"),
     ("smaller_patches", 16, "everything squared"),
     ("smaller_patches", 2, "one side only"),
     ("smaller_patches", 17.56 / 78.15, "upside down"),
-    ("read_out", lambda model, x: model.head(x[:, 0]), "final norm missing"),
-    ("read_out", lambda model, x: model.head(model.norm(x)[:, -1]), "wrong token"),
-    ("read_out", lambda model, x: model.head(x[:, -1]), "wrong token and no norm"),
-    ("read_out", lambda model, x: model.head(model.norm(x).mean(1)), "mean with the class token"),
-    ("read_out", lambda model, x: model.head(model.norm(x)), "all tokens"),
-    ("read_out", lambda model, x: model.head(model.norm(x)[:, 0]).softmax(-1), "probabilities"),
-    ("rename_weights", lambda name: name, "name not changed"),
+    ("smaller_patches", 1.0001, "weights compared"),
+    ("smaller_patches", "many", "not a number"),
+    ("read_out", read("model.head(x[:, 0])"), "final norm missing"),
+    ("read_out", read("model.head(n[:, -1])"), "wrong token"),
+    ("read_out", read("model.head(x[:, -1])"), "final norm missing + wrong token"),
+    ("read_out", read("model.head(n.mean(1))"), "mean of the tokens"),
+    ("read_out", read("model.head(model.norm(x[:, 1:].mean(1)))"), "mean of the tokens"),
+    ("read_out", read("model.head(n)"), "all tokens"),
+    ("read_out", read("model.head(n[0])"), "tokens of one image"),
+    ("read_out", read("model.head(n[:, 0]).softmax(-1)"), "probabilities"),
+    ("read_out", read("model.head(x[:, 0]).softmax(-1)"), "final norm missing + probabilities"),
+    ("read_out", read("n[:, 0] @ model.head.weight.T"), "head without its bias"),
+    ("read_out", read("n[:, 0]"), "no head"),
+    ("read_out", read("model.head(F.layer_norm(x, x.shape[-1:])[:, 0])"), "scale and shift missing + another eps"),
+    ("read_out", read("model.head(n[:, 0]).argmax(-1)"), "wrong shape"),
+    ("read_out", reads_in_training, "model changed"),
+    ("rename_weights", lambda name: name, "no name changed"),
     ("rename_weights", lambda name: rename(name, qkv="qkv_"), "underscore kept"),
     ("rename_weights", lambda name: rename(name, block=r"encoder\.layers\.encoder_layer_(\d)(?=\.)"), "two digits"),
     ("rename_weights", lambda name: rename(name, block=r"encoder_layer_(\d+)"), "prefix kept"),
-    ("rename_weights", lambda name: rename(name, mlp=("0", "3")), "mlp numbers"),
+    ("rename_weights", lambda name: rename(name, mlp=("0", "3")), "rule missing"),
+    ("rename_weights", lambda name: rename(name, mlp=("fc0", "fc3"), ln=".norm_"), "underscore kept + mlp numbers"),
+    ("rename_weights", lambda name: rename(name, norm="encoder.norm."), "prefix kept"),
+    ("rename_weights", lambda name: name.upper(), None),
 ]

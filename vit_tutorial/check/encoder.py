@@ -1,11 +1,15 @@
 """Checks of notebook 04, the encoder block."""
 
+import copy
+from dataclasses import replace
+
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..layers import EncoderBlock
-from .verdict import Wrong, attempted, call, describe, exercise, expect_tensor, number, same
+from .reference import stated, written
+from .verdict import Wrong, call, describe, exercise, expect_tensor, same
 
 __all__ = [
     "layer_norm",
@@ -16,219 +20,240 @@ __all__ = [
     "collapse_depths",
     "layer_scale",
 ]
-SIZES = ((2, 5, 12), (1, 3, 8), (3, 4, 6))  # (B, N, D)
+SIZES = ((2, 5, 12), (1, 3, 8), (3, 4, 4), (1, 1, 6))  # (B, N, D)
+READY_MADE = dict.fromkeys(
+    ("layer_norm", "native_layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm"),
+    "A ready-made norm does the work here. Write it yourself, from mean, variance and root.",
+)
 
 
-@exercise
-def layer_norm(function):
+def to_norm():
+    """Tokens, gamma, beta and eps: two tokens whose roots are whole, then random ones, with an eps that shows."""
+    x = torch.tensor([[[-1.0, 3.0, 3.0, 3.0], [0.0, 4.0, 8.0, 4.0]]])  # variance + eps is 3 + 1 and 8 + 1
+    yield x, torch.tensor([2.0, 1.0, 1.0, 3.0]), torch.tensor([0.0, 1.0, 2.0, 3.0]), 1.0
+    for eps, (B, N, D) in zip((0.3, 0.1, 0.5, 0.2), SIZES, strict=True):
+        x = 2 * torch.randn(B, N, D) + 1
+        x[1:, 0] = 2.0  # a token of equal numbers
+        yield x, torch.rand(D) + 0.5, torch.randn(D), eps
+
+
+@written(
+    "Each token has its own mean and variance, whatever stands beside it.", to_norm, together=3, without=READY_MADE
+)
+def layer_norm(wrong, x, gamma, beta, eps):
     """`function(x, gamma, beta, eps)` normalises tokens `(B, N, D)`."""
-    eps = 0.3  # large, so that its place shows
-    for B, N, D in SIZES:
-        x, gamma, beta = 2 * torch.randn(B, N, D) + 1, torch.rand(D) + 0.5, torch.randn(D)
-        centred = x - x.mean(-1, keepdim=True)
-        variance = x.var(-1, keepdim=True, correction=0)
-        unit = centred / (variance + eps).sqrt()
-
-        def over(*axes, x=x, gamma=gamma, beta=beta):
-            mean, variance = x.mean(axes, keepdim=True), x.var(axes, keepdim=True, correction=0)
-            return gamma * (x - mean) / (variance + eps).sqrt() + beta
-
-        unbiased = gamma * centred / (x.var(-1, keepdim=True) + eps).sqrt() + beta
-        root = (variance + eps).sqrt()
-        why_axis = "Each token has its own mean and variance, over its D numbers (axis -1); you took them over "
-        why_affine = "Gamma multiplies the normalised token, beta is added after that: "
-        mistakes = (
-            ("norm over the tokens", over(1), f"{why_axis}the tokens (axis 1)."),
-            ("norm over the batch", over(0), f"{why_axis}the images (axis 0)."),
-            ("norm over tokens and numbers", over(1, 2), f"{why_axis}a whole image."),
-            ("batch norm", over(0, 1), f"{why_axis}all images and tokens, which is BatchNorm."),
-            (
-                "unbiased variance",
-                unbiased,
-                "You divided by D - 1, var's default; LayerNorm divides by D: correction=0.",
-            ),
-            (
-                "eps missing",
-                gamma * centred / variance.sqrt() + beta,
-                "Without eps a token of equal numbers becomes nan.",
-            ),
-            ("eps outside the root", gamma * centred / (variance.sqrt() + eps) + beta, "Eps belongs inside the root."),
-            (
-                "divided by the variance",
-                gamma * centred / (variance + eps) + beta,
-                "Divide by the root of the variance.",
-            ),
-            ("mean not subtracted", gamma * x / root + beta, "The mean is still there: subtract it first."),
-            ("gamma and beta missing", unit, f"{why_affine}both are missing."),
-            ("beta missing", gamma * unit, f"{why_affine}beta is missing."),
-            ("gamma missing", unit + beta, f"{why_affine}gamma is missing."),
-            ("gamma and beta swapped", beta * unit + gamma, f"{why_affine}you swapped them."),
-            ("gamma after beta", gamma * (unit + beta), f"{why_affine}you added beta first."),
-        )
-        found = call(function, x, gamma, beta, eps)
-        expect_tensor(found, F.layer_norm(x, (D,), gamma, beta, eps), mistakes, what="the normalised tokens")
-    return "Each token has its own mean and variance, whatever stands beside it."
+    own, everything = "Each token has its own mean and variance, of its D numbers (dim=-1); these are of ", (0, 1, 2)
+    over = wrong.choose(
+        -1,
+        ("norm over the tokens", f"{own}all tokens (dim=1).", 1),
+        ("norm over the batch", f"{own}all images (dim=0).", 0),
+        ("norm over tokens and numbers", f"{own}a whole image.", (1, 2)),
+        ("batch norm", f"{own}all images and tokens, as in BatchNorm.", (0, 1)),
+        ("one norm for all", f"{own}the whole batch, as without a dim.", everything),
+    )
+    one = "There is one {} for the whole batch, as without a dim; each token has its own: dim=-1."
+    means = [wrong("one mean for all", one.format("mean"), i) for i in (0, 1)]  # that which is subtracted; the squares'
+    whole = [wrong("one variance for all", one.format("variance"), i) for i in (0, 1)]  # about one mean; each token's
+    mean, about = (x.mean(everything if alike else over, keepdim=True) for alike in (means[0], means[1] or whole[0]))
+    mean = 0.0 if wrong("mean not subtracted", "The mean is still in the numbers: subtract it first.") else mean
+    raw = wrong("squares of x", "The variance is the mean square of x - mean; here it is that of x itself.")
+    total = (x - (0.0 if raw else about)).square().sum(everything if any(whole) else over, keepdim=True)
+    n = x.numel() // total.numel()
+    variance = total / wrong.choose(
+        n,
+        ("unbiased variance", "You divided by D - 1, the default of var and std; divide by D: correction=0.", n - 1),
+        ("sum, not mean", "The variance is the mean of the squares; this is their sum.", 1),
+    )
+    other = "The result does not follow eps. Does another number, such as 1e-6, stand in its place?"
+    nan = ("eps missing", "Without eps a token of equal numbers becomes nan.", 0.0)
+    eps = wrong.choose(eps, nan, ("another eps", other, 1e-6))
+    outside = wrong("eps outside the root", "Eps belongs inside the root, beside the variance.")
+    root = variance if outside else variance + eps
+    root = root if wrong("divided by the variance", "Divide by the root of the variance.") else root.sqrt()
+    root = root + eps if outside else root
+    root = 1.0 if wrong("not divided", "The mean is gone; now divide by the root of variance + eps.") else root
+    if wrong("gamma and beta swapped", "Gamma multiplies the normed token, beta is added; you swapped them."):
+        gamma, beta = beta, gamma
+    gamma = 1.0 if wrong("gamma missing", "Gamma is missing: it multiplies the normed token.") else gamma
+    beta = 0.0 if wrong("beta missing", "Beta is missing: it is added at the end.") else beta
+    early = wrong("gamma after beta", "You added beta first, so that gamma multiplies it too: gamma first.")
+    return gamma * (x - mean) / root + (gamma * beta if early else beta)
 
 
-@exercise
-def tokens_changed(answer):
+@stated(
+    "Attention is the only part in which tokens meet; all else works on each token alone.",
+    "Expected four whole numbers that follow from what each part reads.",
+)
+def tokens_changed(wrong):
     """Of 64 tokens one is changed: how many outputs change after LayerNorm, MLP, attention and the block."""
-    parts = ("LayerNorm", "the MLP", "attention", "the block")
-    if not isinstance(answer, (tuple, list, torch.Tensor)) or len(answer) != len(parts):
-        raise Wrong(f"Expected four numbers ({', '.join(parts)}), found {describe(answer)}.", "not four numbers")
-    attempted(tuple(answer))
-    mistakes = (
-        (
-            "norm mixes tokens",
-            "LayerNorm sees one token at a time: no other token feels the change (BatchNorm's would).",
-        ),
-        (
-            "MLP mixes tokens",
-            "The MLP sees one token at a time, all with the same weights: no other token feels the change.",
-        ),
-        ("attention alone", "In attention every token takes a share of every other, so that all feel the change."),
-        ("block keeps tokens apart", "There is attention inside the block: every token takes a share of every other."),
-    )
-    for part, found, right, (mistake, why) in zip(parts, answer, (1, 1, 64, 64), mistakes, strict=True):
-        if found == 63:
-            raise Wrong(f"After {part} the changed token itself counts too.", "changed token not counted")
-        if found not in (1, 64):
-            raise Wrong(f"After {part}: expected a number from 1 to 64 that follows from its sums, found {found!r}.")
-        if found != right:
-            raise Wrong(why, mistake)
-    return "Attention is the only part in which tokens meet; all else works on each token alone."
 
+    def count(place, mistake, why, right, other):
+        found = other if wrong(mistake, why, place) else right
+        return found - wrong("changed token not counted", "The changed token itself counts, too.", place)
 
-@exercise
-def drop_path(function):
-    """`function(x, rate, training)` leaves out whole images `(B, N, D)` of a branch."""
-    B, rate = 4000, 0.2
-    x = torch.rand(B, 3, 2) + 1  # never 0
-    expect_tensor(call(function, x, 0.0, True), x, what="the branch at rate 0")
-    if not same(call(function, x, rate, False), x):
-        raise Wrong(
-            "With training=False the branch must come out as it went in: nothing dropped, nothing rescaled.",
-            "drop path in eval",
-        )
-    found = call(function, x, rate, True)
-    if not isinstance(found, torch.Tensor) or found.shape != x.shape:
-        raise Wrong(f"Expected a tensor of shape {tuple(x.shape)}, found {describe(found)}.", "wrong shape")
-    kept = found != 0
-    images = kept.flatten(1).any(1)
-    if not torch.equal(kept, images[:, None, None].expand_as(kept)):
-        raise Wrong(
-            "Some images lost a part of their branch: draw one number an image, of shape (B, 1, 1), and keep "
-            "or drop all of its tokens together.",
-            "decision not per image",
-        )
-    if images.all() or not images.any():
-        fate = "kept" if images.all() else "dropped"
-        raise Wrong(
-            f"All {B} images were {fate} together: draw one number an image, of shape (B, 1, 1).",
-            "one decision for the batch",
-        )
-    share = images.float().mean().item()
-    if abs(share - rate) < 0.05:
-        raise Wrong(
-            f"Of {B} images {share:.0%} kept the branch at rate {rate}: the rate is the share that is dropped.",
-            "kept and dropped swapped",
-        )
-    if abs(share - (1 - rate)) > 0.05:
-        raise Wrong(
-            f"Expected {1 - rate:.0%} of the images to keep the branch at rate {rate}, found {share:.0%}.",
-            "wrong share",
-        )
-    mistakes = (
-        (
-            "drop path without rescaling",
-            x,
-            "The branches that stay are not rescaled, so that the mean falls: divide by 1 - rate.",
-        ),
-        ("divided by the rate", x / rate, "You divided by the rate: divide by the probability of staying, 1 - rate."),
-        (
-            "multiplied, not divided",
-            x * (1 - rate),
-            "You multiplied by 1 - rate: divide by it, for the few that stay stand in for the dropped ones.",
-        ),
+    alone = "sees one token at a time: no other token feels the change."
+    hears = "every token takes a share of every other, so that all feel the change."
+    return (
+        count(0, "norm mixes tokens", f"LayerNorm {alone}", 1, 64),
+        count(1, "MLP mixes tokens", f"The MLP {alone}", 1, 64),
+        count(2, "attention alone", f"In attention {hears}", 64, 1),
+        count(3, "block keeps tokens apart", f"There is attention inside the block: {hears}", 64, 1),
     )
-    mistakes = [(name, value[images], why) for name, value, why in mistakes]
-    expect_tensor(found[images], (x / (1 - rate))[images], mistakes, what="a branch that stays")
-    return "Whole images lose the branch, as many as the rate says, and the mean of the branch stays where it was."
 
 
 def wake(block):
-    """Give a block weights under which each part matters: norms that differ, branches as loud as the tokens."""
-    with torch.no_grad():
-        for parameter in block.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(2)
-            else:
-                parameter.add_(0.5 * torch.randn_like(parameter))
+    """A block with weights under which each part matters: norms that differ, branches as loud as the tokens."""
+    for parameter in block.requires_grad_(False).parameters():
+        parameter.mul_(2) if parameter.ndim == 2 else parameter.add_(0.5 * torch.randn_like(parameter))
     return block
 
 
-def chain(x, wire, *branches):
-    """Tokens `(B, N, D)` through one branch after another, each joined to the stream as `wire(x, *branch)` does it."""
-    for branch in branches:
-        x = wire(x, *branch)
-    return x
+def toy(name, function):
+    """A layer named after what it does, for sums that one can follow by hand."""
+    return type(name, (nn.Module,), {"forward": lambda self, x: function(x)})()
 
 
-def pre_norm(x, norm, part):
-    return x + part(norm(x))
-
-
-def wrong_blocks(x, norm1, attn, norm2, mlp):
-    """What wrongly wired blocks make of tokens `(B, N, D)`: `(mistake, value, why)`."""
-    first, second, identity = (norm1, attn), (norm2, mlp), nn.Identity()
-    y = pre_norm(x, *first)
-    post_norm = chain(x, lambda x, norm, part: norm(x + part(x)), first, second)
-    from_norm = chain(x, lambda x, norm, part: norm(x) + part(norm(x)), first, second)
-    no_residual = chain(x, lambda x, norm, part: part(norm(x)), first, second)
-    norm_last = chain(x, lambda x, norm, part: x + norm(part(x)), first, second)
-    why_from_norm = "The residual starts at the normed tokens: norm a copy for the branch, add the branch to x itself."
-    why_residual = "The residual is missing: add the branch to x instead of replacing x by it."
-    why_shared = "One norm serves both branches: the second has its own, norm2."
-    why_norm = "A norm is missing: each branch reads a normed copy of the stream."
-    return (
-        ("post-norm", post_norm, "That is post-norm, a norm on the stream after each sum: norm what the branch reads."),
-        ("residual from the normed input", from_norm, why_from_norm),
-        ("residual from the normed input", pre_norm(norm1(x) + attn(norm1(x)), *second), why_from_norm),
-        ("residual from the normed input", norm2(y) + mlp(norm2(y)), why_from_norm),
-        ("residual missing", no_residual, why_residual),
-        ("residual missing", pre_norm(attn(norm1(x)), *second), why_residual),
-        ("residual missing", mlp(norm2(y)), why_residual),
-        ("one norm shared", chain(x, pre_norm, first, (norm1, mlp)), why_shared),
-        ("one norm shared", chain(x, pre_norm, (norm2, attn), second), why_shared),
-        ("norms swapped", chain(x, pre_norm, (norm2, attn), (norm1, mlp)), "The norms are swapped: norm1 comes first."),
-        ("norm missing", chain(x, pre_norm, (identity, attn), (identity, mlp)), why_norm),
-        ("norm missing", chain(x, pre_norm, first, (identity, mlp)), why_norm),
-        ("norm missing", chain(x, pre_norm, (identity, attn), second), why_norm),
-        ("norm after the branch", norm_last, "The norms stand behind the branches: put each in front of its branch."),
-        (
-            "branches in parallel",
-            y + mlp(norm2(x)),
-            "Both branches read the same x: the MLP reads what attention left.",
-        ),
-        (
-            "first branch lost",
-            x + mlp(norm2(y)),
-            "The second sum starts at the block's input: start at attention's sum.",
-        ),
-        ("MLP first", chain(x, pre_norm, second, first), "The MLP comes first: attention, then MLP."),
-    )
-
-
-@exercise
-def pre_norm_block(function):
-    """`function(x, norm1, attn, norm2, mlp)` is the forward pass of a pre-norm block."""
+def blocks(*gammas):
+    """Tokens, norm1, attention, norm2 and MLP, behind each branch its gamma where there are two: toys first."""
+    first, second = ((torch.tensor(gamma),) for gamma in gammas) if gammas else ((), ())
+    doubles, squares = toy("Doubles", lambda x: 2 * x), toy("Squares", lambda x: x * x)
+    triples, adds_one = toy("Triples", lambda x: 3 * x), toy("AddsOne", lambda x: x + 1)
+    yield torch.tensor([[[1.0, 2.0]]]), doubles, squares, *first, triples, adds_one, *second
     for B, N, D in SIZES:
         block = wake(EncoderBlock(D, 2))
-        parts = (block.norm1, block.attn, block.norm2, block.mlp)
-        x = 2 * torch.randn(B, N, D) + 1
-        expected, mistakes = block(x), wrong_blocks(x, *parts)
-        expect_tensor(call(function, x, *parts), expected, mistakes, what="the tokens after the block")
-    return "The stream runs through untouched, and each branch reads a normed copy of it."
+        first, second = ((torch.rand(D) + 0.2,), (torch.rand(D) - 1.5,)) if gammas else ((), ())
+        yield 2 * torch.randn(B, N, D) + 1, block.norm1, block.attn, *first, block.norm2, block.mlp, *second
+
+
+def joined(wrong, place, x, norm, part, gamma=1.0):
+    """The stream after branch `place`, 1 or 2, with the mistakes that are made in this branch or in both."""
+
+    def made(mistake, why, form=0):
+        return wrong(mistake, why, 3 * form) or wrong(mistake, why, 3 * form + place)
+
+    scaled = isinstance(gamma, torch.Tensor)
+    post = made("post-norm", "That is post-norm, a norm on the stream after each sum: norm what the branch reads.")
+    late = made("norm after the branch", "The norm stands behind the branch: put it in front.")
+    bare = made("norm missing", "A norm is missing: each branch reads a normed copy of the stream.")
+    normed = x if post or late or bare else norm(x)
+    unused = scaled and made("gamma missing", "A gamma is not used: each branch is multiplied by its own.")
+    gamma = 1.0 if unused else gamma
+    if scaled and made("scaled before the branch", "Gamma stands before the branch: scale what comes out of it."):
+        normed, gamma = gamma * normed, 1.0
+    branch = norm(part(normed)) if late else part(normed)
+    copied = "The residual starts at the normed tokens: norm a copy for the branch, add the branch to x itself."
+    x = norm(x) if made("residual from the normed input", copied) else x
+    x = 0.0 if made("residual missing", "The residual is missing: add the branch to x; do not replace x by it.") else x
+    fades = "Gamma scales the stream: it belongs to the branch alone, or the highway fades block by block."
+    x = gamma * x if scaled and made("stream scaled", fades) else x
+    if scaled and made("stream scaled", fades, form=1):
+        x, gamma = gamma * x, 1.0
+    return norm(x + gamma * branch) if post else x + gamma * branch
+
+
+def stream(wrong, x, first, second):
+    """Tokens `(B, N, D)` after a block of two branches (norm, part, gamma), with the mistakes of its wiring."""
+    norm1, norm2 = first[0], second[0]
+    if wrong("norms swapped", "The norms are swapped: norm1 comes first."):
+        norm1, norm2 = norm2, norm1
+    shared = "One norm serves both branches: each has its own, norm1 and norm2."
+    norm2 = norm1 if wrong("one norm shared", shared) else norm2
+    norm1 = norm2 if wrong("one norm shared", shared, place=1) else norm1
+    first, second = (norm1, *first[1:]), (norm2, *second[1:])
+    if wrong("MLP first", "The MLP comes first: attention, then MLP."):
+        first, second = second, first
+    y = x if wrong("branch left out", "The first branch is left out.") else joined(wrong, 1, x, *first)
+    if wrong("branch left out", "The second branch is left out.", place=1):
+        return y
+    if wrong("branches in parallel", "Both branches read the same x: the MLP reads what attention left."):
+        return y + joined(wrong, 2, x, *second) - x
+    lost = wrong("first branch lost", "The second sum starts at the block's input: start at attention's sum.")
+    return joined(wrong, 2, y, *second) + (x - y if lost else 0.0)
+
+
+@written("The stream runs through untouched, and each branch reads a normed copy of it.", blocks)
+def pre_norm_block(wrong, x, norm1, attn, norm2, mlp):
+    """`function(x, norm1, attn, norm2, mlp)` is the forward pass of a pre-norm block."""
+    return stream(wrong, x, (norm1, attn), (norm2, mlp))
+
+
+def fates(drop, x, rate, training):
+    """What becomes of a branch in many calls, in words; shares are told apart by 0.1, over 14 standard deviations."""
+    found, before = [], x.clone()
+    for own in (x, *before.expand(19, *x.shape).clone()):
+        found.append(call(drop, own, rate, training, copies=False))
+        if not isinstance(found[-1], torch.Tensor) or found[-1].shape != x.shape:
+            raise Wrong(f"Expected a tensor of shape {tuple(x.shape)}, found {describe(found[-1])}.", "wrong shape")
+    found = torch.stack(found).detach()  # (calls, B, N, D)
+    kept = found != 0
+    share = f"{10 * round(10 * (1 - kept.double().mean().item()))} % of the branches lost, "
+    if kept.all() or not kept.any():
+        what = share
+    elif torch.equal(kept, kept[:, :1].expand_as(kept)):
+        what = "all images of a call alike, "
+    elif torch.equal(kept, kept[:1].expand_as(kept)):
+        what = "in each call the same images lost, "
+    elif not torch.equal(kept, kept[:, :, :1, :1].expand_as(kept)):
+        what = f"{share}some of them in part, "
+    else:
+        what = share if len({int(n) for n in kept[:, :, 0, 0].sum(1)}) > 1 else f"{share}always as many, "
+    factors = (found / before)[kept]
+    times = {f"{factor:.4g}" for factor in (factors.min(), factors.max())} if factors.numel() else {"nothing"}
+    return f"{what}the others times {' to '.join(sorted(times))}"
+
+
+def at_rate_0(drop):
+    x = torch.rand(1, 3, 2) + 1
+    expect_tensor(call(drop, x, 0.0, True), x, what="the branch at rate 0")
+
+
+@written(
+    "Whole images lose the branch, as many as the rate says, and the mean of the branch stays where it was.",
+    lambda: ((torch.rand(B, 2, 2) + 1, *how) for B, *how in ((300, 0.2, False), (300, 0.2, True), (250, 0.6, True))),
+    use=fates,
+    also=(at_rate_0,),
+)
+def drop_path(wrong, x, rate, training):
+    """`function(x, rate, training)` leaves out whole images `(B, N, D)` of a branch."""
+    still = "With training=False the branch must come out as it went in: nothing dropped, nothing rescaled."
+    always = wrong("drop path in eval", still)
+    (B, N, D), one = x.shape, "Draw one number an image, of shape (B, 1, 1): "
+    numbers = wrong.choose(
+        (B, 1, 1),
+        ("one decision for the batch", f"{one}all images share one fate.", (1, 1, 1)),
+        ("decision not per image", f"{one}some images lose a part.", (B, N, 1)),
+        ("decision not per image", f"{one}some images lose a part.", (B, N, D)),
+    )
+    again = wrong("seeded", "Each call drops the same images: draw anew, without a seed.")
+    drawn = torch.rand(numbers, generator=torch.Generator().manual_seed(0) if again else None)
+    if wrong("fixed number", f"{one}here the number of dropped images is fixed, so that one image is never dropped."):
+        drawn = torch.randperm(B).view(B, 1, 1) / B
+    swapped = wrong("kept and dropped swapped", "The rate is the share that is dropped, not the share that stays.")
+    stays = drawn >= (1 - rate if swapped else rate)
+    stays = 1.0 if wrong("nothing dropped", "No image ever loses the branch.") else stays
+    mean = "Divide what stays by the probability of staying, 1 - rate, so that the mean stays: "
+    factor = wrong.choose(
+        1 / (1 - rate),
+        ("drop path without rescaling", f"{mean}these branches stay as they are.", 1.0),
+        ("divided by the rate", f"{mean}you divided by the rate.", 1 / (rate or 1.0)),
+        ("multiplied, not divided", f"{mean}you multiplied.", 1 - rate),
+    )
+    return x * stays * factor if training or always else x
+
+
+class Undropped(TorchFunctionMode):
+    """In here `F.dropout`, and with it `nn.Dropout`, drops nothing in any mode."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return args[0] if getattr(function, "__name__", "") == "dropout" else function(*args, **(kwargs or {}))
+
+
+def of_tokens(attn):
+    """Attention as a function of tokens alone: PyTorch's own layer wants them three times."""
+    if not isinstance(attn, nn.MultiheadAttention):
+        return attn
+    turned = lambda x: x if attn.batch_first else x.transpose(0, 1)  # noqa: E731
+    return lambda x: turned(attn(*3 * [turned(x)])[0])
 
 
 @exercise
@@ -236,93 +261,89 @@ def repaired_block(cls):
     """The class `RepairedBlock(embed_dim, num_heads)`, with both of its faults mended."""
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise Wrong(f"Expected a class that derives from nn.Module, found {describe(cls)}.", "not a module class")
-    B, N, D = SIZES[0]
-    x = 2 * torch.randn(B, N, D) + 1
-    block = wake(cls(D, 2)).eval()
-    once, again = call(block.forward, x), call(block.forward, x)
-    if not isinstance(once, torch.Tensor):
-        raise Wrong(f"Expected forward to return a tensor, found {describe(once)}.", "not a tensor")
-    if not same(once, again):
+    x, block, faults = 2 * torch.randn(4, 64, 16) + 1, call(cls, 16, 2), {}
+    if missing := [name for name in ("norm1", "attn", "norm2", "mlp") if not hasattr(block, name)]:
+        text = "The check looks for the block's four parts by their names, norm1, attn, norm2 and mlp. Missing: "
+        raise Wrong(f"{text}{', '.join(missing)}.", "part missing")
+    if getattr(block.attn, "num_heads", 2) != 2:
         raise Wrong(
-            "In eval mode two passes over the same tokens differ: dropout is still at work. F.dropout drops "
-            "unless it is told training=False; pass training=self.training.",
-            "dropout in eval",
+            f"Expected RepairedBlock(16, 2) to have 2 heads, found {block.attn.num_heads}.", "num_heads not used"
         )
-    parts = (block.norm1, block.attn, block.norm2, block.mlp)
-    y = x + block.attn(block.norm1(x))
-    expect_tensor(once, y + block.mlp(block.norm2(y)), wrong_blocks(x, *parts), what="the tokens after the block")
-    block.train()
-    if same(call(block.forward, x), call(block.forward, x)):
-        raise Wrong(
-            "In train mode nothing is dropped any more: keep dropout, and switch it off in eval mode alone.",
-            "dropout removed",
+    wake(block).eval()
+
+    def run(block, tokens=None):
+        found = call(block.forward, x.clone() if tokens is None else tokens, copies=False)
+        if not isinstance(found, torch.Tensor):
+            raise Wrong(f"Expected forward to return a tensor, found {describe(found)}.", "not a tensor")
+        return found
+
+    def undropped(tokens=None, *parts, block=block):
+        with Undropped():
+            return run(block, tokens)
+
+    def silent(*parts):
+        """The block in training, its `parts` without weights."""
+        quiet = copy.deepcopy(block).train()
+        for parameter in (p for part in parts for p in getattr(quiet, part).parameters()):
+            parameter.zero_()
+        return quiet
+
+    if not same(run(block), run(block)):
+        faults["dropout in eval"] = (
+            "In eval mode two passes over the same tokens differ: dropout is still at work. F.dropout drops unless it "
+            "is told training=False; pass training=self.training."
         )
+    highway, branches = silent("attn", "mlp"), {"attention": silent("mlp"), "the MLP": silent("attn")}
+    if not same(run(highway), undropped(block=highway)):
+        faults["highway dropped"] = "Dropout falls on the stream x itself: drop the branch, then add it to x."
+    if lost := [name for name, branch in branches.items() if same(run(branch), run(branch))]:
+        faults["dropout removed"] = (
+            f"In train mode {' and '.join(lost)} lost their dropout: keep it, and switch it off in eval mode alone."
+        )
+    try:
+        if same(undropped(), undropped()):
+            parts = (block.norm1, of_tokens(block.attn), block.norm2, block.mlp)
+            replace(pre_norm_block.task, cases=lambda: [(x, *parts), (x[:1, :1], *parts)]).judge(undropped)
+    except Wrong as wrong:
+        faults[wrong.mistake] = str(wrong)
+    if faults:
+        raise Wrong(" ".join(faults.values()), " + ".join(filter(None, faults)) or None)
     return "The stream is free of norms, and dropout works in training alone."
 
 
-@exercise
-def collapse_depths(answer):
-    """Blocks without residuals until the tokens differ by less than 1e-6, for weights times 1, 2 and 3."""
-    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
-        raise Wrong(
-            f"Expected three depths, for weights times 1, 2 and 3, found {describe(answer)}.", "not three depths"
-        )
-    attempted(tuple(answer))
-    depths = [number(value, "each depth") for value in answer]
-    if not all(depth == int(depth) for depth in depths):
-        raise Wrong(f"Expected three whole numbers of blocks, found {describe(answer)}.", "not three depths")
-    one, two, three = depths = [int(depth) for depth in depths]
-    if one > three:
-        raise Wrong(
-            "Expected the collapse to come later with larger weights, found it earlier. Are the three in the "
-            "order 1, 2, 3?",
-            "wrong order",
-        )
-    if 24 in depths or 25 in depths:
-        raise Wrong(
-            "You found a depth at the far end of the stack: count the blocks until the difference falls below "
-            "1e-6 for the first time.",
-            "last instead of first",
-        )
-    if one == two == three:
-        raise Wrong(
-            "Expected three different stacks, found one depth three times. Is the weight scale handed on to measure?",
-            "scale not used",
-        )
-    if not (1 <= one <= two <= three <= 12):
-        raise Wrong(f"Expected depths between 1 and 12 that grow with the weights, found {depths}.")
-    return "Larger weights make attention pick instead of average, which delays the collapse by a few blocks, no more."
+@stated(
+    "Larger weights make attention pick instead of average, which delays the collapse by a few blocks, no more.",
+    "Run the cells from the top, then count again as the hint does, for weights times 1, 2 and 3 in this order.",
+    together=1,
+)
+def collapse_depths(wrong):
+    """Blocks without residuals until the tokens differ by less than 1e-6, for weights times 1, 2 and 3.
+
+    At these depths the notebook's difference falls from above 7e-4 to below 4e-9: no processor's rounding moves them.
+    """
+    scale = "Three different stacks, and one depth three times. Is the weight scale handed on to measure?"
+    last = "That is the end of the stack: take the first place at which the difference is below 1e-6."
+    entry = "Entry k of the curve is the difference after k blocks: its place is the number asked for."
+    return wrong.choose(
+        (3, 4, 5),
+        ("wrong order", "Larger weights collapse later. Are the three in the order 1, 2, 3?", (5, 4, 3)),
+        *(("scale not used", scale, (depth,) * 3) for depth in (3, 4, 5)),
+        *(("last instead of first", last, (depth,) * 3) for depth in (23, 24, 25)),
+        ("one too many", entry, (4, 5, 6)),
+        ("one too few", entry, (2, 3, 4)),
+        ("counted those below", "That is how many entries are below 1e-6, not the place of the first.", (22, 21, 20)),
+    )
 
 
-def layer_scaled(x, norm, part, gamma):
-    return x + gamma * part(norm(x))
-
-
-@exercise
-def layer_scale(function):
+@written(
+    "With gamma at 0 the block hands its input on unchanged; training turns each branch up as it needs it.",
+    lambda: blocks([2.0, -1.0], [0.0, 3.0]),
+)
+def layer_scale(wrong, x, norm1, attn, gamma1, norm2, mlp, gamma2):
     """`function(x, norm1, attn, gamma1, norm2, mlp, gamma2)`: a pre-norm block with LayerScale."""
-    for B, N, D in SIZES:
-        block = wake(EncoderBlock(D, 2))
-        x, gamma1, gamma2, off = 2 * torch.randn(B, N, D) + 1, torch.rand(D) + 0.2, torch.rand(D) - 1.5, torch.zeros(D)
-        first, second = (block.norm1, block.attn, gamma1), (block.norm2, block.mlp, gamma2)
-        whole = chain(x, lambda x, norm, part, gamma: gamma * (x + part(norm(x))), first, second)
-        stream = chain(x, lambda x, norm, part, gamma: gamma * x + part(norm(x)), first, second)
-        before = chain(x, lambda x, norm, part, gamma: x + part(gamma * norm(x)), first, second)
-        shared = chain(x, layer_scaled, first, (*second[:2], gamma1))
-        swapped = chain(x, layer_scaled, (*first[:2], gamma2), (*second[:2], gamma1))
-        why_stream = "Gamma scales the stream: it belongs to the branch alone, or the highway fades block by block."
-        why_missing = "A gamma is not used: each branch is multiplied by its own."
-        mistakes = (
-            ("stream scaled", whole, why_stream),
-            ("stream scaled", stream, why_stream),
-            ("scaled before the branch", before, "Gamma stands before the branch: scale what comes out of it."),
-            ("one gamma shared", shared, "The MLP's branch has a gamma of its own, gamma2."),
-            ("gammas swapped", swapped, "The gammas are swapped: gamma1 belongs to attention."),
-            ("gamma missing", chain(x, pre_norm, first[:2], second[:2]), why_missing),
-            ("gamma missing", pre_norm(layer_scaled(x, *first), *second[:2]), why_missing),
-            ("gamma missing", layer_scaled(pre_norm(x, *first[:2]), *second), why_missing),
-        )
-        expected = chain(x, layer_scaled, first, second)
-        expect_tensor(call(function, x, *first, *second), expected, mistakes, what="the tokens after the block")
-        expect_tensor(call(function, x, *first[:2], off, *second[:2], off), x, what="the tokens at gamma = 0")
-    return "With gamma at 0 the block hands its input on unchanged; training turns each branch up as it needs it."
+    shared = "Each branch has a gamma of its own, gamma1 for attention and gamma2 for the MLP."
+    if wrong("gammas swapped", "The gammas are swapped: gamma1 belongs to attention."):
+        gamma1, gamma2 = gamma2, gamma1
+    gamma2 = gamma1 if wrong("one gamma shared", shared) else gamma2
+    gamma1 = gamma2 if wrong("one gamma shared", shared, place=1) else gamma1
+    return stream(wrong, x, (norm1, attn, gamma1), (norm2, mlp, gamma2))
