@@ -231,7 +231,7 @@ check.read_shape(letter)
 # *write · easy · 3 minutes*
 #
 # Images are stored as whole numbers from 0 to 255 (`uint8`). Networks want small floats. Write the function that
-# turns images of any shape into floats from 0 to 1.
+# turns images of any shape, a batch or a single one, into floats from 0 to 1.
 #
 # <details><summary>Hint</summary>
 #
@@ -242,7 +242,7 @@ check.read_shape(letter)
 
 # %% tags=["exercise"]
 def scale_pixels(images):
-    return ...  # uint8 (B, C, Y, X) -> float (B, C, Y, X)
+    return ...  # uint8 of any shape -> floats of the same shape
 
 
 # %%

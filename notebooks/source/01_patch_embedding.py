@@ -183,17 +183,18 @@ image.reshape(4, P * P)  # (N, P*P), but are these patches?
 # | image | `(B, C, Y, X)` | `(1, 3, 224, 224)` |
 # | split | `(B, C, rows, P, columns, P)` | `(1, 3, 14, 16, 14, 16)` |
 # | permute | `(B, rows, columns, C, P, P)` | `(1, 14, 14, 3, 16, 16)` |
-# | join | `(B, N, C*P*P)` | `(1, 196, 768)` |
+# | join the grid | `(B, N, C, P, P)` | `(1, 196, 3, 16, 16)` |
+# | flatten | `(B, N, C*P*P)` | `(1, 196, 768)` |
 #
-# With $N = \frac{Y}{P} \cdot \frac{X}{P}$ patches. Each is flattened channel first: all its red numbers, then green,
-# then blue.
+# With $N = \frac{Y}{P} \cdot \frac{X}{P}$ patches. After the fourth step each is still a small picture; the last one
+# writes it as a row of numbers, channel first: all its red numbers, then green, then blue.
 
 # %% [markdown]
 # ### Exercise 1.1 · How many, how long?
 #
 # *predict · easy · 2 minutes*
 #
-# Colour images (3 channels) of 96 rows and 160 columns are cut with P = 16. How many patches does an image give, and
+# Colour images (3 channels) of 140 rows and 220 columns are cut with P = 20. How many patches does an image give, and
 # how many numbers are in one of them? Work it out before you count with code.
 #
 # <details><summary>Hint</summary>
@@ -215,18 +216,19 @@ check.patch_count((number_of_patches, numbers_in_a_patch))
 #
 # *write · medium · 10 minutes*
 #
-# Write the function for whole batches. Loops over patches are fine, and so is the way with six axes. Patches come
-# row by row, each flattened channel first. You may take for granted that P divides both sides.
+# Write the function for whole batches, as far as the fourth step of the table: the patches as small pictures,
+# `(B, N, C, P, P)`, row by row. (The notebook goes on with the fifth.) Loops over patches are fine, and so is the way
+# with six axes. You may take for granted that P divides both sides.
 #
 # <details><summary>Hint 1: loops</summary>
 #
-# `images[:, :, y : y + P, x : x + P].flatten(1)` is one patch of every image, `(B, C*P*P)`. Stack them with `dim=1`.
+# `images[:, :, y : y + P, x : x + P]` is one patch of every image, `(B, C, P, P)`. Stack them with `dim=1`.
 #
 # </details>
 # <details><summary>Hint 2: six axes</summary>
 #
 # After the split the axes are 0: B, 1: C, 2: rows, 3: P, 4: columns, 5: P. Write down the numbers of the axes in the
-# order in which the table wants them.
+# order in which the table wants them, `permute`, then join rows and columns to N with `reshape`.
 #
 # </details>
 
@@ -234,7 +236,7 @@ check.patch_count((number_of_patches, numbers_in_a_patch))
 # %% tags=["exercise"]
 def cut_patches(images, patch_size):
     B, C, Y, X = images.shape
-    patches = ...  # (B, N, C*P*P)
+    patches = ...  # (B, N, C, P, P)
     return patches
 
 
@@ -242,9 +244,10 @@ def cut_patches(images, patch_size):
 check.cut_patches(cut_patches)
 
 # %% [markdown]
-# The function of the course package does the same and first looks at its input. `check_images` raises an error
-# unless the shape is `(B, C, Y, X)`; `grid_size` gives the rows and columns of patches and raises one unless P
-# divides both sides. The cell below is the package's code:
+# A matrix wants rows of numbers, so the function of the course package goes one step further and flattens each patch;
+# its last line joins the grid and flattens at once. Before that it looks at its input: `check_images` raises an error
+# unless the shape is `(B, C, Y, X)`; `grid_size` gives the rows and columns of patches and raises one unless P divides
+# both sides. The cell below is the package's code:
 
 
 # %% tags=["package"]
@@ -465,7 +468,8 @@ plots.show(
 # %%
 names = "astronaut", "coffee", "rocket"
 photographs = torch.stack([datasets.sample_image(name, 256) for name in names]) / 127.5 - 1  # -1 to 1
-others = F.unfold(photographs, 16, stride=8).transpose(1, 2).flatten(0, 1)  # (2883, 768): many patches
+between = photographs[:, :, 8:-8, 8:-8]  # cut half a patch further on: other patches
+others = torch.cat([patchify(photographs, 16), patchify(between, 16)], dim=1).flatten(0, 1)  # (1443, 768)
 values, vectors = torch.linalg.eigh(others.T @ others)  # from the least to the most important direction
 best = vectors.flip(1).T  # (768, 768): row d is filter d, the most important first
 
@@ -541,15 +545,20 @@ with torch.no_grad():
 conv(images).shape
 
 # %% [markdown]
-# The convolution answers with a picture of D channels, `(B, D, rows, columns)`. A list of tokens is `(B, N, D)`:
-# join rows and columns to N, then swap the last two axes.
+# The convolution answers with a picture of D channels, `(B, D, rows, columns)`. To compare, draw the list of tokens as
+# such a picture: in channel d, number d of each token stands where its patch lay. (Exercise 1.3 asks for the way
+# back.)
+
 
 # %%
-from_conv = conv(images).flatten(2).transpose(1, 2)  # (B, D, rows, columns) -> (B, D, N) -> (B, N, D)
-from_linear = linear(patches)  # (B, N, D)
-difference = (from_conv - from_linear).abs().max().item()
+def as_picture(tokens, rows, columns):
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)  # (B, N, D) -> (B, D, rows, columns)
+
+
+from_conv, from_linear = conv(images), linear(patches)  # (B, D, rows, columns) and (B, N, D)
+difference = (from_conv - as_picture(from_linear, 14, 14)).abs().max().item()
 assert difference < 1e-5
-print(f"tokens {tuple(from_conv.shape)}: no number differs by more than a hundred-thousandth")
+print(f"pictures {tuple(from_conv.shape)}: no number differs by more than a hundred-thousandth")
 
 # %% [markdown]
 # Is that tiny difference a rounding error or a mistake? Two tests tell. First, in double precision (64 bits a
@@ -558,7 +567,7 @@ print(f"tokens {tuple(from_conv.shape)}: no number differs by more than a hundre
 # %%
 double_conv = F.conv2d(images.double(), conv.weight.double(), conv.bias.double(), stride=16)
 double_linear = F.linear(patches.double(), linear.weight.double(), linear.bias.double())
-assert (double_conv.flatten(2).transpose(1, 2) - double_linear).abs().max() < 1e-13
+assert (double_conv - as_picture(double_linear, 14, 14)).abs().max() < 1e-13
 
 # %% [markdown]
 # Second, with whole numbers nothing is rounded, and the two are equal:
@@ -927,16 +936,16 @@ check.overlapping_patches(overlapping_patches)
 # %% [markdown]
 # ### Solution 1.1
 #
-# 96 / 16 = 6 rows of patches and 160 / 16 = 10 columns; each patch has 3 x 16 x 16 numbers.
+# 140 / 20 = 7 rows of patches and 220 / 20 = 11 columns; each patch has 3 x 20 x 20 numbers.
 
 # %% tags=["solution"]
-solution = ((96 // 16) * (160 // 16), 3 * 16 * 16)
+solution = ((140 // 20) * (220 // 20), 3 * 20 * 20)
 assert check.patch_count(solution).passed
 
 # %% [markdown]
 # ### Solution 1.2
 #
-# With loops; the way with six axes is `patchify` above. Both pass.
+# With loops. The way with six axes is `patchify` above, with `(B, N, C, P, P)` in its last line; it passes, too.
 
 
 # %% tags=["solution"]
@@ -944,11 +953,11 @@ def cut_patches_solution(images, patch_size):
     B, C, Y, X = images.shape
     P = patch_size
     patches = [
-        images[:, :, y : y + P, x : x + P].flatten(1)  # (B, C*P*P)
+        images[:, :, y : y + P, x : x + P]  # (B, C, P, P)
         for y in range(0, Y, P)
         for x in range(0, X, P)
     ]
-    return torch.stack(patches, dim=1)  # (B, N, C*P*P)
+    return torch.stack(patches, dim=1)  # (B, N, C, P, P)
 
 
 assert check.cut_patches(cut_patches_solution).passed

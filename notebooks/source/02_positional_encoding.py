@@ -118,13 +118,11 @@ assert torch.allclose(mixed[:, order], shuffled_mixed, atol=1e-5)
 # all tokens, the weights depend on what the tokens hold, and a sum has no order. So each token got the same mixture,
 # wherever it stood.
 #
-# A picture of it: the first of the 64 numbers of each output token, laid out on the grid. The third panel puts every
-# output token back to where its patch came from.
+# A picture of it: the first of the 64 numbers of each output token, laid out on the grid. The third panel is the first,
+# its tokens shuffled as the patches were.
+
 
 # %%
-back = order.argsort()  # the shuffle that undoes `order`
-
-
 def output_map(ax, output, title):
     """The first number of each output token (1, N, D), laid out on the grid."""
     plots.draw_matrix(ax, output[0, :, 0].reshape(rows, columns), title, numbers=False)  # (N,) -> (rows, columns)
@@ -133,11 +131,11 @@ def output_map(ax, output, title):
 fig, axes = plots.figure(7.2, 2.5, 1, 3)
 output_map(axes[0], mixed, "of the cat")
 output_map(axes[1], shuffled_mixed, "of the shuffled cat")
-output_map(axes[2], shuffled_mixed[:, back], "... and put back")
+output_map(axes[2], mixed[:, order], "of the cat, then shuffled")
 plots.show(
     fig,
     "Three 7 x 7 maps of attention's output. The first and the second look different. The "
-    "third, the second with its tokens put back in order, equals the first in all 49 places.",
+    "third, the first with its tokens shuffled like the patches, equals the second in all 49 places.",
 )
 
 # %% [markdown]
@@ -208,7 +206,7 @@ check.same_to_attention(answer)
 # *write · easy · 4 minutes*
 #
 # `shuffled = tokens[:, order]` put token `order[n]` at place n. Write the function that gets `shuffled` and `order`
-# and returns the tokens as they were. (One line above did it for the figure; find it, or find your own way.)
+# and returns the tokens as they were.
 #
 # <details><summary>Hint</summary>
 #
@@ -232,18 +230,18 @@ check.unshuffle(unshuffle)
 
 # %%
 table = torch.randn(1, rows * columns, 64)  # (1, N, D): row n belongs to place n, whatever patch lies there
-placed = attention(tokens + table)
-shuffled_placed = attention(shuffled_tokens + table)[:, back]  # output tokens put back where they came from
-maps = [x[0, :, 0].reshape(rows, columns) for x in (mixed, shuffled_mixed[:, back], placed, shuffled_placed)]
+placed = attention(tokens + table)[:, order]  # output tokens shuffled as the patches of the other picture
+shuffled_placed = attention(shuffled_tokens + table)
+maps = [x[0, :, 0].reshape(rows, columns) for x in (mixed[:, order], shuffled_mixed, placed, shuffled_placed)]
 
-titles = ["cat", "shuffled cat", "cat, with positions", "shuffled, with positions"]
+titles = ["cat, then shuffled", "shuffled cat", "the same, with positions", "the same, with positions"]
 fig, axes = plots.figure(8, 2.2, 1, 4)
 for ax, values, title in zip(axes, maps, titles, strict=True):
     plots.draw_matrix(ax, values, title, numbers=False)
 plots.show(
     fig,
-    "Four 7 x 7 maps of attention's output, each token put back where its patch came from. Without positions the "
-    "maps of the cat and the shuffled cat are the same; with positions they differ.",
+    "Four 7 x 7 maps of attention's output, that of the cat shuffled afterwards. Without positions the maps of the "
+    "cat and of the shuffled cat are the same; with positions they differ.",
 )
 
 # %% [markdown]
@@ -831,15 +829,15 @@ def draw_tokens(ax, labels, y, colour, first_colour):
 fig, ax = plots.figure(7.5, 2.3)
 ax.set_axis_off()
 ax.set(xlim=(-1.9, 6.7), ylim=(-0.2, 3))
-draw_tokens(ax, ["class", "patch 0", "patch 1", "patch 2", "...", "patch 48"], 2.1, "#D6E6F2", "#F6D9B0")
-draw_tokens(ax, ["row 0", "row 1", "row 2", "row 3", "...", "row 49"], 1.1, "#E4E4E4", "#F3E9D8")
-draw_tokens(ax, ["$z_0$", "$z_1$", "$z_2$", "$z_3$", "...", "$z_{49}$"], 0.0, "#BFE3D5", "#BFE3D5")
+draw_tokens(ax, ["class", "patch 0", "patch 1", "patch 2", "...", "patch 63"], 2.1, "#D6E6F2", "#F6D9B0")
+draw_tokens(ax, ["row 0", "row 1", "row 2", "row 3", "...", "row 64"], 1.1, "#E4E4E4", "#F3E9D8")
+draw_tokens(ax, ["$z_0$", "$z_1$", "$z_2$", "$z_3$", "...", "$z_{64}$"], 0.0, "#BFE3D5", "#BFE3D5")
 for y, label in (2.45, "tokens"), (1.45, "+ positions"), (0.35, "= input"):
     ax.text(-0.2, y, label, ha="right", va="center", fontsize=10)
 plots.show(
     fig,
-    "Three rows of boxes. Top: the class token, then patches 0 to 48. Middle: rows 0 to 49 of the position table. "
-    "Bottom: their sums z 0 to z 49. The class token meets row 0, so patch n meets row n + 1.",
+    "Three rows of boxes. Top: the class token, then patches 0 to 63. Middle: rows 0 to 64 of the position table. "
+    "Bottom: their sums z 0 to z 64. The class token meets row 0, so patch n meets row n + 1.",
 )
 
 # %% [markdown]
@@ -850,32 +848,38 @@ plots.show(
 # Two things people get wrong: it is not computed from the image (it enters empty-handed), and it is not a class
 # (there is one token for all classes).
 
-# %%
-cls_token = torch.randn(1, 1, 64) * 0.02  # a trained parameter in a model
-pos_embed = torch.randn(1, 1 + rows * columns, 64) * 0.02  # (1, 1 + N, D): one row more than there are patches
-batch = torch.cat([tokens, coffee_tokens])  # (B, N, D) = (2, 49, 64): cat and coffee
+# %% [markdown]
+# The model of the first picture has one. Here it gets two photographs, and four columns of the boxes are checked:
 
-cls_rows = cls_token.expand(len(batch), -1, -1)  # (B, 1, D): the same vector for each image, not copied
-z = torch.cat([cls_rows, batch], dim=1)  # (B, 1 + N, D): first prepend ...
-z = z + pos_embed  # ... then add the positions
+# %%
+photos = torch.stack([datasets.sample_image(name, 32) for name in ("cat", "coffee")]) / 255  # (2, 3, 32, 32)
+with torch.no_grad():
+    patch_tokens = trained.patch_embed(photos)  # (B, N, D) = (2, 64, 128)
+    z = trained.embed(photos)  # (B, 1 + N, D): what goes into the first block
+cls_token, pos_embed = trained.cls_token.detach(), trained.pos_embed.detach()  # (1, 1, D) and (1, 1 + N, D)
+
+assert torch.allclose(z[:, 0], cls_token[:, 0] + pos_embed[:, 0])
+for n in 0, 1, 63:
+    assert torch.allclose(z[:, n + 1], patch_tokens[:, n] + pos_embed[:, n + 1], atol=1e-6)
 z.shape
 
 # %% [markdown]
-# The order matters: *prepend, then add*. The table has $1 + N$ rows, and row 0 belongs to the class token. It is no
-# place in the image, and it needs none: class token plus row 0 are two trained vectors of which only the sum is ever
-# used. The row is there so that one addition serves the whole list.
+# The table has $1 + N$ rows, and row 0 belongs to the class token. It is no place in the image, and it needs none:
+# class token plus row 0 are two trained vectors of which only the sum is ever used. The row is there so that one
+# addition serves the whole list.
 #
-# Before the first block the class token knows nothing of the image; after one round of attention it does:
+# Before the first block the class token knows nothing of the image; after it, it does:
 
 # %%
-after = attention(z)[:, 0]  # (B, D): what the class token has collected from each image
+with torch.no_grad():
+    after = trained.blocks[0](z)[:, 0]  # (B, D): what the class token has collected from each image
 assert torch.equal(z[0, 0], z[1, 0])  # cat and coffee: the same class token goes in
-print(f"class tokens of cat and coffee differ by {(z[0, 0] - z[1, 0]).abs().max():.4f} before attention,")
+print(f"class tokens of cat and coffee differ by {(z[0, 0] - z[1, 0]).abs().max():.4f} before the first block,")
 print(f"                                     by {(after[0] - after[1]).abs().max():.4f} after it")
 assert not torch.allclose(after[0], after[1], atol=1e-4)
 
 # %% [markdown]
-# The package keeps all this in one function. `config` is the list of a model's settings (notebook 05); `pool` is
+# The package makes the table in one function. `config` is the list of a model's settings (notebook 05); `pool` is
 # "cls" with a class token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained.
 # The same code is in the package:
 
@@ -900,17 +904,6 @@ for pool in "cls", "mean":
         print(f"{pool:5} {position:11} shape {tuple(pos.shape)}, trained: {pos.requires_grad}")
 
 # %% [markdown]
-# And the trained model does the same with a photograph:
-
-# %%
-with torch.no_grad():
-    photo = datasets.sample_image("cat", 32)[None] / 255  # (1, 3, 32, 32)
-    x = trained.patch_embed(photo)  # (1, 64, D)
-    by_hand = torch.cat([trained.cls_token, x], dim=1) + trained.pos_embed  # (1, 1 + 64, D)
-    assert torch.allclose(by_hand, trained.embed(photo), atol=1e-6)
-tuple(by_hand.shape)
-
-# %% [markdown]
 # ### Exercise 2.4 · The right shape, the wrong tokens
 #
 # *repair · medium · 6 minutes*
@@ -932,7 +925,7 @@ def colleague(patch_tokens, cls_token, pos_embed):
     return torch.cat([x, cls_token.expand(B, -1, -1)], dim=1)  # (B, 1 + N, D)
 
 
-assert colleague(batch, cls_token, pos_embed).shape == z.shape
+assert colleague(patch_tokens, cls_token, pos_embed).shape == z.shape
 
 
 # %% tags=["exercise"]

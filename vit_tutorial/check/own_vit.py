@@ -53,8 +53,12 @@ def embed(x, cls_token, pos_embed):
     return torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1) + pos_embed
 
 
+def cut(images, patch_size):
+    return patchify(images, patch_size).unflatten(2, (-1, patch_size, patch_size))  # (B, N, C, P, P)
+
+
 PACKAGE = {  # exercise -> (its checker, what stands in for an answer that is missing)
-    "cut_patches": (patches.cut_patches, patchify),
+    "cut_patches": (patches.cut_patches, cut),
     "attention_weights": (
         attention.attention_weights,
         lambda q, k: (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1),
@@ -270,7 +274,7 @@ def on_copies(part):
 
 class MyPatches(PatchEmbedding):
     def forward(self, images):
-        patches = self.parts["cut_patches"](images, self.proj.stride[0])  # (B, N, C*P*P)
+        patches = self.parts["cut_patches"](images, self.proj.stride[0]).flatten(2)  # (B, N, C*P*P)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)  # (B, N, D)
 
 

@@ -3,132 +3,120 @@
 import torch
 import torch.nn.functional as F
 
-from ..layers import patchify
-from .verdict import Wrong, call, describe, exercise, expect_number, expect_tensor, number
+from .reference import stated, whole, written
+from .verdict import Wrong, exercise, number
 
 __all__ = ["patch_count", "cut_patches", "to_tokens", "patch_budget", "overlapping_patches"]
 
+COLUMNS_FIRST = "They run down the columns of the grid. Count as you read, row by row."
+GRID_KEPT = "The numbers are in order, but rows and columns of the grid are still two axes. Join them to N."
+FIRST_ONLY = "Only the first image was used; the answer is for every image of the batch."
+BATCH_LOST = "The batch axis is gone. It stays, also for one image."
 
-@exercise
-def patch_count(answer):
-    """`(patches, numbers in a patch)` of an image of 3 x 96 x 160 with P = 16: `(60, 768)`."""
-    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        raise Wrong(f"Expected two numbers (patches, numbers in a patch), found {describe(answer)}.", "not two numbers")
-    count, length = answer
-    swapped = "these are the numbers in one patch; the first answer is how many patches the image gives."
-    expect_number(
-        count,
-        60,
-        [
-            ("sum", 16, "you added 6 rows and 10 columns of patches; each row has all the columns, so multiply."),
-            ("pixels", 96 * 160, "these are pixels; a patch has 16 x 16 of them."),
-            ("one side divided", 96 * 160 / 16, "you divided by P once; both sides are divided, so by P x P."),
-            ("channels counted", 180, "a patch holds all three channels; they do not make three patches."),
-            ("class token", 61, "this counts the class token; the question is about patches."),
-            ("swapped", 768, swapped),
-            ("swapped", 256, swapped),
-        ],
-        what="the number of patches",
+
+def ordered(wrong, grid):
+    """Patches `(B, rows, columns, C, P, P)` with the mistakes of their order."""
+    if wrong("column by column", COLUMNS_FIRST):
+        grid = grid.transpose(1, 2)
+    if wrong("pixels transposed", "Each is mirrored at its diagonal: its rows and columns of pixels are swapped."):
+        grid = grid.mT
+    last = "The pixels of a patch come first, its channels last. Each patch is (C, P, P), channel by channel."
+    return grid.movedim(3, 5) if wrong("channels last", last) else grid
+
+
+@stated(
+    "77 patches of 1,200 numbers: the image's 92,400 numbers, none lost and none twice.",
+    "Expected how many patches there are, from the rows and columns of patches, and how many numbers one patch holds.",
+)
+def patch_count(wrong):
+    """`(patches, numbers in a patch)` of an image of 3 x 140 x 220 with P = 20: `(77, 1200)`."""
+    one = "This is one side of the grid only: multiply rows of patches by columns of patches."
+    count = wrong.choose(
+        77,
+        ("sum", "You added 7 rows and 11 columns of patches; each row has all the columns, so multiply.", 7 + 11),
+        ("one side only", one, 7),
+        ("one side only", one, 11),
+        ("pixels", "The first number counts pixels; a patch has 20 x 20 of them.", 140 * 220),
+        ("one side divided", "You divided by P once; both sides are divided, so by P x P.", 140 * 220 // 20),
+        ("channels counted", "A patch holds all three channels; they do not make three patches.", 3 * 77),
+        ("class token", "The first number counts the class token; the question is about patches.", 78),
     )
-    expect_number(
-        length,
-        768,
-        [
-            ("channels forgotten", 256, "these are the pixels of a patch; each pixel has 3 numbers, one a channel."),
-            ("one row", 48, "this is one row of pixels; a patch has 16 of them."),
-            ("side", 16, "this is the side of a patch; count all pixels and all channels."),
-            ("image", 3 * 96 * 160, "these are the numbers in the whole image."),
-        ],
-        what="the length of a patch",
+    length = wrong.choose(
+        1200,
+        ("channels forgotten", "The second number counts the pixels of a patch; each has 3 numbers.", 20 * 20),
+        ("channels added", "Each pixel has 3 numbers: multiply by the channels.", 20 * 20 + 3),
+        ("one row", "The second number is for one row of pixels; a patch has 20 of them.", 3 * 20),
+        ("side", "The second number is the side of a patch; count all pixels and all channels.", 20),
+        ("image", "The second number counts the numbers in the whole image.", 3 * 140 * 220),
     )
-    return "60 patches of 768 numbers: the image's 46,080 numbers, none lost and none twice."
+    swapped = wrong("swapped", "The two are swapped: first how many patches, then how many numbers in one.")
+    return (length, count) if swapped else (count, length)
 
 
-@exercise
-def cut_patches(answer):
-    """A function `(images, patch_size) -> (B, N, C*P*P)`: `patchify`."""
-    for shape, P in (((2, 3, 8, 12), 4), ((3, 2, 6, 4), 2), ((1, 1, 9, 3), 3), ((1, 3, 4, 4), 4)):
-        images = torch.randn(shape)
-        B, C, Y, X = shape
-        expected = patchify(images, P)
-        N, length = expected.shape[1:]
-        axes = images.reshape(B, C, Y // P, P, X // P, P)
-        order = lambda *axis: axes.permute(axis).reshape(B, N, length)  # noqa: B023, E731
-        mistakes = [
-            (
-                "plain reshape",
-                images.reshape(B, N, length),
-                "reshape alone keeps the order of memory: your patches are stretches of rows. Permute in between.",
-            ),
-            (
-                "column by column",
-                order(0, 4, 2, 1, 3, 5),
-                "your patches run down the columns; count them as you read, row by row.",
-            ),
-            (
-                "channels last",
-                order(0, 2, 4, 3, 5, 1),
-                "each patch is flattened pixel by pixel; flatten it channel by channel, (C, P, P).",
-            ),
-            (
-                "pixels transposed",
-                order(0, 2, 4, 1, 5, 3),
-                "every patch is mirrored at its diagonal: its rows and columns have changed places.",
-            ),
-            ("batch lost", expected[0], "the batch axis is gone: the answer is (B, N, C*P*P), also for one image."),
-            ("batch lost", expected[:1], "only the first image was cut; every image of the batch has patches."),
-            (
-                "axes swapped",
-                expected.transpose(1, 2),
-                "the patches are right, but they lie in the last axis: the answer is (B, N, C*P*P).",
-            ),
-            (
-                "not flattened",
-                expected.reshape(B, N, C, P, P),
-                "the patches are right but still (C, P, P); flatten each to one row.",
-            ),
-            (
-                "grid kept",
-                expected.reshape(B, Y // P, X // P, length),
-                "the patches are right but still lie in rows and columns; join these two axes to N.",
-            ),
-        ]
-        found = call(answer, images, P)
-        expect_tensor(found, expected, mistakes, what=f"the patches of images {shape}, P = {P},")
-    return "Patches row by row, each channel first: the same as the package's patchify."
+def images_to_cut():
+    yield torch.arange(16.0).reshape(1, 1, 4, 4), 2
+    yield torch.arange(16.0).reshape(1, 2, 2, 4), 2
+    for shape, P in (((2, 3, 8, 12), 4), ((3, 2, 6, 4), 2), ((1, 1, 9, 3), 3), ((1, 3, 4, 4), 4), ((2, 3, 2, 3), 1)):
+        yield torch.randn(shape), P
 
 
-@exercise
-def to_tokens(answer):
+@written("Row by row, each patch a small picture; flattened, they are what patchify gives.", images_to_cut)
+def cut_patches(wrong, images, patch_size):
+    """A function `(images, patch_size) -> (B, N, C, P, P)`: the patches as small pictures, row by row."""
+    (B, C, Y, X), P = images.shape, patch_size
+    rows, columns = Y // P, X // P
+    grid = (B, rows, columns, C, P, P)
+    if wrong("x and y swapped", "Rows come before columns: images[:, :, y : y + P, x : x + P]."):
+        return torch.stack([images[:, :, x : x + P, y : y + P] for y in range(0, Y, P) for x in range(0, X, P)], dim=1)
+    windows = images.unfold(2, P, P).unfold(3, P, P)  # (B, C, rows, columns, P, P)
+    stretches = "reshape alone keeps the order of memory: your patches are stretches of rows. Split, permute, join."
+    channels = "The channels stand before the grid and were not moved: permute to (B, rows, columns, C, P, P) first."
+    strided = "A patch holds pixels from all over the image: split Y into (rows, P) and X into (columns, P)."
+    sides = "Rows and columns of the grid have changed places: Y // P rows come first, then X // P columns."
+    cut = wrong.choose(
+        windows.permute(0, 2, 3, 1, 4, 5),
+        ("plain reshape", stretches, images.reshape(grid)),
+        ("channels not moved", channels, windows.reshape(grid)),
+        ("every few pixels", strided, images.reshape(B, C, P, rows, P, columns).permute(0, 3, 5, 1, 2, 4)),
+        ("sides swapped", sides, images.reshape(B, C, columns, P, rows, P).permute(0, 2, 4, 1, 3, 5).reshape(grid)),
+    )
+    cut = ordered(wrong, cut)
+    if not wrong("grid kept", GRID_KEPT):
+        cut = cut.flatten(1, 2)
+    if wrong("flattened", "Each patch is one row of numbers already; it stays a small picture here, (C, P, P)."):
+        cut = cut.flatten(-3)
+    elif wrong("flattened", "As unfold gives them, patches are flattened and lie in the last axis.", 1):
+        cut = cut.flatten(-3).mT
+    return wrong.choose(cut, ("batch lost", FIRST_ONLY, cut[:1]), ("batch lost", BATCH_LOST, cut[0]))
+
+
+def feature_maps():
+    yield (torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]]]),)
+    yield (torch.arange(12.0).reshape(1, 2, 2, 3),)
+    for shape in ((2, 5, 3, 4), (1, 4, 2, 2), (3, 6, 1, 5), (2, 3, 4, 1), (2, 6, 2, 3), (2, 1, 1, 1)):
+        yield (torch.randn(shape),)
+
+
+@written("Token n now holds the D numbers of patch n.", feature_maps)
+def to_tokens(wrong, feature_map):
     """A function `(B, D, rows, columns) -> (B, N, D)`: token n holds the D numbers of patch n."""
-    for B, D, rows, columns in ((2, 5, 3, 4), (1, 4, 2, 2), (3, 6, 1, 5)):
-        x = torch.randn(B, D, rows, columns)
-        N = rows * columns
-        expected = x.flatten(2).transpose(1, 2)
-        mistakes = [
-            (
-                "plain reshape",
-                x.reshape(B, N, D),
-                "still the broken version: token 0 holds numbers of several patches. Move D behind the patches first.",
-            ),
-            (
-                "transpose missing",
-                x.flatten(2),
-                "the patches are joined, but this is (B, D, N); swap the last two axes.",
-            ),
-            (
-                "column by column",
-                x.transpose(2, 3).flatten(2).transpose(1, 2),
-                "the tokens run down the columns; patches are counted row by row.",
-            ),
-            (
-                "grid kept",
-                x.permute(0, 2, 3, 1),
-                "the D numbers stand together, but rows and columns are still two axes; join them to N.",
-            ),
-        ]
-        expect_tensor(call(answer, x), expected, mistakes, what="the tokens")
-    return "Token n now holds the D numbers of patch n."
+    B, D, rows, columns = feature_map.shape
+    grid = (B, rows, columns, D)
+    broken = "Still the broken version: token 0 holds numbers of several patches. Move D behind the patches first."
+    other = "D was moved, but not behind both rows and columns: join these two first, then swap D and N."
+    tokens = wrong.choose(
+        feature_map.permute(0, 2, 3, 1),
+        ("plain reshape", broken, feature_map.reshape(grid)),
+        ("wrong axes swapped", other, feature_map.transpose(1, 2).reshape(grid)),
+        ("wrong axes swapped", other, feature_map.permute(0, 3, 1, 2).reshape(grid)),
+    )
+    if wrong("column by column", COLUMNS_FIRST):
+        tokens = tokens.transpose(1, 2)
+    if not wrong("grid kept", GRID_KEPT):
+        tokens = tokens.flatten(1, 2)
+    if wrong("transpose missing", "The patches are joined, but this is (B, D, N); swap the last two axes."):
+        tokens = tokens.mT
+    return wrong.choose(tokens, ("batch lost", FIRST_ONLY, tokens[:1]), ("batch lost", BATCH_LOST, tokens[0]))
 
 
 @exercise
@@ -147,47 +135,36 @@ def patch_budget(answer):
     return f"P = 24: {N:.0f} tokens, {size:.1f} GB of attention maps. P = 16 would need 12.3 GB."
 
 
-@exercise
-def overlapping_patches(answer):
+def windows_to_cut():
+    yield whole(1, 1, 3, 3), 2, 1
+    for shape, P, S in (((2, 3, 9, 11), 4, 2), ((1, 2, 5, 14), 3, 2), ((2, 1, 6, 6), 3, 1), ((3, 2, 15, 8), 5, 3)):
+        yield torch.randn(shape), P, S
+    yield torch.randn(1, 3, 9, 8), 4, 4
+
+
+@written("Every window that fits, row by row; with stride = P this is patchify.", windows_to_cut)
+def overlapping_patches(wrong, images, patch_size, stride):
     """A function `(images, patch_size, stride) -> (B, N, C*P*P)`: windows of P x P pixels, `stride` apart."""
-    for shape, P, S in (((2, 3, 8, 10), 4, 2), ((1, 2, 7, 9), 3, 2), ((2, 1, 6, 6), 3, 1), ((1, 3, 8, 4), 4, 4)):
-        images = torch.randn(shape)
-        expected = F.unfold(images, P, stride=S).transpose(1, 2)
-        B, C, Y, X = shape
-        rows, columns = (Y - P) // S + 1, (X - P) // S + 1
-        windows = expected.reshape(B, rows, columns, C, P, P)
-        mistakes = [
-            (
-                "no overlap",
-                F.unfold(images, P, stride=P).transpose(1, 2),
-                "these patches do not overlap: the window moves by stride, not by P.",
-            ),
-            (
-                "axes swapped",
-                expected.transpose(1, 2),
-                "the windows are right, but they lie in the last axis, as unfold gives them; swap the last two axes.",
-            ),
-            (
-                "last windows missing",
-                windows[:, :-1, :-1].flatten(1, 2).flatten(2),
-                "the last row and column of windows are missing: range(0, Y - P + 1, stride) starts one at Y - P.",
-            ),
-            (
-                "column by column",
-                windows.transpose(1, 2).flatten(1, 2).flatten(2),
-                "the windows run down the columns; count them row by row.",
-            ),
-            (
-                "channels last",
-                windows.permute(0, 1, 2, 4, 5, 3).flatten(1, 2).flatten(2),
-                "each window is flattened pixel by pixel; flatten it channel by channel, (C, P, P).",
-            ),
-            (
-                "not flattened",
-                windows.flatten(1, 2),
-                "the windows are right but still (C, P, P); flatten each to one row.",
-            ),
-        ]
-        found = call(answer, images, P, S)
-        expect_tensor(found, expected, mistakes, what=f"the windows of images {shape}, P = {P}, stride {S},")
-    return "Every window that fits, row by row; with stride = P this is patchify."
+    (Y, X), P = images.shape[2:], patch_size
+    out = "A window that would stick out of the image is left out: the last one starts at Y - P or before."
+    if wrong("sticking out", out):
+        cut = lambda y, x: images[:, :, y : y + P, x : x + P].flatten(1)  # noqa: E731
+        return torch.stack([cut(y, x) for y in range(0, Y, stride) for x in range(0, X, stride)], dim=1)
+    S = wrong.choose(
+        stride,
+        ("no overlap", "These patches do not overlap: the window moves by stride, not by P.", P),
+        ("stride left out", "The window moves by 1 pixel; it moves by stride.", 1),
+    )
+    if wrong("sticking out", out, 1):
+        images = F.pad(images, (0, (P - X) % S, 0, (P - Y) % S))
+    windows = images.unfold(2, P, S).unfold(3, P, S).permute(0, 2, 3, 1, 4, 5)  # (B, rows, columns, C, P, P)
+    missing = "The last row or column of windows is missing: range(0, Y - P + 1, stride) starts one at Y - P, too."
+    if wrong("last windows missing", missing):
+        windows = windows[:, :-1, :-1]
+    elif wrong("last windows missing", missing, 1):  # range(0, Y - P, stride)
+        windows = windows[:, : (Y - P + S - 1) // S, : (X - P + S - 1) // S]
+    windows = ordered(wrong, windows).flatten(1, 2)
+    if wrong("not flattened", "The windows are right but still small pictures; flatten each to one row."):
+        return windows
+    swapped = "The windows lie in the last axis, as unfold gives them; swap the last two axes."
+    return windows.flatten(2).mT if wrong("axes swapped", swapped) else windows.flatten(2)

@@ -5,205 +5,183 @@ import math
 import torch
 
 from ..layers import interpolate_positions
-from .verdict import call, exercise, expect_choice, expect_number, expect_tensor
+from .reference import chosen, stated, whole, written
 
 __all__ = ["same_to_attention", "unshuffle", "first_repeat", "place_class_token", "crop_positions", "shift_matrix"]
 
 
-@exercise
-def same_to_attention(answer):
+@chosen("b", "Only the order of the patches changes, and attention without positions has no use for the order.")
+def same_to_attention():
     """Which changed photograph has the same patches in another order: "b", the rows of patches reversed."""
-    expect_choice(
-        answer,
-        "b",
-        {
-            "a": (
-                "patches mirrored",
-                "Mirroring the whole photograph also mirrors the inside of each patch, so the embedding sees other "
-                "pixels in each. Look for the change that leaves every patch as it is.",
-            ),
-            "c": (
-                "cut elsewhere",
-                "After a shift by half a patch the cuts fall on other pixels: these are other patches, not the same "
-                "ones in another order.",
-            ),
-            "d": (
-                "patches turned",
-                "Turning the photograph also turns each patch, and a patch upside down has its pixels in other places. "
-                "Look for the change that leaves every patch as it is.",
-            ),
-        },
-    )
-    return "Only the order of the patches changes, and attention without positions has no use for the order."
+    leave = "Look for the change that leaves every patch as it is."
+    return {
+        "a": ("patches mirrored", f"Each patch is mirrored, too, and its embedding sees other pixels. {leave}"),
+        "c": ("cut elsewhere", f"After half a patch the cuts fall on other pixels: these are other patches. {leave}"),
+        "d": ("patches turned", f"Each patch is turned, too, and its pixels have other places in it. {leave}"),
+    }
 
 
-@exercise
-def unshuffle(answer):
-    """A function `(shuffled, order) -> tokens` that undoes `shuffled = tokens[:, order]`."""
-    for B, N, D in ((1, 5, 3), (2, 9, 4), (3, 12, 2)):
-        tokens = torch.randn(B, N, D)
+def shuffled_tokens():
+    tokens = torch.tensor([[[5.0, 0.0], [1.0, 3.0], [4.0, 2.0], [0.0, 6.0]]])
+    for x in (tokens, *(torch.randn(shape) for shape in ((2, 9, 4), (3, 12, 2), (4, 4, 4), (1, 5, 1), (2, 1, 3)))):
+        N = x.shape[1]
         order = torch.randperm(N)
-        while torch.equal(order[order], torch.arange(N)):  # its own inverse: then two mistakes look right
+        while N > 1 and torch.equal(order[order], torch.arange(N)):  # its own inverse: then two mistakes look right
             order = torch.randperm(N)
-        shuffled = tokens[:, order]
-        mistakes = [
-            (
-                "shuffled twice",
-                shuffled[:, order],
-                "this shuffles once more. Place n of the shuffled list holds token order[n]; you need the place that "
-                "holds token n.",
-            ),
-            ("still shuffled", shuffled, "the tokens are still in the shuffled order."),
-            ("reversed", shuffled.flip(1), "this reads the list backwards, which undoes a reversal, not a shuffle."),
-            ("batch lost", tokens[0], "the batch axis is gone: the answer is (B, N, D), also for one image."),
-        ]
-        expect_tensor(call(answer, shuffled, order), tokens, mistakes, what="the restored list")
-    return "Every token is back in its place, whatever the order was."
+        yield x[:, order], order
 
 
-@exercise
-def first_repeat(answer):
-    """The first distance at which one hand of frequency 1 is back above a similarity of 0.95: 6."""
-    expect_number(
-        answer,
-        6,
-        [
-            ("distance zero", 0, "a place is always like itself; start at distance 1."),
-            (
-                "not a place",
-                2 * math.pi,
-                "after 2 pi the hand is exactly back, but distances between places are whole numbers.",
-            ),
-            ("opposite", 3, "at distance 3 the similarity is -0.99: the hand points the opposite way."),
-            ("the best, not the first", 44, "44 is a closer repeat (similarity 0.9998), but not the first above 0.95."),
-            ("degrees", 360, "angles are in radians here: a full turn is 2 pi, not 360."),
-        ],
-        what="the distance",
+@written("Every token is back in its place, whatever the order was.", shuffled_tokens)
+def unshuffle(wrong, shuffled, order):
+    """A function `(shuffled, order) -> tokens` that undoes `shuffled = tokens[:, order]`."""
+    twice = "This shuffles once more. Place n holds token order[n]; you need the place that holds token n."
+    N = torch.arange(len(order))
+    places = wrong.choose(
+        order.argsort(),
+        ("shuffled twice", twice, order),
+        ("still shuffled", "The tokens are still in the shuffled order.", N),
+        ("reversed", "This reads the list backwards, which undoes a reversal, not a shuffle.", N.flip(0)),
+        ("order read backwards", "order was read from its end; that does not undo it.", order.flip(0)),
     )
-    return "One fast hand takes places 6 apart for nearly the same place; slower hands tell them apart."
+    if wrong("batch shuffled", "The first axis is the batch, and tokens are the second: write shuffled[:, places]."):
+        return shuffled[places]
+    tokens = shuffled[:, places]
+    return tokens[0] if wrong("batch lost", "The batch axis is gone: the answer is (B, N, D).") else tokens
 
 
-@exercise
-def place_class_token(answer):
+@stated(
+    "One fast hand takes places 6 apart for nearly the same place; slower hands tell them apart.",
+    "Expected the first whole distance, from 1 up, at which the similarity is above 0.95.",
+)
+def first_repeat(wrong):
+    """The first distance at which one hand of frequency 1 is back above a similarity of 0.95: 6."""
+    return wrong.choose(
+        6,
+        ("distance zero", "A place is always like itself; start at distance 1.", 0),
+        ("still alike", "With frequency 1 neighbours have a similarity of 0.54. Was this a slower hand?", 1),
+        ("off by one", "cos 5 = 0.28. In a list that leaves out distance 0, index 0 is distance 1.", 5),
+        ("not a place", "After 2 pi the hand is exactly back, but distances are whole numbers.", 2 * math.pi),
+        ("rounded up", "cos 7 = 0.75, which is not above 0.95; the hand has gone on by most of a radian.", 7),
+        ("opposite", "At distance 3 the similarity is -0.99: the hand points the opposite way.", 3),
+        ("a later repeat", "At distance 19 the hand is back (0.989), but it has been back before.", 19),
+        ("the best, not the first", "44 is a closer repeat (0.9998), but not the first above 0.95.", 44),
+        ("degrees", "Angles are in radians here: a full turn is 2 pi, not 360.", 360),
+    )
+
+
+def token_lists():
+    yield whole(1, 2, 2), whole(1, 1, 2), whole(1, 3, 2)
+    for B, N, D in ((1, 6, 4), (3, 4, 8), (2, 1, 4), (3, 3, 3)):
+        yield torch.randn(B, N, D), torch.randn(1, 1, D), torch.randn(1, 1 + N, D)
+
+
+@written("The class token stands first in every image, and each row of positions meets its own token.", token_lists)
+def place_class_token(wrong, patch_tokens, cls_token, pos_embed):
     """A function `(patch_tokens, cls_token, pos_embed) -> (B, 1 + N, D)`: class token first, then positions."""
-    for B, N, D in ((1, 6, 4), (3, 4, 8), (2, 1, 4)):
-        patches, cls, pos = torch.randn(B, N, D), torch.randn(1, 1, D), torch.randn(1, 1 + N, D)
-        cls_rows = cls.expand(B, -1, -1)
-        mistakes = [
-            (
-                "both faults",
-                torch.cat([patches + pos[:, :N], cls_rows], dim=1),
-                "both faults are still there: the class token is last, and patch 0 gets the position of row 0.",
-            ),
-            (
-                "class token last",
-                torch.cat([patches, cls_rows], dim=1) + pos,
-                "the class token stands last. Row 0 of the positions, and the code that reads the answer, expect it "
-                "first.",
-            ),
-            (
-                "off by one",
-                torch.cat([cls_rows, patches + pos[:, :N]], dim=1),
-                "patch 0 gets row 0 of the positions, which belongs to the class token: every patch is one place off.",
-            ),
-            (
-                "class token without position",
-                torch.cat([cls_rows, patches + pos[:, 1:]], dim=1),
-                "the patches are right, but the class token lost its own position: prepend first, then add.",
-            ),
-            (
-                "positions missing",
-                torch.cat([cls_rows, patches], dim=1),
-                "the order is right, but no positions were added.",
-            ),
-            (
-                "class token missing",
-                patches + pos[:, 1:],
-                "the class token is missing: the answer has 1 + N tokens.",
-            ),
-        ]
-        found = call(answer, patches, cls, pos)
-        expect_tensor(found, torch.cat([cls_rows, patches], dim=1) + pos, mistakes, what="the list of tokens")
-    return "The class token stands first in every image, and each row of positions meets its own token."
+    B, N, _ = patch_tokens.shape
+    once = "cls_token is there once, and every image needs it: cls_token.expand(B, -1, -1)."
+    cls = cls_token if wrong("not for every image", once) else cls_token.expand(B, -1, -1)
+    off = "Patch 0 gets row 0 of the positions, which belongs to the class token: every patch is one place off."
+    bare = "The class token lost its own position, row 0: prepend first, then add the whole table."
+    row, rows = pos_embed[:, :1], pos_embed[:, 1:]
+    row, rows = wrong.choose(
+        (row, rows),
+        ("off by one", off, (row, pos_embed[:, :N])),
+        ("off by one", off, (0, pos_embed[:, :N])),
+        ("class token without position", bare, (0, rows)),
+        ("patches without positions", "Only the class token got its position; each patch needs its own.", (row, 0)),
+        ("positions missing", "No positions were added.", (0, 0)),
+    )
+    if wrong("class token missing", "The class token is missing: the answer has 1 + N tokens."):
+        return patch_tokens + rows
+    last = "The class token stands last. Row 0 of the positions, and the code that reads the answer, expect it first."
+    if wrong("class token last", last):
+        return torch.cat([patch_tokens, cls], dim=1) + pos_embed
+    parts = [cls + row, patch_tokens + rows]
+    return torch.cat(parts[::-1] if wrong("class token last", last, 1) else parts, dim=1)
 
 
-@exercise
-def crop_positions(answer):
+def tables():
+    yield torch.arange(-1.0, 12).reshape(1, 13, 1), (3, 4), 1, 1, (2, 2)  # place n holds n, the class token -1
+    for (rows, columns), top, left, window in (  # which stay in the grid if any two of these numbers are swapped
+        ((5, 7), 1, 2, (3, 2)),
+        ((8, 6), 3, 1, (2, 3)),
+        ((9, 7), 0, 2, (5, 4)),
+        ((6, 6), 4, 4, (2, 2)),
+        ((4, 4), 0, 0, (4, 4)),
+        ((5, 5), 3, 4, (1, 1)),
+    ):
+        yield torch.randn(1, 1 + rows * columns, 3), (rows, columns), top, left, window
+
+
+@written("The window keeps its places, row by row, and the class token keeps its own.", tables)
+def crop_positions(wrong, pos_embed, grid, top, left, new_grid):
     """A function `(pos_embed, grid, top, left, new_grid) -> (1, 1 + n, D)`: the positions of a window of the grid."""
-    for grid, top, left, new_grid in (((5, 7), 1, 2, (3, 4)), ((6, 6), 2, 3, (3, 3)), ((8, 4), 0, 1, (2, 3))):
-        (rows, columns), (height, width), D = grid, new_grid, 4
-        pos = torch.randn(1, 1 + rows * columns, D)
-        cls, places = pos[:, :1], pos[:, 1:].reshape(1, rows, columns, D)
-        window = lambda x, y0, x0: x[:, y0 : y0 + height, x0 : x0 + width]  # noqa: B023, E731
-        table = lambda x: torch.cat([cls, x.flatten(1, 2)], dim=1)  # noqa: B023, E731
-        cut = window(places, top, left)  # (1, height, width, D)
-        expected = table(cut)
-        start = 1 + top * columns + left
-        one_off = pos[:, :-1].reshape(1, rows, columns, D)
-        mistakes = [
-            ("class position lost", expected[:, 1:], "the position of the class token is gone; keep row 0."),
-            (
-                "one long stretch",
-                torch.cat([cls, pos[:, start : start + height * width]], dim=1),
-                "you took rows of the table that follow each other. A window has gaps between its rows: reshape to "
-                "the grid first.",
-            ),
-            (
-                "rows and columns swapped",
-                table(window(places, left, top)),
-                "top counts rows and left counts columns; here they have changed places.",
-            ),
-            (
-                "column by column",
-                table(cut.transpose(1, 2)),
-                "the window is right but read column by column; patches are counted row by row.",
-            ),
-            (
-                "class token counted as a place",
-                table(window(one_off, top, left)),
-                "the class token's row was counted as the first place of the grid: all places are one off.",
-            ),
-            (
-                "resized",
-                interpolate_positions(pos, grid, new_grid),
-                "this squeezes the whole grid into the window. A crop keeps the places inside it as they are.",
-            ),
-            ("leading axis lost", expected[0], "the leading axis of 1 is gone: the answer is (1, 1 + n, D)."),
-        ]
-        found = call(answer, pos, grid, top, left, new_grid)
-        expect_tensor(found, expected, mistakes, what="the cropped table")
-    return "The window keeps its places, row by row, and the class token keeps its own."
+    if wrong("resized", "This squeezes the whole grid into the window. A crop keeps the places inside as they are."):
+        return interpolate_positions(pos_embed, grid, new_grid)
+    (rows, columns), (height, width), cls = grid, new_grid, pos_embed[:, :1]
+    if wrong("rows and columns swapped", "top counts rows and left counts columns; here they have changed places."):
+        top, left = left, top
+    if wrong("height and width swapped", "new_grid is (height, width), and height counts rows; here they are swapped."):
+        height, width = width, height
+    if wrong("sides of the grid swapped", "grid is (rows, columns): reshape to (1, rows, columns, D)."):
+        rows, columns = columns, rows
+    counted = "The class token's row was counted as the first place of the grid: all places are one off."
+    places = pos_embed[:, :-1] if wrong("class token counted as a place", counted) else pos_embed[:, 1:]
+    y, x = wrong.choose(
+        (top + height, left + width),
+        ("size taken for the end", "A slice ends at top + height, not at height.", (height, width)),
+        ("one too many", "A slice leaves out its end, top + height: add no 1.", (top + height + 1, left + width + 1)),
+    )
+    window = places.unflatten(1, (rows, columns))[:, top:y, left:x]
+    if wrong("column by column", "The window is read column by column; patches are counted row by row."):
+        window = window.transpose(1, 2)
+    window = window.flatten(1, 2)
+    stretch = (
+        "These rows of the table follow each other. A window has gaps between its rows: reshape to the grid first."
+    )
+    if wrong("one long stretch", stretch):
+        window = places[:, top * columns + left :][:, : height * width]
+    table = wrong.choose(
+        torch.cat([cls, window], dim=1),
+        ("class position lost", "The position of the class token is gone; keep row 0.", window),
+        ("class position last", "The class token's row stands last; it comes first.", torch.cat([window, cls], dim=1)),
+    )
+    return (
+        table[0] if wrong("leading axis lost", "The leading axis of 1 is gone: the answer is (1, 1 + n, D).") else table
+    )
 
 
-@exercise
-def shift_matrix(answer):
+def turns():
+    yield torch.tensor([0.6435]), 1  # sine 0.6, cosine 0.8
+    yield torch.tensor([0.6435, 0.9273]), 1
+    yield torch.tensor([1.0, 0.1]), 3
+    yield torch.tensor([1.9, 1.2, 0.7, 0.2]) + 0.2 * torch.rand(4), 5
+    yield torch.tensor([0.7]), -2
+    yield torch.tensor([0.9, 0.4, 0.1]), 0
+
+
+@written("One matrix moves every place by k: in these embeddings, going k places on is a rotation.", turns)
+def shift_matrix(wrong, frequencies, k):
     """A function `(frequencies, k) -> (D, D)`: the matrix that takes the sinusoid of place n to that of place n + k."""
-    for frequencies, k in ((torch.tensor([1.0, 0.1]), 3), (torch.rand(4) + 0.1, 1), (torch.tensor([0.7]), -2)):
-        angles = frequencies * k
-        S, C = angles.sin().diag(), angles.cos().diag()
-        expected = torch.cat([torch.cat([C, S], 1), torch.cat([-S, C], 1)])
-        turns = [torch.tensor([[a.cos(), a.sin()], [-a.sin(), a.cos()]]) for a in angles]
-        mistakes = [
-            (
-                "turns backwards",
-                expected.T,
-                "this goes from place n to n - k. Look at the signs of the sines (or transpose).",
-            ),
-            (
-                "sign missing",
-                torch.cat([torch.cat([C, S], 1), torch.cat([S, C], 1)]),
-                "a sign is missing: cos(a + b) = cos a cos b - sin a sin b.",
-            ),
-            (
-                "pairs side by side",
-                torch.block_diag(*turns),
-                "this is right for sine and cosine side by side; here all sines come first, then all cosines.",
-            ),
-            (
-                "ones instead of cosines",
-                torch.eye(len(expected)),
-                "the identity moves nothing; each hand has to turn by its frequency times k.",
-            ),
-        ]
-        expect_tensor(call(answer, frequencies, k), expected, mistakes, what="the matrix")
-    return "One matrix moves every place by k: in these embeddings, going k places on is a rotation."
+    if wrong("ones instead of cosines", "The identity moves nothing; each hand has to turn by its frequency times k."):
+        return torch.eye(2 * len(frequencies))
+    backwards = "This goes from place n to n - k. Look at the signs of the sines (or transpose)."
+    angles = frequencies * wrong.choose(
+        k,
+        ("turns backwards", backwards, -k),
+        ("k left out", "This goes one place on, whatever k is: the angle is the frequency times k.", 1),
+    )
+    if wrong("degrees", "The angles are in radians already; do not convert them."):
+        angles = angles.deg2rad()
+    S, C = angles.sin(), angles.cos()
+    if wrong("sines and cosines swapped", "Cosines stand on the diagonal: at k = 0 nothing moves, and cos 0 = 1."):
+        S, C = C, S
+    sign = "A sign is missing: cos(a + b) = cos a cos b - sin a sin b, and sin(a + b) = sin a cos b + cos a sin b."
+    upper, lower = wrong.choose((S, -S), ("sign missing", sign, (S, S)), ("sign missing", sign, (-S, -S)))
+    pairs = "This is right for sine and cosine side by side; here all sines come first, then all cosines."
+    if wrong("pairs side by side", pairs):
+        turn = torch.stack([C, upper, lower, C], dim=1).unflatten(1, (2, 2))  # (D/2, 2, 2)
+        return torch.block_diag(*turn)
+    C, upper, lower = C.diag(), upper.diag(), lower.diag()
+    return torch.cat([torch.cat([C, upper], dim=1), torch.cat([lower, C], dim=1)])
