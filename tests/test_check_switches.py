@@ -54,7 +54,7 @@ def test_two_mistakes_are_never_none(name, monkeypatch):
     stated = runs[0].inputs == ()
     if task.together < 2:
         return
-    pairs = list(combinations(why, 2))
+    pairs = list(combinations([key for key in why if why[key]], 2))
     for on in pairs[:: max(1, len(pairs) // 8)]:
         right, wrong = (task.referred(runs[0], pair) for pair in ((), on))
         result = TASKS[name](with_mistakes(task, on, stated))

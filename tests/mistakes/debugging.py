@@ -1,38 +1,46 @@
-"""Notebook 07's exercises: right answers in several styles pass, each planted mistake is recognised by its name."""
+"""Wrong answers to notebook 07's exercises, as learners write them."""
 
 import math
 
 import torch
-from torch import nn
 
-from vit_tutorial import ViTConfig
 from vit_tutorial.training import warmup_cosine
 
-SMALL = ViTConfig(image_size=32, patch_size=8, num_classes=10, embed_dim=24, depth=2, num_heads=2)
+LOW, HIGH = math.log(math.e + 99) - 1, math.log(math.e + 99)
 
 
-def silent(model, image, patch_size, first=0, invert=False, down=False, change=True):
-    """Numbers of the silent patches, with mistakes to plant."""
-    _, Y, X = image.shape
-    rows, columns, P = Y // patch_size, X // patch_size, patch_size
-    found = []
-    for row in range(rows):
-        for column in range(columns):
-            changed = image.clone()
-            if change:
-                changed[:, row * P : (row + 1) * P, column * P : (column + 1) * P] = 0.77
-            if torch.allclose(model(changed[None]), model(image[None])) != invert:
-                found.append(first + (column * rows + row if down else row * columns + column))
-    return found
+def silent(
+    place="row * columns + column", area=":, row * P : (row + 1) * P, column * P : (column + 1) * P", clone=True
+):
+    """`silent_patches`; the number of a patch and the pixels that are changed are written as text."""
+
+    def silent_patches(model, image, patch_size, alike=torch.allclose):
+        _, Y, X = image.shape
+        rows, columns, found = Y // patch_size, X // patch_size, []
+        before = model(image[None])
+        for row in range(rows):
+            for column in range(columns):
+                names = {"row": row, "column": column, "rows": rows, "columns": columns, "P": patch_size}
+                changed = image.clone() if clone else image
+                exec(f"changed[{area}] += 1", {"changed": changed, **names})
+                if alike(model(changed[None]), before):
+                    found.append(eval(place, names))
+        return found
+
+    return silent_patches
 
 
-def silent_by_gradient(model, image, patch_size):
-    images = image[None].clone().requires_grad_()
-    (model(images) * torch.randn(4)).sum().backward()
-    C, P = image.shape[0], patch_size
-    strips = images.grad[0].abs().unfold(1, P, P).unfold(2, P, P)  # (C, rows, columns, P, P)
-    assert len(strips) == C
-    return strips.sum(dim=(0, 3, 4)).flatten() == 0
+def compared(alike):
+    return lambda *inputs: silent()(*inputs, alike=alike)
+
+
+def inverted(*inputs):
+    return silent()(*inputs, alike=lambda a, b: not torch.allclose(a, b))
+
+
+def nothing_changed(model, image, patch_size):
+    number = image[0].numel() // patch_size**2
+    return [n for n in range(number) if torch.allclose(model(image[None]), model(image[None]))]
 
 
 def attend(q, k, v, divide=None, dim=-1, merge=lambda x: x.transpose(1, 2)):
@@ -45,79 +53,28 @@ def wide(q):
     return q.shape[1] * q.shape[3]
 
 
-def fused(q, k, v):
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
 def schedule(progress):
     return lambda step, steps_per_epoch, epochs: warmup_cosine(min(1.0, progress(step, steps_per_epoch, epochs)))
 
 
-def by_hand(step, steps_per_epoch, epochs):
-    p = step / steps_per_epoch / epochs
-    return p / 0.1 if p < 0.1 else 0.5 + 0.5 * math.cos(math.pi * (p - 0.1) / 0.9)
-
-
-def on_a_tensor(step, steps_per_epoch, epochs):
-    return torch.tensor(warmup_cosine(step / (steps_per_epoch * epochs)))
-
-
-def attend_with_einsum(q, k, v):
-    weights = torch.einsum("bhid,bhjd->bhij", q, k).mul(q.shape[-1] ** -0.5).softmax(-1)
-    return torch.einsum("bhij,bhjd->bihd", weights, v).flatten(2)
-
-
 def trace(
-    pick=lambda broken: broken[0], bad=lambda x: not torch.isfinite(x).all(), leaves=True, label="name", remove=True
+    pick=lambda broken: broken[0], bad=lambda x: not x.isfinite().all(), children=False, label="name", keep=False
 ):
     """`first_broken` with hooks; the arguments plant mistakes."""
 
     def first_broken(model, x):
         broken, hooks = [], []
-        for name, module in model.named_modules():
-            if name and not list(module.children()):
+        for name, module in model.named_children() if children else model.named_modules():
+            if children or not list(module.children()):
                 said = name if label == "name" else type(module).__name__
                 hook = lambda m, i, out, said=said: broken.append(said) if bad(out) else None  # noqa: E731
                 hooks.append(module.register_forward_hook(hook))
         model(x)
-        for hook in hooks if remove else ():
+        for hook in () if keep else hooks:
             hook.remove()
         return pick(broken) if broken else ""
 
     return first_broken
-
-
-def trace_everywhere(model, x):
-    names, found = {module: name for name, module in model.named_modules()}, []
-
-    def hook(module, inputs, output):
-        if not found and not list(module.children()) and not output.sum().isfinite():
-            found.append(names[module])
-
-    with nn.modules.module.register_module_forward_hook(hook):
-        model(x)
-    return found[0] if found else ""
-
-
-def trace_by_wrapping(model, x):
-    """Each layer's forward is replaced for one run."""
-    found, layers = [], [(n, m) for n, m in model.named_modules() if n and not list(m.children())]
-
-    def wrap(name, forward):
-        def wrapped(x):
-            out = forward(x)
-            if not (out.abs() < torch.inf).all():
-                found.append(name)
-            return out
-
-        return wrapped
-
-    for name, layer in layers:
-        layer.forward = wrap(name, layer.forward)
-    model(x)
-    for _, layer in layers:
-        del layer.forward
-    return next(iter(found), "")
 
 
 def trace_by_making(model, x):
@@ -126,73 +83,118 @@ def trace_by_making(model, x):
     return next((name for name, _ in model.named_modules() if name in broken), "")
 
 
-LOW, HIGH = math.log(math.e + 99) - 1, math.log(math.e + 99)
-RIGHT = [
-    ("softmax_bounds", (LOW, HIGH)),
-    ("softmax_bounds", [3.62, 4.62]),
-    ("softmax_bounds", torch.tensor([LOW, HIGH])),
-    ("silent_patches", silent),
-    ("silent_patches", silent_by_gradient),
-    ("silent_patches", lambda *args: set(silent(*args))),
-    ("repaired_attention", attend),
-    ("repaired_attention", fused),
-    ("repaired_attention", attend_with_einsum),
-    ("patients", ("b", "c", "a")),
-    ("patients", ["B", "C", "A"]),
-    ("patients", "bca"),
-    ("repaired_schedule", schedule(lambda s, n, e: s / (n * e))),
-    ("repaired_schedule", by_hand),
-    ("repaired_schedule", on_a_tensor),
-    ("shuffled_batch", "c"),
-    ("shuffled_batch", " C "),
-    ("shuffled_batch", "(c)"),
-    ("first_broken", trace()),
-    ("first_broken", trace_everywhere),
-    ("first_broken", trace_by_wrapping),
-]
+def trace_inputs(model, x):
+    """Returns nothing where all is finite."""
+    found, hooks = [], []
+    for name, module in model.named_modules():
+        if not list(module.children()):
+            hook = lambda m, given, name=name: found.append(name) if not given[0].isfinite().all() else None  # noqa: E731
+            hooks.append(module.register_forward_pre_hook(hook))
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    if found:
+        return found[0]
+
+
+def trace_in_eval(model, x):
+    return trace()(model.eval(), x)
+
+
+def look_at_parameters(model, x):
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return name.rpartition(".")[0]
+    return ""
+
+
+def run_by_hand(model, x):
+    for name, module in model.named_modules():
+        if not list(module.children()) and "spare" not in name:
+            x = module(x)
+            if not x.isfinite().all():
+                return name
+    return ""
+
+
+RIGHT = []
 WRONG = [
     ("softmax_bounds", (HIGH, LOW), "swapped"),
+    ("softmax_bounds", (0, math.inf), "no second softmax + unbounded"),
     ("softmax_bounds", (0.0, HIGH), "no second softmax"),
-    ("softmax_bounds", (1.4612, 2.4612), "ten classes"),
+    ("softmax_bounds", ("1.4612", "2.4612"), "ten classes"),
+    ("softmax_bounds", (2.4612, 1.4612), "ten classes + swapped"),
     ("softmax_bounds", (LOW, math.log(100)), "guess taken for the worst"),
-    ("softmax_bounds", (LOW, math.inf), "unbounded"),
-    ("softmax_bounds", (math.log(math.e + 100) - 1, HIGH), "wrong classes forgotten"),
-    ("softmax_bounds", LOW, "not two numbers"),
-    ("silent_patches", lambda *args: silent(*args, invert=True), "inverted"),
-    ("silent_patches", lambda *args: silent(*args, first=1), "counted from 1"),
-    ("silent_patches", lambda *args: silent(*args, down=True), "columns before rows"),
-    ("silent_patches", lambda *args: silent(*args, change=False), "nothing changed"),
-    ("silent_patches", lambda *args: 3, "not a list of numbers"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, wide(q), -2, lambda x: x), "as it was"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, merge=lambda x: x), "merge without transpose"),
+    ("softmax_bounds", (3.632, 4.632), "one class too many"),
+    ("softmax_bounds", LOW, "wrong count"),
+    ("shuffled_batch", "b", "memory taken for a fault"),
+    ("shuffled_batch", "e", "not a choice"),
+    ("silent_patches", inverted, "inverted"),
+    ("silent_patches", silent("row * columns + column + 1"), "counted from 1"),
+    ("silent_patches", silent("column * rows + row"), "columns before rows"),
+    ("silent_patches", silent("row * rows + column"), "row times rows"),
+    ("silent_patches", silent("column * rows + row + 1"), "columns before rows + counted from 1"),
+    ("silent_patches", silent(area=":, row : row + P, column : column + P"), "row not times P"),
+    ("silent_patches", silent(area=":, row * P, column * P"), "one pixel changed"),
+    ("silent_patches", silent(area="0, row * P : (row + 1) * P, column * P : (column + 1) * P"), "one channel changed"),
+    ("silent_patches", silent(clone=False), "changed in place"),
+    ("silent_patches", nothing_changed, "nothing changed"),
+    ("silent_patches", compared(lambda a, b: torch.allclose(a, b, atol=0.1)), "too tolerant"),
+    ("silent_patches", compared(lambda a, b: a.argmax() == b.argmax()), "class compared"),
+    ("silent_patches", lambda *inputs: torch.manual_seed(0) and silent()(*inputs), "seeded"),
+    ("silent_patches", lambda *inputs: 3, "not a list of numbers"),
+    ("silent_patches", lambda *inputs: [0.5], "not a list of numbers"),
+    ("silent_patches", lambda *inputs: [1000], None),
+    (
+        "repaired_attention",
+        lambda q, k, v: attend(q, k, v, wide(q), -2, lambda x: x),
+        "sqrt of the whole width + softmax over the queries + heads merged without transpose",
+    ),
+    ("repaired_attention", lambda q, k, v: attend(q, k, v, merge=lambda x: x), "heads merged without transpose"),
     ("repaired_attention", lambda q, k, v: attend(q, k, v, dim=-2), "softmax over the queries"),
     ("repaired_attention", lambda q, k, v: attend(q, k, v, dim=1), "softmax over the heads"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, wide(q)), "sqrt(D) for sqrt(d)"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, 1), "not scaled"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, wide(q), -2), "two left"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, wide(q), -1, lambda x: x), "two left"),
-    ("repaired_attention", lambda q, k, v: attend(q, k, v, None, -2, lambda x: x), "two left"),
+    ("repaired_attention", lambda q, k, v: attend(q, k, v, wide(q)), "sqrt of the whole width"),
+    ("repaired_attention", lambda q, k, v: attend(q, k, v, 1), "missing 1/sqrt(d)"),
+    ("repaired_attention", lambda q, k, v: attend(q, k, v, q.shape[3] ** 2), "divided by d"),
+    (
+        "repaired_attention",
+        lambda q, k, v: attend(q, k, v, wide(q), -2),
+        "sqrt of the whole width + softmax over the queries",
+    ),
     ("patients", "aca", "patient A"),
-    ("patients", ("b", "d", "a"), "patient B"),
-    ("patients", ("b", "c", "b"), "patient C"),
+    ("patients", ("b", "d", "b"), "patient B + patient C"),
     ("patients", ("b", "c", "x"), "not a choice"),
     ("patients", "b", "not three letters"),
     ("repaired_schedule", schedule(lambda s, n, e: s / e), "steps taken for epochs"),
+    ("repaired_schedule", schedule(lambda s, n, e: (s + 1) / e), "steps taken for epochs"),
     ("repaired_schedule", schedule(lambda s, n, e: s / n), "one epoch only"),
+    ("repaired_schedule", schedule(lambda s, n, e: s / n * e), "parentheses missing"),
     ("repaired_schedule", schedule(lambda s, n, e: s // n / e), "moves once an epoch"),
+    ("repaired_schedule", schedule(lambda s, n, e: (s // n + 1) / e), "moves once an epoch"),
+    ("repaired_schedule", schedule(lambda s, n, e: s % n / n), "starts afresh every epoch"),
+    ("repaired_schedule", schedule(lambda s, n, e: s / (n * e - 1)), "one step too few"),
+    ("repaired_schedule", schedule(lambda s, n, e: (s + 2) / (n * e)), None),
+    ("repaired_schedule", schedule(lambda s, n, e: (s + s % 2) / (n * e)), None),  # both conventions in turn
     ("repaired_schedule", lambda s, n, e: s / (n * e), "progress taken for the factor"),
+    ("repaired_schedule", lambda s, n, e: s / e, None),
+    ("repaired_schedule", lambda s, n, e: warmup_cosine(s / (n * e), 0.0), "no warmup"),
     ("repaired_schedule", lambda s, n, e: "fast", "not a number"),
-    ("shuffled_batch", "a", "memory taken for understanding"),
-    ("shuffled_batch", "b", "memory taken for a fault"),
-    ("shuffled_batch", "d", "labels taken for right"),
-    ("shuffled_batch", "e", "not a choice"),
     ("first_broken", trace(pick=lambda broken: broken[-1]), "the last"),
     ("first_broken", trace(bad=lambda x: x.isnan().any()), "infinity overlooked"),
+    ("first_broken", trace(lambda broken: broken[-1], lambda x: x.isnan().any()), "infinity overlooked + the last"),
+    ("first_broken", trace(bad=lambda x: x.isinf().any()), "nan overlooked"),
+    ("first_broken", trace(bad=lambda x: not x.isfinite().any()), "all for any"),
     ("first_broken", lambda model, x: trace()(model, x).rpartition(".")[0], "parent named"),
+    ("first_broken", trace(children=True), "parent named"),
     ("first_broken", trace(label="class"), "class instead of name"),
-    ("first_broken", trace(remove=False), "hooks left behind"),
+    ("first_broken", trace(keep=True), "hooks left behind"),
     ("first_broken", trace_by_making, "order of making"),
-    ("first_broken", lambda model, x: trace()(model, x) or "2", "healthy called broken"),
-    ("first_broken", lambda model, x: 3, "not a name"),
-    ("first_broken", lambda model, x: "head", None),
+    ("first_broken", trace_inputs, "inputs looked at + nothing returned"),
+    ("first_broken", trace_in_eval, "model changed"),
+    ("first_broken", look_at_parameters, "model not run"),
+    ("first_broken", run_by_hand, "model not run"),
+    ("first_broken", lambda model, x: trace()(model, x) or "2", None),
+    ("first_broken", lambda model, x: trace()(model, x) or None, "nothing returned"),
+    ("first_broken", lambda model, x: model(x)[0, 0], "not a name"),
+    ("first_broken", lambda model, x: model(x) is x or "head", None),
 ]

@@ -1,7 +1,7 @@
 """What can be seen of a result: whether two agree, how they are shown, how a wrong one differs from the right one."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import permutations
 
@@ -136,6 +136,12 @@ def facts(task, answer, run):
         if not isinstance(found, torch.Tensor):
             return "not a tensor", ""
         return of_tensors(task, run) or unused(task, answer, run) or (None, "")
+    if isinstance(expected, tuple) and isinstance(found, tuple) and len(found) == len(expected):
+        pairs = enumerate(zip(found, expected, strict=True), 1)
+        place, pair = next(((n, pair) for n, pair in pairs if not agree(*pair, task.tolerance)), (0, ()))
+        if pair and all(isinstance(part, torch.Tensor) for part in pair):
+            part = replace(run, found=pair[0], right=pair[1])
+            return of_tensors(task, part) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         number(found, "the result")  # which raises Wrong
         return unused(task, answer, run) or (None, "")
@@ -183,7 +189,8 @@ def unused(task, answer, run):
     for place, (name, value) in enumerate(zip(task.names, run.inputs, strict=False)):
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             continue
-        moved, later = value + torch.rand_like(value) + 0.5, value.clone()
+        later = value.detach().clone()  # a copy of what has a history cannot be copied again
+        moved = later + torch.rand_like(later) + 0.5
         later[1:] = moved[1:]
         for other, all_of_it in ((moved, True), (later, False)):
             again = copy.copy(run)

@@ -1,14 +1,15 @@
 """Checks of notebook 06, Training."""
 
+import functools
 import math
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..model import VisionTransformer, ViTConfig
-from .verdict import Wrong, call, exercise, expect_choice, expect_number, expect_tensor, number, same
+from .reference import Switches, as_share, chosen, stated, written
+from .verdict import Wrong, call, number
 
 __all__ = [
     "first_loss",
@@ -22,291 +23,265 @@ __all__ = [
 ]
 
 
-@exercise
-def first_loss(answer):
+@stated(
+    "Every class gets 1/100, and -ln(1/100) = 4.6052: a fresh model that starts elsewhere has a bug.",
+    "The model gives each of the 100 classes the same probability. The loss is minus its natural logarithm.",
+    tolerance=0.002,
+    together=2,
+)
+def first_loss(wrong):
     """Cross-entropy of a classifier of 100 classes that knows nothing."""
-    expect_number(
-        answer,
-        math.log(100),
-        (
-            ("ten classes", math.log(10), "that is ln 10, the loss of a guess among 10 classes; here there are 100."),
-            ("decimal logarithm", 2.0, "that is log10(100); cross-entropy uses the natural logarithm, torch.log."),
-            ("binary logarithm", math.log2(100), "that is log2(100), in bits; cross-entropy uses the natural one."),
-            ("no logarithm", 0.01, "0.01 is the probability of the right class; the loss is minus its logarithm."),
-            ("no logarithm", 100.0, "100 is one over the probability; the loss is the logarithm of that."),
-            ("sign", -math.log(100), "the logarithm of a probability is negative; the loss is minus that."),
-        ),
-        tolerance=0.01,
-        what="the first loss",
+    K = wrong.choose(
+        100,
+        ("ten classes", "This would be the loss of a guess among 10 classes; here there are 100.", 10),
+        ("one class too few", "The right class is one of the 100 that share the probability.", 99),
     )
-    return "Every class gets 1/100, and -ln(1/100) = 4.6052: a fresh model that starts elsewhere has a bug."
+    base = "The base of this logarithm is {}; cross-entropy uses the natural logarithm, torch.log."
+    loss = wrong.choose(
+        math.log(K),
+        ("decimal logarithm", base.format(10), 2.0),
+        ("binary logarithm", base.format(2), math.log2(K)),
+        ("no logarithm", "This is the probability of the right class; the loss is minus its logarithm.", 1 / K),
+        ("no logarithm", "This is one over the probability; the loss is the logarithm of that.", K),
+        ("weighted by its probability", "The loss is minus the logarithm alone, not times 1/100.", math.log(K) / K),
+    )
+    return -loss if wrong("sign", "The logarithm of a probability is negative; the loss is minus that.") else loss
 
 
-@exercise
-def smooth_targets(function):
+def labelled():
+    yield torch.tensor([2, 0]), 4, 0.2
+    for B, C, smoothing in ((6, 10, 0.1), (1, 3, 0.3), (3, 7, 0.05), (5, 5, 0.0), (2, 2, 1.0)):
+        yield torch.randint(0, C, (B,)), C, smoothing
+
+
+@written("Each row sums to 1, and the true class keeps 1 - smoothing + smoothing / C.", labelled)
+def smooth_targets(wrong, labels, num_classes, smoothing):
     """`(labels, num_classes, smoothing) -> (B, C)` targets of label smoothing."""
-    for C, smoothing, count in ((10, 0.1, 6), (4, 0.2, 1), (7, 0.05, 3)):
-        labels = torch.randint(0, C, (count,))
-        one_hot = F.one_hot(labels, C).float()
-        expect_tensor(
-            call(function, labels, C, smoothing),
-            one_hot * (1 - smoothing) + smoothing / C,
-            (
-                ("no smoothing", one_hot, "these are the hard targets, 1 and 0; no smoothing has been shared out."),
-                (
-                    "rows below 1",
-                    one_hot * (1 - smoothing),
-                    "each row sums to 1 - smoothing: what was taken from the true class has not been shared out.",
-                ),
-                (
-                    "rows above 1",
-                    one_hot + smoothing / C,
-                    "each row sums to 1 + smoothing: take the smoothing from the true class before sharing it out.",
-                ),
-                (
-                    "shared among the others only",
-                    torch.where(one_hot > 0, 1 - smoothing, smoothing / (C - 1)),
-                    "you shared it among the C - 1 wrong classes; PyTorch (and Szegedy et al.) give every class "
-                    "smoothing / C, the true one too.",
-                ),
-            ),
-            tolerance=1e-5,
-            what="the targets",
-        )
-    return "Each row sums to 1, and the true class keeps 1 - smoothing + smoothing / C."
-
-
-@exercise
-def stuck_schedule(answer):
-    """The learning rate, as a fraction of its peak, after 10 epochs with one scheduler step an epoch."""
-    last_epoch = isinstance(answer, float) and abs(answer - 0.09) < 1e-6  # what the last epoch ran at is right too
-    expect_number(
-        answer,
-        0.09 if last_epoch else 0.1,
-        (
-            (
-                "schedule ran to its end",
-                0.0,
-                "it would be 0 had the schedule been stepped after every batch; it has been stepped 10 times of 1,000.",
-            ),
-            (
-                "warmup finished",
-                1.0,
-                "the warmup takes 100 scheduler steps, not 10 epochs: only 10 of those 100 have been taken.",
-            ),
-            (
-                "progress taken for the rate",
-                0.01,
-                "0.01 is the progress, 10 / 1,000; in the warmup the factor is progress / warmup.",
-            ),
-        ),
-        tolerance=1e-3,
-        what="the fraction of the peak",
+    C = num_classes
+    counted = "The classes are counted from these labels; tell F.one_hot how many there are: num_classes."
+    hot = F.one_hot(labels, -1 if wrong("classes counted from the labels", counted) else C).double()
+    if wrong("no smoothing", "These are the hard targets, 1 and 0; no smoothing has been shared out."):
+        return hot
+    swapped = "The true class keeps the smoothing and the others share the rest; it is the other way round."
+    if wrong("shares swapped", swapped):
+        smoothing = 1 - smoothing
+    others = "You shared it among the C - 1 wrong classes only; every class gets smoothing / C, the true one too."
+    if wrong("shared among the others only", others):
+        return torch.where(hot > 0, 1 - smoothing, smoothing / (C - 1))
+    above = "The rows sum to more than 1: take the smoothing from the true class before you share it out."
+    kept = 1.0 if wrong("rows above 1", above) else 1 - smoothing
+    below = "Each row sums to 1 - smoothing: what was taken from the true class has not been shared out."
+    share = wrong.choose(
+        smoothing / C,
+        ("rows below 1", below, 0.0),
+        ("not divided", "Every class gets the whole smoothing; it is shared by all: smoothing / C.", smoothing),
+        ("divided by C - 1", "It is shared by all C classes: divide by C, not by C - 1.", smoothing / (C - 1)),
     )
-    return "10 of 100 warmup steps: the rate never passed a tenth of its peak. Step the schedule after every batch."
+    alone = "The true class gets its share of the smoothing, too: 1 - smoothing + smoothing / C."
+    return hot * kept + share * (1 - hot if wrong("true class without its share", alone) else 1)
 
 
-STEP_MISTAKES = {
-    "gradient not zeroed": "the second step uses the first step's gradient too: backward() adds to .grad. "
-    "Call optimizer.zero_grad() before it.",
-    "softmax before cross-entropy": "cross_entropy takes logits and does the softmax itself; after a softmax of your "
-    "own it does a second one, and the loss can never come near 0.",
-    "no step": "the weights did not move: the gradient is there, and nobody called optimizer.step().",
-    "no gradient": "the weights did not move: optimizer.step() found no gradient. Call loss.backward() before it, and "
-    "no zero_grad() between the two.",
-    "step before backward": "the first call moved nothing and the second used the first call's gradient: backward() "
-    "must come before step().",
-}
+@stated(
+    "10 of 100 warmup steps: the rate never passed a tenth of its peak. Step the schedule after every batch.",
+    "Of what progress does the schedule know after its steps, and how far up the warmup is that?",
+    tolerance=1e-5,
+    together=2,
+    read=as_share,
+)
+def stuck_schedule(wrong):
+    """The learning rate, as a fraction of its peak, after 10 epochs with one scheduler step an epoch."""
+    progress = 9 / 1000 if wrong("what the last epoch ran at", "") else 10 / 1000
+    ended = "It would be 0 had the schedule been stepped after every batch; it has been stepped 10 times of 1,000."
+    finished = "The warmup takes 100 scheduler steps, not 10 epochs: only 10 of those 100 have been taken."
+    taken = "This is the progress, 10 / 1,000; in the warmup the factor is progress / warmup."
+    return wrong.choose(
+        progress / 0.1,
+        ("schedule ran to its end", ended, 0.0),
+        ("warmup finished", finished, 1.0),
+        ("progress taken for the rate", taken, progress),
+        ("rate for its fraction", "This is the learning rate; divide it by its peak.", 0.002 * progress / 0.1),
+    )
 
 
-def reference_step(model, images, labels, optimizer, mistake=None):
-    """One training step, with one of `STEP_MISTAKES` planted in it."""
-    if mistake not in ("gradient not zeroed", "step before backward"):
-        optimizer.zero_grad()
+def batches():
+    """Three batches for a small linear model, whose gradients are short: clipping changes nothing."""
+    for B, shape, K, make, options in (
+        (1, (1, 1, 2), 2, torch.optim.SGD, {"lr": 1.0}),
+        (3, (3, 2, 2), 5, torch.optim.SGD, {"lr": 0.5, "momentum": 0.9}),
+        (4, (3, 2, 2), 4, torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.1}),
+    ):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), K, bias=False))
+        images, labels = 0.4 * torch.rand(3 * B, *shape) - 0.2, torch.randint(0, K, (3 * B,))
+        yield model, images, labels, make(model.parameters(), **options)
+
+
+def three_steps(step, model, images, labels, optimizer):
+    """The losses of three steps, and the weights after them; `Wrong` where these have not moved."""
+    losses, modes, stepped, before = [], [], [], model[1].weight.detach().clone()
+    model.register_forward_hook(lambda *_: modes.append(model.training))
+    optimizer.register_step_post_hook(lambda *_: stepped.append(True))
+    for batch in zip(images.chunk(3), labels.chunk(3), strict=True):
+        losses.append(number(call(step, model, *batch, optimizer, copies=False), "the loss"))
+    after, gradient = model[1].weight.detach(), model[1].weight.grad
+    if not all([*modes, model.training]):
+        raise Wrong("The model is in evaluation mode: dropout would be off while training.", "evaluation mode")
+    if torch.equal(before, after):
+        why = {
+            "no step": "nobody called optimizer.step()." if not stepped else "",
+            "no gradient": NO_GRADIENT if gradient is None or not gradient.any() else "",
+        }
+        early = {"step before backward": "step() comes before backward(), and zero_grad() before both."}
+        why = {name: sentence for name, sentence in why.items() if sentence} or early
+        raise Wrong(f"The weights did not move: {' And '.join(why.values())}", " + ".join(why))
+    return torch.tensor(losses), after
+
+
+NO_GRADIENT = (
+    "there is no gradient to step with. Call loss.backward() before step(), and no zero_grad() between the two."
+)
+TWICE = "cross_entropy does the softmax itself; after one of your own it does a second, and the loss stays far above 0."
+EARLY = "The first call moves nothing, the second uses the first one's gradient: backward() comes before step()."
+KEPT = "The second step uses the first one's gradient too: backward() adds to it. Call optimizer.zero_grad() before."
+
+
+@written("Three steps moved the weights, each on its own batch's gradient.", batches, use=three_steps, changes=True)
+def training_step(wrong, model, images, labels, optimizer):
+    """`(model, images, labels, optimizer) -> loss`, one step of training."""
     logits = model(images)
-    loss = F.cross_entropy(logits.softmax(1) if mistake == "softmax before cross-entropy" else logits, labels)
-    if mistake == "step before backward":
+    if wrong("softmax before cross-entropy", TWICE):
+        logits = logits.softmax(1)
+    smoothed = wrong("labels smoothed", "The task is the plain cross-entropy, without label smoothing.")
+    loss = F.cross_entropy(logits, labels, label_smoothing=0.1 * smoothed)
+    if early := wrong("step before backward", EARLY):
         optimizer.step()
+    if not wrong("gradient not zeroed", KEPT):
         optimizer.zero_grad()
     loss.backward()
-    if mistake == "no gradient":
-        optimizer.zero_grad()
-    if mistake not in ("no step", "step before backward"):
+    if not early:
         optimizer.step()
     return loss
 
 
-def run_steps(step, inputs):
-    """What `step` does to a small linear model in three calls: its last loss, its weights, and its gradient."""
-    torch.manual_seed(0)  # the same weights for each way to step
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    loss = None
-    for images, labels in inputs:
-        loss = step(model, images, labels, optimizer)
-    weight = model[1].weight
-    gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
-    return model, loss, weight.detach().clone(), gradient.clone()
+reference_step = functools.partial(training_step.task.reference, Switches())
 
 
-@exercise
-def training_step(function):
-    """`(model, images, labels, optimizer) -> loss`, one step of training."""
-    inputs = [(torch.randn(4, 3, 2, 2), torch.randint(0, 5, (4,))) for _ in range(3)]
-    _, loss, weight, _ = run_steps(reference_step, inputs)
-    model, found_loss, found_weight, found_gradient = run_steps(lambda *args: call(function, *args), inputs)
-    if not model.training:
-        raise Wrong("The model is left in evaluation mode: dropout would be off while training.", "evaluation mode")
-    mistakes = []
-    for name, why in STEP_MISTAKES.items():
-        _, _, wrong, gradient = run_steps(lambda *args, name=name: reference_step(*args, mistake=name), inputs)
-        if same(found_gradient, gradient):
-            mistakes.append((name, wrong, why))
-    expect_tensor(found_weight, weight, mistakes, what="the weight after three steps")
-    expect_number(found_loss, loss.item(), what="the loss that the step returns")
-    return "Three steps moved the weights exactly as they should, each on its own batch's gradient."
+def judged():
+    """Logits and labels; in the second case all mistakes have another share of right answers."""
+    yield torch.tensor([[3.0, 1, 0], [0, 2, 1], [1, 0, 2], [0, 3, 1]]), torch.tensor([0, 1, 2, 0])
+    counts = ()
+    while len({*counts, 0, 7}) < 6:
+        logits, labels = torch.randn(7, 7), torch.randint(0, 7, (7,))
+        labels = torch.where(torch.rand(7) < 0.5, logits.argmax(1), labels)
+        right, *other = (int((best == labels).sum()) for best in (logits.argmax(1), logits.argmax(0), logits.argmin(1)))
+        counts = right, 7 - right, *other
+    yield logits, labels
+    for B, C, right in ((1, 3, 1.0), (1, 4, 0.0), (9, 5, 1.0), (12, 5, 0.6), (3, 1, 1.0)):
+        logits = torch.randn(B, C)
+        logits[:, 0] -= 9.0  # neither the best class nor, of one image, the label: argmax(0) is 0 there
+        best = logits.argmax(1)
+        yield logits, torch.where(torch.rand(B) < right, best, 1 + best % max(1, C - 1))
 
 
-@exercise
-def accuracy(function):
+@written("The best class of each row, compared with the label, as a fraction.", judged)
+def accuracy(wrong, logits, labels):
     """`(logits, labels) -> ` fraction of right answers."""
-    for B, C in ((6, 6), (12, 5), (1, 3)):
-        while True:  # until a right and a wrong answer cannot be told apart by luck
-            logits, labels = torch.randn(B, C), torch.randint(0, C, (B,))
-            right = (logits.argmax(1) == labels).float()
-            wrong_dim = (logits.argmax(0) == labels).float().mean().item() if B == C else -1.0
-            if wrong_dim != right.mean() and (B == 1 or 0 < right.mean() < 1):
-                break
-        hits, share = right.sum().item(), right.mean().item()
-        expect_number(
-            call(function, logits, labels),
-            share,
-            (
-                (
-                    "wrong dim",
-                    wrong_dim,
-                    "argmax(0) picks the best image for each class; argmax(1) picks the best class for each image.",
-                ),
-                ("count", hits, "that is how many are right; divide by the number of images."),
-                ("percent", 100 * share, "that is in per cent; the course writes accuracy as a fraction of 1."),
-                ("errors", 1 - share, "that is the fraction that is wrong; count the images that agree."),
-            ),
-            what=f"the accuracy on {B} images of {C} classes",
-        )
-    return "The best class of each row, compared with the label, as a fraction."
-
-
-@exercise
-def dropout_left_on(answer):
-    """What model.eval() does."""
-    expect_choice(
-        answer,
-        "b",
-        {
-            "a": (
-                "eval taken for no_grad",
-                "Gradients are still recorded after eval(), as the experiment shows; no_grad() or inference_mode() "
-                "is what stops that.",
-            ),
-            "c": (
-                "eval taken for freezing",
-                "The weights can still be trained after eval(): a backward() fills their gradients. Freezing is "
-                "requires_grad_(False).",
-            ),
-            "d": (
-                "eval taken for rounding",
-                "The arithmetic is the same; what changed is that no feature is left out at random any more.",
-            ),
-        },
+    dim = "argmax(0) picks the best image for each class; argmax(1) picks the best class for each image."
+    values = "The largest logit is compared with the label; compare its place, which argmax gives."
+    best = wrong.choose(
+        logits.argmax(1),
+        ("wrong dim", dim, logits.argmax(0)),
+        ("smallest for largest", "argmin picks the least likely class; argmax the best.", logits.argmin(1)),
+        ("logits for their place", values, logits.amax(1)),
     )
-    return "Dropout and drop path act only in training mode, so eval() makes the answer repeat, and better."
+    share = (best == labels).sum().item() / wrong.choose(
+        len(labels),
+        ("count", "This is how many are right; divide by the number of images.", 1),
+        ("divided by the classes", "Divide by the number of images, not by that of classes.", logits.shape[1]),
+    )
+    if wrong("errors", "This is the fraction that is wrong; count the images that agree."):
+        share = 1 - share
+    if wrong("whole division", "// rounds down, so that nearly all right is 0. Divide with /."):
+        share = math.floor(share)
+    return 100 * share if wrong("percent", "This is in per cent; asked is a fraction of 1.") else share
 
 
-DECAY_MISTAKES = (
-    ("biases decay", lambda name, p: name not in ("cls_token", "pos_embed"), "biases and norms are pulled to 0 too"),
-    ("biases decay", lambda name, p: True, "everything decays, biases, norms, class token and positions included"),
-    (
-        "norms decay",
-        lambda name, p: name.endswith("weight"),
-        "the norms' weights decay: a weight of 1 leaves a normalised token as it is, and decay pulls it to 0",
-    ),
-    (
-        "class token and positions decay",
-        lambda name, p: p.ndim >= 2,
-        "the class token and the positions decay: they have 3 axes, and are no matrices that multiply a token",
-    ),
-    (
-        "patch embedding forgotten",
-        lambda name, p: p.ndim == 2,
-        "the patch embedding does not decay: its matrix is kept as a convolution's, with 4 axes",
-    ),
-    (
-        "norms decay",
-        lambda name, p: "bias" not in name,
-        "the norms' weights decay, and the class token and the positions as well",
-    ),
-    ("nothing decays", lambda name, p: False, "no parameter decays at all"),
-    (
-        "the wrong way round",
-        lambda name, p: p.ndim < 2 or name in ("cls_token", "pos_embed"),
-        "the matrices are kept and the rest decays",
-    ),
+@chosen("b", "Dropout and drop path act only in training mode, so eval() makes the answer repeat, and better.")
+def dropout_left_on():
+    """What model.eval() does."""
+    return {
+        "a": ("eval taken for no_grad", "Gradients are still recorded after eval(); no_grad() is what stops that."),
+        "c": ("eval taken for freezing", "A backward() still fills the gradients; freezing is requires_grad_(False)."),
+        "d": ("eval taken for rounding", "The arithmetic is the same; only, nothing is left out at random any more."),
+    }
+
+
+def named_parameters():
+    for options in ({}, {"pool": "mean", "num_classes": 1, "in_channels": 1, "mean": (0.5,), "std": (0.5,)}):
+        small = {"image_size": 8, "patch_size": 4, "num_classes": 3, "embed_dim": 8, "depth": 2, "num_heads": 2}
+        yield from VisionTransformer(ViTConfig(**small | options)).named_parameters()
+
+
+@written(
+    "Matrices decay; biases, norms, the class token and the positions keep their size.",
+    named_parameters,
+    use=lambda function, *inputs: bool(call(function, *inputs, copies=False)),
+    together=3,
 )
-
-
-@exercise
-def decays(function):
+def decays(wrong, name, parameter):
     """`(name, parameter) -> bool`: whether weight decay applies."""
-    small = ViTConfig(image_size=8, patch_size=4, num_classes=3, embed_dim=8, depth=2, num_heads=2)
-    models = [VisionTransformer(replace(small, pool=pool)) for pool in ("cls", "mean")]
-    named = [pair for model in models for pair in model.named_parameters()]
-    found = [bool(call(function, name, parameter)) for name, parameter in named]
-    right = [p.ndim >= 2 and name not in ("cls_token", "pos_embed") for name, p in named]
-    if found == right:
-        return "Matrices decay; biases, norms, the class token and the positions keep their size."
-    for mistake, rule, why in DECAY_MISTAKES:
-        if found == [rule(name, parameter) for name, parameter in named]:
-            raise Wrong(f"With your rule {why}.", mistake)
-    name, expected = next((name, r) for (name, _), r, f in zip(named, right, found, strict=True) if r != f)
-    raise Wrong(f"Expected {name} to {'decay' if expected else 'be left alone'}, found the opposite.")
+    kind = {"head.weight": "head", "patch_embed.proj.weight": "patches"}.get(name, "matrix")
+    if parameter.ndim == 1:
+        kind = "norm" if name.endswith("weight") else "bias"
+    kind = name if name in ("cls_token", "pos_embed") else kind
+    three = "It has 3 axes, and yet is no matrix that multiplies a token: leave it alone."
+    both = "They have 3 axes, and yet are no matrices that multiply a token: leave them alone."
+    one = "A norm's weight of 1 leaves a normalised token as it is; decay would pull it to 0."
+    four = "The patch embedding does not decay: its matrix is kept as a convolution's, with 4 axes."
+    decay = {"matrix"} | wrong.choose(
+        set(),
+        ("class token and positions decay", both, {"cls_token", "pos_embed"}),
+        ("class token decays", three, {"cls_token"}),
+        ("positions decay", three, {"pos_embed"}),
+    )
+    for other, mistake, why, decayed in (
+        ("norm", "norms decay", one, True),
+        ("bias", "biases decay", "The biases are pulled to 0, too; they multiply nothing.", True),
+        ("patches", "patch embedding forgotten", four, False),
+        ("head", "head forgotten", "The head's matrix does not decay; it is a matrix like the others.", False),
+    ):
+        decay |= {other} if wrong(mistake, why) is decayed else set()
+    return wrong.choose(
+        kind in decay,
+        ("everything decays", "With your rule all decay: biases, norms, class token and positions, too.", True),
+        ("nothing decays", "With your rule no parameter decays at all.", False),
+        ("the wrong way round", "With your rule the matrices are kept and the rest decays.", kind not in decay),
+    )
 
 
-@exercise
-def hold_schedule(function):
+def moments():
+    for warmup, cooldown, steps in ((0.25, 0.4, 8), (0.1, 0.2, 37), (0.5, 0.5, 21), (0.05, 0.6, 37), (0.7, 0.1, 37)):
+        yield from ((step / steps, warmup, cooldown) for step in range(steps + 1))
+
+
+@written("Up in a line, held at 1, down in a line to 0 at the last step.", moments)
+def hold_schedule(wrong, progress, warmup, cooldown):
     """`(progress, warmup, cooldown) -> ` factor of warmup, hold, linear cooldown."""
-    progress = torch.linspace(0, 1, 41, dtype=torch.float64)
-    for warmup, cooldown in ((0.1, 0.2), (0.25, 0.5), (0.05, 0.3)):
-        values = [number(call(function, p.item(), warmup, cooldown), "the factor") for p in progress]
-        found = torch.tensor(values, dtype=torch.float64)
-        if found[0] > 0.01:
-            raise Wrong(f"At progress 0 the factor is {found[0]:.4f}, not 0: it must rise first.", "warmup missing")
-        if found[-1] > 0.01:
-            raise Wrong(
-                f"At progress 1 the factor is {found[-1]:.4f}, not 0: it must end there.", "does not reach zero"
-            )
-        hold, down = torch.ones_like(progress), (1 - progress) / cooldown
-        rising = torch.minimum(progress / warmup, hold)
-        expect_tensor(
-            found,
-            torch.minimum(rising, down),
-            (
-                (
-                    "no hold",
-                    torch.minimum(rising, (1 - progress) / (1 - warmup)),
-                    "the rate falls as soon as the warmup ends; hold it at 1 until progress 1 - cooldown.",
-                ),
-                (
-                    "cooldown taken for its start",
-                    torch.minimum(rising, (1 - progress) / (1 - cooldown)),
-                    "you let the rate fall from progress cooldown on; it must fall from 1 - cooldown on.",
-                ),
-                (
-                    "cosine for a line",
-                    torch.minimum(rising, 0.5 - 0.5 * torch.cos(math.pi * down.clamp(max=1))),
-                    "this cooldown is half a cosine; the task asks for a straight line.",
-                ),
-            ),
-            tolerance=1e-6,
-            what=f"the factor at progress 0 to 1 in 40 steps (warmup {warmup}, cooldown {cooldown})",
-        )
-    return "Up in a line, held at 1, down in a line to 0 at the last step."
+    rest = (1 - progress) / cooldown
+    late = "You let the rate fall from progress cooldown on; it must fall from 1 - cooldown on."
+    hold = "The rate falls as soon as the warmup ends; hold it at 1 until progress 1 - cooldown."
+    cosine = 0.5 - 0.5 * math.cos(math.pi * min(1.0, rest))
+    rising = 1 - rest if rest < 1 else 1
+    lines = [
+        1.0 if wrong("warmup missing", "The factor starts at 1; it must rise from 0 first.") else progress / warmup,
+        math.inf if wrong("no ceiling", "The factor passes 1: the rise must end at the end of the warmup.") else 1.0,
+        wrong.choose(
+            rest,
+            ("does not reach zero", "The factor must fall to 0 at progress 1; yours does not.", math.inf),
+            ("no hold", hold, (1 - progress) / (1 - warmup)),
+            ("cooldown taken for its start", late, (1 - progress) / (1 - cooldown)),
+            ("cosine for a line", "This cooldown is half a cosine; the task asks for a straight line.", cosine),
+            ("cooldown rises", "In the cooldown your factor rises from 0; it must fall to 0.", rising),
+        ),
+    ]
+    largest = "This is the largest of the three lines; the smallest of them is the schedule."
+    return max(lines) if wrong("largest for smallest", largest) else min(lines)
