@@ -1,8 +1,11 @@
 """Checks of notebook 12, Your own images."""
 
+import math
+
 import torch
 
-from .verdict import Wrong, call, describe, exercise, expect_number, expect_tensor, number
+from .reference import as_share, stated, written
+from .verdict import Wrong, call, describe, exercise
 
 __all__ = [
     "copy_in_training",
@@ -13,243 +16,268 @@ __all__ = [
     "answer_threshold",
 ]
 
-Z = 1.96  # 95 % of a normal distribution lie within so many standard deviations
+ITSELF = "The file cannot be its own copy: that is one of the 39 other files, and some of them are in training."
+WILSON = "The plain interval is too sure of itself near 0 and 1, so Wilson's is asked for."
 
 
-def wilson(right, n, z=Z):
-    """The interval of Wilson (1927) for a share of `right` in `n`."""
-    p, scale = right / n, 1 + z * z / n
-    middle, half = (p + z * z / (2 * n)) / scale, z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5 / scale
-    return middle - half, middle + half
-
-
-@exercise
-def copy_in_training(answer):
+@stated(
+    "32 of the 39 other files: four times out of five, the test asks for something learned by heart.",
+    "The copy is one of the other files. Count those, and those of them that are in training; then divide.",
+    tolerance=0.004,
+    read=as_share,
+)
+def copy_in_training(wrong):
     """How likely the copy of a test picture is in training: 40 files, 20 pictures twice, 8 held out at random."""
-    share = number(answer, "the probability")
-    expect_number(
-        share / 100 if share > 1.5 else share,
+    return wrong.choose(
         32 / 39,
-        (
-            (
-                "counted itself",
-                32 / 40,
-                "the file cannot be its own copy: that is one of the 39 other files, and 32 of them are in training.",
-            ),
-            ("taken for certain", 1.0, "the copy may also be among the 7 other test files."),
-            ("the other side", 7 / 39, "that is the chance that the copy is in the test part too; you want the rest."),
-            ("a coin", 0.5, "the two sides are not of one size: 32 files are in training, 8 are not."),
-            ("the share held out", 0.2, "that is the share of the files that is held out; ask where the copy is."),
-        ),
-        tolerance=0.004,
-        what="the probability",
+        ("counted itself", ITSELF, 32 / 40),
+        ("taken for certain", "The copy may also be among the other test files.", 1.0),
+        ("the other side", "That is the chance that the copy is in the test part too; you want the rest.", 7 / 39),
+        ("a coin", "The two sides are not of one size: count the files on each.", 0.5),
+        ("the share held out", "That is the share of the files that is held out; ask where the copy is.", 0.2),
+        ("one picture", "That is the chance to be one certain file of the others.", 1 / 39),
+        ("one too many in training", "All files that are not held out are in training: count them again.", 31 / 39),
     )
-    return "32 of the 39 other files: four times out of five, the test asks for something learned by heart."
 
 
-def pairwise(a, b, mirror=3, combine=torch.minimum, root=True, mean=True):
-    """Distances `(n, m)`; the last four arguments plant a mistake."""
-    squares = lambda b: (a[:, None] - b[None]).square().flatten(2)  # noqa: E731
-    plain, mirrored = (squares(x).mean(2) if mean else squares(x).sum(2) for x in (b, b.flip(mirror) if mirror else b))
-    both = combine(plain, mirrored)
-    return both.sqrt() if root else both
-
-
-@exercise
-def mirrored_distance(function):
-    """`(a, b) -> (n, m)`: distance of each fingerprint of a to each of b or its mirror image."""
-    for n, m in ((4, 6), (3, 3), (1, 5)):
+def prints():
+    yield torch.tensor([1.0, 3.0])[:, None, None, None].expand(2, 3, 8, 8).clone(), torch.full((1, 3, 8, 8), 6.0)
+    for n, m in ((4, 6), (3, 3), (1, 5), (5, 1), (1, 1)):
         a, b = torch.randn(n, 3, 8, 8), torch.randn(m, 3, 8, 8)
-        b[0] = a[0].flip(1) + 0.1 * torch.randn(3, 8, 8)  # upside down: no mirror image
-        b[1] = a[-1].flip(2) + 0.1 * torch.randn(3, 8, 8)  # a mirror image
-        step = torch.arange(min(n, m))
-        expect_tensor(
-            call(function, a, b),
-            pairwise(a, b),
-            (
-                ("mirror forgotten", pairwise(a, b, mirror=None), "you compare with b alone; b mirrored counts too."),
-                (
-                    "upside down",
-                    pairwise(a, b, mirror=2),
-                    "flip(2) turns rows around, upside down; a mirror image has its columns turned around: flip(3).",
-                ),
-                (
-                    "the larger of two",
-                    pairwise(a, b, combine=torch.maximum),
-                    "a copy is near *one* of the two, so take the smaller distance.",
-                ),
-                ("root forgotten", pairwise(a, b, root=False), "that is the mean squared difference; take its root."),
-                (
-                    "sum for mean",
-                    pairwise(a, b, mean=False),
-                    "that is the root of the *sum* of the squares; of their mean it does not grow with the size.",
-                ),
-                (
-                    "only in step",
-                    pairwise(a, b)[step, step],
-                    "you compare a[i] with b[i] alone; every a meets every b: a[:, None] - b[None].",
-                ),
-            ),
-            what=f"the distances of {n} to {m} fingerprints",
+        for where, turned in ((0, 2), (m // 2, 1), (m - 1, 3)):  # upside down; colours; a mirror image
+            b[where] = a[-1].flip(turned - 1) + 0.1 * torch.randn(3, 8, 8)
+        yield a, b
+
+
+@written("Every picture meets every other and its mirror image, and the nearer of the two counts.", prints, together=3)
+def mirrored_distance(wrong, a, b):
+    """`(a, b) -> (n, m)`: distance of each fingerprint of a to each of b or its mirror image."""
+    down = "flip(2) turns rows around, upside down; a mirror image has its columns turned around: flip(3)."
+    pixels = "The smaller of the two is taken pixel by pixel; take it of the two distances."
+    sums = "That is the root of the *sum* of the squares; of their mean it does not grow with the size."
+    step = "Each a[i] meets one b[j] alone; every a meets every b: a[:, None] - b[None]."
+    turned = wrong.choose(
+        b.flip(3),
+        ("mirror forgotten", "This compares with b alone; b mirrored counts too.", b),
+        ("upside down", down, b.flip(2)),
+        ("turned round", down, b.flip(2, 3)),
+        ("colours turned round", "flip(1) turns the colours around; a mirror image is flip(3).", b.flip(1)),
+    )
+    both = torch.stack([a[:, None] - b[None], a[:, None] - turned[None]]).flatten(3)  # (2, n, m, 192)
+    both = both.abs() if wrong("squares forgotten", "The mean of the *squared* differences is asked for.") else both**2
+    total = wrong("sum for mean", sums)
+    reduced = lambda x: x.sum(-1) if total else x.mean(-1)  # noqa: E731
+    found = wrong.choose(
+        reduced(both).amin(0),
+        ("the larger of two", "A copy is near *one* of the two, so take the smaller distance.", reduced(both).amax(0)),
+        (
+            "mean of the two",
+            "Of the two distances the smaller counts, not their mean.",
+            reduced(both).sqrt().mean(0) ** 2,
+        ),
+        ("smaller pixel by pixel", pixels, reduced(both.amin(0))),
+        ("mirror image alone", "This compares with b mirrored alone; b as it is counts too.", reduced(both)[1]),
+    )
+    found = found if wrong("root forgotten", "That is the mean squared difference; take its root.") else found.sqrt()
+    return found.diagonal() if wrong("only in step", step) else found
+
+
+def drawn(function, groups, holdout, seed):
+    """The mask that an answer gives, if it is one and tears no group apart."""
+    own, n = groups.clone(), len(groups)
+    mask = call(function, own, holdout, seed, copies=False)
+    if isinstance(mask, torch.Tensor) and mask.dtype != torch.bool:
+        raise Wrong(
+            "These are indices, or numbers; a mask has True for each test picture: groups of shape (n,) give a mask of "
+            "shape (n,), dtype bool. torch.isin makes one.",
+            "not a mask",
         )
-    return "Every picture meets every other and its mirror image, and the nearer of the two counts."
+    if not isinstance(mask, torch.Tensor) or mask.shape != groups.shape:
+        raise Wrong(f"Expected a bool tensor of shape ({n},), found {describe(mask)}.", "wrong shape")
+    if torn := set(groups[mask].tolist()) & set(groups[~mask].tolist()):
+        example = f" For groups {groups.tolist()}, found {mask.int().tolist()}." if n < 20 else ""
+        raise Wrong(
+            f"{len(torn)} groups have pictures on both sides, such as group {min(torn)}. Draw groups, not pictures; a "
+            f"picture goes where its group goes.{example}",
+            "groups torn apart",
+        )
+    if not torch.equal(own, groups):
+        raise Wrong("Your code changes groups in place: whoever calls it goes on with that.", "changed in place")
+    return mask
 
 
 @exercise
 def whole_groups(function):
     """`(groups, holdout, seed) -> (n,)` mask of the test pictures, with no group on both sides."""
-    masks = []
-    for n, kinds, holdout in ((60, 30, 0.2), (200, 90, 0.3), (45, 40, 0.25)):
-        groups = torch.randint(0, kinds, (n,)).unique(return_inverse=True)[1]
-        for seed in (0, 1):
-            mask = call(function, groups, holdout, seed)
-            if isinstance(mask, torch.Tensor) and mask.dtype in (torch.int64, torch.int32):
-                raise Wrong(
-                    "These are indices, or numbers; a mask has True for each test picture: groups of shape (n,) give "
-                    "a mask of shape (n,), dtype bool. torch.isin makes one.",
-                    "not a mask",
-                )
-            if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool or mask.shape != groups.shape:
-                raise Wrong(f"Expected a bool tensor of shape ({n},), found {describe(mask)}.", "wrong shape")
-            if not mask.any() or mask.all():
-                side = "test" if mask.all() else "training"
-                raise Wrong(f"All {n} pictures are in the {side} part; the other part is empty.", "one side empty")
-            torn = set(groups[mask].tolist()) & set(groups[~mask].tolist())
-            if torn:
-                raise Wrong(
-                    f"{len(torn)} groups have pictures on both sides, such as group {min(torn)}. Draw groups, not "
-                    "pictures; a picture goes where its group goes.",
-                    "groups torn apart",
-                )
-            share = mask.float().mean().item()
-            if abs(share - (1 - holdout)) < 0.15:
-                raise Wrong(
-                    f"{share:.0%} of the pictures are True, for holdout={holdout}: True marks the *test* part.",
-                    "sides swapped",
-                )
-            if abs(share - holdout) > 0.15:
+    few = torch.tensor([7, 3, 3, 7, 12, 0, 12, 5, 0, 5])
+    often = sum(drawn(function, few, 0.5, seed).long() for seed in range(40)).tolist()
+    many = 7 * torch.arange(600).repeat_interleave(2)[torch.randperm(1200)] + 2
+    for holdout in (0.2, 0.3):
+        first, again, other = (drawn(function, many, holdout, seed) for seed in (0, 0, 1))
+        for share in (first.float().mean().item(), other.float().mean().item()):
+            if share in (0.0, 1.0):
+                raise Wrong(f"All pictures are in the {'test' if share else 'training'} part.", "one side empty")
+            if abs(share - (1 - holdout)) < 0.1:
+                why = f"{share:.0%} of the pictures are True, for holdout={holdout}: True marks the *test* part."
+                raise Wrong(why, "sides swapped")
+            if abs(share - holdout) > 0.1:  # five standard deviations, where each group is drawn alone
                 raise Wrong(f"Expected about {holdout:.0%} of the pictures held out, found {share:.0%}.", "wrong share")
-            masks.append(mask)
-    if all(torch.equal(first, second) for first, second in zip(masks[::2], masks[1::2], strict=True)):
-        raise Wrong("Seeds 0 and 1 give the same split: is the order random, and does the seed reach it?", "no chance")
+        if torch.equal(first, other):
+            why = "Seeds 0 and 1 give the same split: is the order random, and does the seed reach it?"
+            raise Wrong(why, "no chance")
+        if not torch.equal(first, again):
+            why = "Seed 0 gives two different splits: draw with a generator that is made from the seed."
+            raise Wrong(why, "not repeatable")
+    for group, times in zip(few.tolist(), often, strict=True):
+        if times in (0, 40):
+            why = f"With seeds 0 to 39, group {group} is {'always' if times else 'never'} held out of {few.tolist()}."
+            raise Wrong(f"{why} Each group must have its chance.", "not every group")
     return "No group is on both sides: what is tested has not been seen in any copy."
 
 
-@exercise
-def accuracy_interval(function):
-    """`(right, n) -> (low, high)`: Wilson's interval for 95 %."""
-    for right, n in ((9, 10), (17, 20), (10, 10), (0, 7), (450, 500)):
-        found = call(function, right, n)
-        try:
-            found = [float(value) for value in found]
-        except TypeError:
-            raise Wrong(f"Expected two numbers, low and high, found {describe(found)}.", "not a pair") from None
-        if len(found) != 2:
-            raise Wrong(f"Expected two numbers, low and high, found {len(found)}.", "not a pair")
-        p, error = right / n, (right / n * (1 - right / n) / n) ** 0.5
-        low, high = wilson(right, n)
-        scale = 1 + Z * Z / n
-        middle, spread = (p + Z * Z / (2 * n)) / scale, p * (1 - p) / n + Z * Z / (4 * n * n)
-        half = Z * spread**0.5
-        planted = (
-            (
-                "the plain interval",
-                (p - Z * error, p + Z * error),
-                f"that is the plain interval; for {right} of {n} it ends at {min(p + Z * error, 9):.2f}. Near 0 and 1 "
-                "it fails, so Wilson's is asked for.",
-            ),
-            ("one standard error", wilson(right, n, 1.0), "z = 1 covers 68 %; for 95 % it is 1.96."),
-            ("upside down", (high, low), "low comes first."),
-            ("in per cent", (100 * low, 100 * high), "these are per cent; give fractions."),
-            ("root forgotten", (middle - Z * spread / scale, middle + Z * spread / scale), "the root is missing."),
-            ("half not divided", (middle - half, middle + half), "divide the half width by 1 + z^2 / n too."),
-            (
-                "around p",
-                (p - half / scale, p + half / scale),
-                "the middle is not p, but drawn a little towards one half: (p + z^2 / 2n) / (1 + z^2 / n).",
-            ),
-        )
-        expect_tensor(
-            torch.tensor(found),
-            torch.tensor([low, high]),
-            [(name, torch.tensor(value), why) for name, value, why in planted],
-            tolerance=2e-4,
-            what=f"the interval for {right} of {n}",
-        )
-    return "9 of 10 right means: somewhere between 60 % and 98 %."
-
-
-@exercise
-def pictures_needed(answer):
-    """From how many test pictures on, in tens, nine of ten right shows more than 80 %."""
-    tens = range(10, 1000, 10)
-    first = next(n for n in tens if wilson(0.9 * n, n)[0] > 0.8)
-    plain = next(n for n in tens if 0.9 - Z * (0.09 / n) ** 0.5 > 0.8)
-    expect_number(
-        answer,
-        first,
-        (
-            ("too few", 10, "of 10, 9 right leave everything from 60 % to 98 % open."),
-            ("the plain interval", plain, "so says the plain interval, which is too sure of itself; use Wilson's."),
-            ("the last that fails", first - 10, "there the lower end is still at or below 80 %."),
-        ),
-        tolerance=1e-9,
-        what="the number of pictures",
+def interval(wrong, right, n):
+    """The interval of Wilson (1927) for a share of `right` in `n`: low, high."""
+    z = wrong.choose(
+        1.96,
+        ("one standard error", "z = 1 covers 68 %; for 95 % it is 1.96.", 1.0),
+        ("two standard errors", "z = 2 is a rule of thumb; for 95 % it is 1.96.", 2.0),
+        ("z of 90 %", "z = 1.645 leaves 5 % on each side; for 95 % in the middle it is 1.96.", 1.645),
+        ("z of 99 %", "z = 2.576 covers 99 %; for 95 % it is 1.96.", 2.576),
     )
-    return f"{first} test pictures, to tell 90 % from 80 %. Halving the gap takes about four times as many."
+    p, scale = right / n, 1 + z * z / n
+    middle = wrong.choose(
+        p + z * z / (2 * n),
+        ("around p", "The middle is not p, but drawn a little towards one half: p + z^2 / 2n.", p * scale),
+        ("z not squared", "z is squared in the middle: z^2 / 2n.", p + z / (2 * n)),
+        ("brackets forgotten", "z**2 / 2 * n is z^2 n / 2: write z**2 / (2 * n).", p + z * z / 2 * n),
+        ("half a square forgotten", "In the middle stands z^2 / 2n, with the 2.", p + z * z / n),
+    )
+    spread = p * (1 - p) / n + wrong.choose(
+        z * z / (4 * n * n),
+        ("n not squared", "Under the root stands z^2 / 4n^2, with n squared.", z * z / (4 * n)),
+        ("second term forgotten", "Under the root z^2 / 4n^2 is missing.", 0.0),
+    )
+    root = spread if wrong("root forgotten", "The root is missing.") else spread**0.5
+    half = root if wrong("z forgotten", "The root is multiplied by z.") else z * root
+    plain, cut_off = (wrong("the plain interval", WILSON, place) for place in (0, 1))
+    if plain or cut_off:
+        half = z * (p * (1 - p) / n) ** 0.5
+        return (max(p - half, 0.0), min(p + half, 1.0)) if cut_off else (p - half, p + half)
+    above, below = wrong.choose(
+        (scale, scale),
+        ("ends not divided", "Both ends are divided by 1 + z^2 / n.", (1.0, 1.0)),
+        ("half not divided", "Divide the half width by 1 + z^2 / n too.", (scale, 1.0)),
+        ("middle not divided", "Divide the middle by 1 + z^2 / n too.", (1.0, scale)),
+    )
+    return middle / above - half / below, middle / above + half / below
 
 
-def lowest(confidence, right, wanted, pick=min, of_all=False):
-    """The threshold, or with `pick=max` or `of_all` a wrong one; infinite where none will do."""
-    good = [
-        t
-        for t in confidence.tolist()
-        if (right & (confidence >= t)).sum() / (len(right) if of_all else (confidence >= t).sum()) >= wanted
-    ]
-    return pick(good) if good else float("inf")
+def two_numbers(function, right, n):
+    found = call(function, right, n)
+    try:
+        found = torch.tensor([float(value) for value in found], dtype=torch.float64)
+    except TypeError:
+        raise Wrong(f"Expected two numbers, low and high, found {describe(found)}.", "not a pair") from None
+    if len(found) != 2:
+        raise Wrong(f"Expected two numbers, low and high, found {len(found)}.", "not a pair")
+    return found
 
 
-@exercise
-def answer_threshold(function):
+@written(
+    "9 of 10 right means: somewhere between 60 % and 98 %.",
+    lambda: [(9, 10), (17, 20), (10, 10), (0, 7), (1, 1), (450, 500), (1, 3)],
+    use=two_numbers,
+)
+def accuracy_interval(wrong, right, n):
+    """`(right, n) -> (low, high)`: Wilson's interval for 95 %."""
+    low, high = interval(wrong, right, n)
+    if wrong("upside down", "low comes first."):
+        low, high = high, low
+    return (100 * low, 100 * high) if wrong("in per cent", "These are per cent; give fractions.") else (low, high)
+
+
+@stated(
+    "70 test pictures, to tell 90 % from 80 %. Halving the gap takes about four times as many.",
+    "Go through 10, 20, 30, ...: which is the first whose lower end is above 80 %?",
+    tolerance=1e-9,
+)
+def pictures_needed(wrong):
+    """From how many test pictures on, in tens, nine of ten right shows more than 80 %."""
+    plain = "So says the plain interval, which is too sure of itself; use Wilson's."
+    return wrong.choose(
+        70,
+        ("too few", "Of 10, 9 right leave everything from 60 % to 98 % open.", 10),
+        ("one standard error", "With z = 1 the band holds 68 %; with 1.96 it holds 95 %.", 20),
+        ("the plain interval", plain, 40),
+        ("the last that fails", "There the lower end is still at or below 80 %.", 60),
+        ("one by one", "That is right if one counts one by one; asked is the first of 10, 20, 30, ...", 62),
+        ("one later", "There is one before for which it holds.", 80),
+        ("another gap", "That is for telling 90 % from 85 %.", 200),
+    )
+
+
+def answered():
+    """Pictures of which the model is sure in this order, most sure first: 1 where it is right; no two alike."""
+    yield torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]]), torch.tensor([0, 1, 0, 0]), 0.9
+    for hits, C, wanted in (
+        ("1011111001", 3, 0.75),  # met, failed, met again, the last time exactly
+        ("0111101110110", 2, 0.77),
+        ("00010", 5, 0.5),  # never
+        ("111111", 4, 1.0),
+        ("1", 2, 0.5),
+        ("1101101101110111010111011110", 10, 0.73),
+    ):
+        n = len(hits)
+        confidence = 0.95 - 0.4 * (torch.arange(n) + 0.5 * torch.rand(n)) / n
+        chosen, rest = torch.randint(C, (n,)), 0.1 + torch.rand(n, C)
+        rest[torch.arange(n), chosen] = 0.0
+        probabilities = rest / rest.sum(1, keepdim=True) * (1 - confidence)[:, None]
+        probabilities[torch.arange(n), chosen] = confidence
+        labels, order = (chosen + 1 - torch.tensor([int(hit) for hit in hits])) % C, torch.randperm(n)
+        yield probabilities[order], labels[order], wanted
+
+
+@written(
+    "Below the threshold the model says 'I do not know', and above it keeps its word, on these pictures.", answered
+)
+def answer_threshold(wrong, probabilities, labels, wanted):
     """`(probabilities, labels, wanted) ->` the lowest confidence from which on the answers are right often enough."""
-    for n, classes, wanted in ((60, 3, 0.9), (80, 5, 0.75), (40, 2, 0.95), (12, 3, 1.0)):
-        for _ in range(100):  # until each mistake shows
-            labels = torch.randint(0, classes, (n,))
-            logits = torch.randn(n, classes) + 2 * torch.nn.functional.one_hot(labels, classes)
-            logits[0] = 9 * torch.nn.functional.one_hot(labels[0], classes)  # the surest is right
-            probabilities = (1.5 * logits).softmax(1)
-            confidence, chosen = probabilities.max(1)
-            right = chosen == labels
-            truth = probabilities[torch.arange(n), labels]
-            expected, highest = lowest(confidence, right, wanted), lowest(confidence, right, wanted, max)
-            of_all, known = lowest(confidence, right, wanted, of_all=True), lowest(truth, right, wanted)
-            if expected not in (highest, of_all, known):
-                break
-        found = number(call(function, probabilities, labels, wanted), "the threshold")
-        planted = (
-            (
-                "the highest threshold",
-                highest,
-                "right, but the model would answer once and be silent ever after; take the *lowest* that will do.",
-            ),
-            (
-                "right of all",
-                of_all,
-                "you divide by all pictures; divide by those that are answered.",
-            ),
-            (
-                "knows the truth",
-                known,
-                "you used the probability of the *true* class, which nobody knows in use; take the largest one.",
-            ),
-            ("no threshold", 0.0, "with threshold 0 every picture is answered, and too many answers are wrong."),
-            ("the accuracy itself", wanted, "a confidence of 0.9 does not mean right in 9 of 10; count them."),
-        )
-        expect_tensor(
-            torch.tensor(found).double(),
-            torch.tensor(expected).double(),
-            [(name, torch.tensor(value).double(), why) for name, value, why in planted],
-            tolerance=1e-6,
-            what=f"the threshold for {wanted:.0%} of {n} pictures",
-        )
-    return "Below the threshold the model says 'I do not know', and above it keeps its word, on these pictures."
+    known = "You used the probability of the *true* class, which nobody knows in use; take the largest one."
+    silent = "The model would answer once and be silent ever after; take the *lowest* that will do."
+    strict = "At least the wanted share: exactly as much will do, >=."
+    least = "A confidence that is at least the threshold is answered: >=, not >."
+    calibrated = "A confidence of 0.9 does not mean right in 9 of 10: count those that are right."
+    gap = "You stopped at the first threshold that fails; a lower one may do again."
+    confidence, chosen = probabilities.max(1)
+    if wrong("knows the truth", known):
+        confidence = probabilities.gather(1, labels[:, None])[:, 0]
+    right, sure = (chosen == labels).double(), wrong("confidence for right", calibrated)
+    coverage = wrong("share of the answered", "That is the share that is answered; how many of those are right?")
+    of_all = wrong("right of all", "You divide by all pictures; divide by those that are answered.")
+    above, more, early = (
+        wrong("threshold left out", least),
+        wrong("more than wanted", strict),
+        wrong("stopped early", gap),
+    )
+    none = "Where no threshold will do, return float('inf')."
+    fallback = wrong.choose(math.inf, *(("no infinity", none, other) for other in (0.0, 1.0, wanted)))
+    pick = wrong.choose(
+        lambda good: good[-1] if good else fallback,
+        ("the highest threshold", silent, lambda good: good[0] if good else fallback),
+        (
+            "no threshold",
+            "With threshold 0 every picture is answered, and too many answers are wrong.",
+            lambda good: 0.0,
+        ),
+        ("the accuracy itself", calibrated, lambda good: wanted),
+    )
+    good = []
+    for t in confidence.sort(descending=True).values:
+        heard = confidence > t if above else confidence >= t
+        counted = (confidence.double() if sure else right)[heard].sum()
+        share = heard.double().mean() if coverage else counted / (len(right) if of_all else heard.sum())
+        if share > wanted or share == wanted and not more:
+            good.append(round(t.item(), 6))
+        elif early:
+            break
+    return pick(good)

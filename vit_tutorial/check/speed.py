@@ -90,7 +90,7 @@ STILL = "Between your two looks at the clock no time passes: the call belongs be
 
 @written(
     "A slow first call and one slow try do not disturb your stopwatch.",
-    lambda: [([9, 1, 30, 2], 3), ([40, 15, 3, 90, 7, 1], 5), ([20, 4], 1), ([0.5, 80, 1, 2, 3], 4)],
+    lambda: [([9, 1, 30, 2], 3), ([0.5, 15, 3, 90, 7, 1], 5), ([20, 4], 1), ([8, 80, 1, 7, 2], 4)],
     use=seconds_found,
     also=(as_many_calls,),
 )
@@ -188,6 +188,8 @@ def break_even(wrong, plain, fast, cost):
     equal, slower, zero = (wrong("never pays", never, place) for place in range(3))
     if saving == 0 and not equal or saving < 0 and not slower:
         return 0.0 if zero else math.inf
+    if wrong("always infinity", "This is infinity also where a step does save something."):
+        return math.inf
     steps = formula()
     return wrong.choose(
         steps,
@@ -226,6 +228,7 @@ def speed_up_of_all(wrong, share, factor):
         rest,
         ("rest forgotten", "What is in none of the parts stays as it is: add 1 - sum(share).", 0.0),
         ("rest of each part", each, sum(1 - p for p in share)),
+        ("share for rest", "What stays is 1 - sum(share), not what becomes faster.", sum(share)),
         ("everything stays", "All of the old time is still in: what stays is 1 - sum(share).", 1.0),
     )
     if wrong("new time", "That is the new time; the speed-up is one over it."):
@@ -277,7 +280,7 @@ def step_flops(wrong, config, batch_size, dropped):
     )
     T += wrong.choose(cls, ("class token", pool, 0), ("class token", pool, 1))
     block = 2 * T * D * D * (4 + 2 * r) + 4 * T * T * D
-    forward = config.depth * block
+    forward = block * (1 if wrong("one block", "That is one block; there are config.depth of them.") else config.depth)
     if not wrong("embedding forgotten", "The patch embedding's product is missing."):
         forward += 2 * embedded * config.in_channels * config.patch_size**2 * D
     if not wrong("head forgotten", "The head's product is missing, 2 * D * num_classes."):
