@@ -142,6 +142,12 @@ def facts(task, answer, run):
         if pair and all(isinstance(part, torch.Tensor) for part in pair):
             part = replace(run, found=pair[0], right=pair[1])
             return of_tensors(task, part) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
+    if isinstance(expected, tuple) and isinstance(found, tuple) and len(found) == len(expected):
+        pairs = enumerate(zip(found, expected, strict=True), 1)
+        place, pair = next(((n, pair) for n, pair in pairs if not agree(*pair, task.tolerance)), (0, ()))
+        if pair and all(isinstance(part, torch.Tensor) for part in pair):
+            part = replace(run, found=pair[0], right=pair[1])
+            return of_tensors(task, part) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         number(found, "the result")  # which raises Wrong
         return unused(task, answer, run) or (None, "")
