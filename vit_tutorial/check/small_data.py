@@ -21,18 +21,17 @@ __all__ = [
 
 STAGES = ((16, 32, 64, 154), (3, 3, 3, 3), 3, 10), ((8, 20), (5, 3), 1, 4), ((7, 9, 11), (3, 1, 5), 3, 2)
 KERNELS = (3,), (3, 3), (5, 3), (1, 7, 3), (3, 3, 3, 3), (3, 3, 1, 1), (1,), (2, 4, 9, 1, 3)
+COUNTED = "Convolutions, norms and head: every learned number is counted once."
 
 
-@written(
-    "Convolutions, norms and head: every learned number is counted once.",
-    lambda: [((2,), (3,), 1, 2), *STAGES],
-    tolerance=1e-9,
-)
+@written(COUNTED, lambda: [((2,), (3,), 1, 2), *STAGES], tolerance=1e-9)
 def convnet_parameters(wrong, widths, kernels, channels, classes):
     """A function of widths, kernels, channels and classes that counts the learned numbers of the ConvNet."""
-    handed_on = (
-        "Each convolution reads what the one before it gave: after a stage, its width is the number of channels."
-    )
+    handed_on = "Each convolution reads what the one before it gave: a stage's width is the next one's channels."
+    if wrong("widths and kernels swapped", "widths come first: the width of a stage, then the side of its kernel."):
+        widths, kernels = kernels, widths
+    if wrong("only the first stage", "Only the first stage and a head on it are counted: are all in the loop?"):
+        widths, kernels = widths[:1], kernels[:1]
     total, before = 0, channels
     for width, kernel in zip(widths, kernels, strict=True):
         weights = wrong.choose(
@@ -55,25 +54,28 @@ def convnet_parameters(wrong, widths, kernels, channels, classes):
     last = channels if wrong("channels not handed on", handed_on, place=1) else widths[-1]
     return total + wrong.choose(
         (last + 1) * classes,
+        ("one class", "The head has a row of weights and a bias for each class.", last + 1),
+        ("head's weights forgotten", "The head has a weight for each pair of a channel and a class.", classes),
         ("head's bias forgotten", "The head is a Linear, and has one bias a class.", last * classes),
         ("head's bias for each input", "The head's bias is added to the logits: one a class.", last * (classes + 1)),
     )
 
 
-@written(
-    "46 pixels for the wide CNN, more than the picture; 22 for the narrow one, less than the two shapes span.",
-    lambda: [(kernels,) for kernels in KERNELS],
-    tolerance=1e-9,
-)
+SPANS = "46 pixels for the wide CNN, more than the picture; 22 for the narrow one, less than the two shapes span."
+
+
+@written(SPANS, lambda: [(kernels,) for kernels in KERNELS], tolerance=1e-9)
 def receptive_field(wrong, kernels):
     """A function of kernels: pixels that one output sees along a side, with a 2 x 2 pool after each convolution."""
-    none = "This is as if there were no pools; after each pool, neighbours lie twice as many pixels apart."
     many = "A kernel of k adds k - 1 neighbours and a pool 1, at the step from before the pool; then the step doubles."
     late = "The step doubles after the convolution of its stage, not before."
-    if wrong("pools forgotten", none):
+    if wrong("pools forgotten", "After each pool, neighbours lie twice as many pixels apart."):
         return 1 + sum(kernel - 1 for kernel in kernels)
-    if wrong("kernels in reverse order", "The first kernel is the one that looks at pixels, in steps of 1."):
-        kernels = kernels[::-1]
+    kernels = wrong.choose(
+        kernels,
+        ("kernels in reverse order", "The first kernel looks at pixels, in steps of 1.", kernels[::-1]),
+        ("only the first stage", "Only the first kernel counts here: does return stand in the loop?", kernels[:1]),
+    )
     size = 0 if wrong("begins at 0", "Before any layer, one output sees one pixel: the field begins at 1.") else 1
     step = 1
     for kernel in kernels:
@@ -132,8 +134,7 @@ def shuffle_patches(wrong, images, patch_size, orders):
     batch = "tokens[orders] takes images by these numbers; index the image first, with a column (B, 1), then the patch."
     column = "Index the images with a column, torch.arange(B)[:, None], so that each goes with a row of orders."
     gathered = "gather takes one number of each patch here: expand the index to the width of a patch."
-    square = "unpatchify has to know both sides, (Y, X): one number stands for a square."
-    swapped = "Rows and columns of pixels have changed places: unpatchify wants (Y, X)."
+    square = "unpatchify has to know both sides, (Y, X), and one number stands for a square."
     tokens = images.reshape(B, orders.shape[1], -1) if wrong("reshape alone", alone) else patchify(images, P)
     if wrong("the inverse order", "Patch i went to place orders[b, i]; the task wants patch orders[b, i] at place i."):
         orders = orders.argsort(dim=1)
@@ -150,8 +151,8 @@ def shuffle_patches(wrong, images, patch_size, orders):
         return take()
     if wrong("reshape alone", alone, place=1):
         return take().reshape(images.shape)
-    sides = (("only square images", square, Y), ("only square images", square, X), ("sides swapped", swapped, (X, Y)))
-    return unpatchify(take(), P, wrong.choose((Y, X), *sides))
+    sides = wrong.choose((Y, X), *(("wrong sides", square, value) for value in (Y, X, (X, Y))))
+    return unpatchify(take(), P, sides)
 
 
 @chosen("c", "Attention and MLP treat the tokens as a set; positions are the only thing that says where a token was.")
@@ -179,7 +180,6 @@ def mixup_targets(wrong, labels, num_classes, share):
     """A function of labels, number of classes and share that gives the targets `(B, C)` of mixup."""
     B = len(labels)
     first = "The first image has a partner too: the last one."
-    turned = "The images were turned round; the partner is the image before, which roll(1, 0) brings."
     along = "That moves the labels to other classes; roll(1, 0) moves whole rows, to other images."
     below = "One image's share is missing: no row sums to 1."
     above = "A label counts in full, whatever its share: the rows sum to more than 1."
@@ -187,16 +187,17 @@ def mixup_targets(wrong, labels, num_classes, share):
     over = "Where both have one label, its two shares add up; here one takes the place of the other."
     partner = wrong.choose(
         labels.roll(1),
-        ("labels not mixed", "The pictures are mixed and the labels are not: the targets are still one-hot.", labels),
+        ("labels not mixed", "The pictures are mixed, and the targets are still one-hot.", labels),
         ("the wrong neighbour", AFTER, labels.roll(-1)),
-        ("turned round", turned, labels.flip(0)),
+        ("turned round", "The partner is the image before, roll(1, 0), not flip(0).", labels.flip(0)),
         ("classes rolled", along, (labels + 1) % num_classes),
         ("the first without a partner", first, torch.cat([labels[:1], labels[:-1]])),
     )
-    if wrong("one share for all", "Every image has a share of its own; you gave all of them the first one's."):
-        share = share[:1].expand(B)
-    if wrong("half and half", "Every image has a share of its own; you gave half to both."):
-        share = torch.full((B,), 0.5)
+    share = wrong.choose(
+        share,
+        ("one share for all", "Every image has a share of its own; all got the first one's.", share[:1].expand(B)),
+        ("half and half", "Every image has a share of its own; you gave half to both.", torch.full((B,), 0.5)),
+    )
     mine, theirs = share, 1 - share
     if wrong("shares swapped", "share is the part of the image itself; you gave it to the image before."):
         mine, theirs = theirs, mine
@@ -262,11 +263,8 @@ def paste_box(wrong, images, labels, num_classes, top, left, size):
     height, width = min(size, Y - top), min(size, X - left)
     share = wrong.choose(
         height * width / (Y * X),
-        ("area of the whole box", out, size * size / (Y * X)),
-        ("area of the whole box", out, size * width / (Y * X)),
-        ("area of the whole box", out, height * size / (Y * X)),
-        ("a side for an area", side, height / Y),
-        ("a side for an area", side, width / X),
+        *(("area of the whole box", out, area / (Y * X)) for area in (size * size, size * width, height * size)),
+        *(("a side for an area", side, part) for part in (height / Y, width / X)),
         ("changed pixels counted", changed, (mixed != images).float().mean()),
     )
     if wrong("shares swapped", "The *pasted* image's label gets the box's share, the picture's own label the rest."):
@@ -284,7 +282,7 @@ def signs(function, n):
         raise Wrong(f"Expected one score for each of {len(counts)} counts, found {describe(scores)}.", "wrong shape")
     first, *scores = scores.tolist()
     rises = [(score - first) / (count - counts[0]) for score, count in zip(scores, counts[1:], strict=True)]
-    if max(rises) - min(rises) < 1e-5:
+    if max(rises) - min(rises) <= 1e-4 * max(map(abs, rises)):
         return "a straight line"
     return " ".join("+" if score > 0 else "-" if score < 0 else "0" for score in (first, *scores))
 
@@ -308,25 +306,19 @@ def bent_by_relus(function):
         scores = call(function, torch.linspace(-0.2, 2.2, 49)).detach().double()
     bends = scores.diff(n=2).abs() > 1e-3 * scores.abs().max()
     if not relus.count or bends.sum() > 16:
-        raise Wrong(
-            "The bend in it is not a relu's. Use sums, products with numbers, and torch.relu alone.", "forbidden"
-        )
+        raise Wrong("Its bend is not a relu's. Use sums, products with numbers, and torch.relu alone.", "forbidden")
 
 
 ALLOWED = "This works with {}. The task allows sums, products with numbers, and torch.relu, as an MLP has them."
-POWERS, STEPS = (
-    ("pow", "__rpow__", "square", "sqrt", "remainder"),
-    ("sign", "where", "gt", "ge", "lt", "le", "eq", "ne"),
-)
 BENDS = ("abs", "absolute", "cos", "sin", "leaky_relu", "prelu", "hardtanh", "softshrink", "round", "floor", "ceil")
-FORBIDDEN = (*BENDS, "__eq__", "__ne__", *POWERS, *STEPS)
+STEPS = ("sign", "where", "gt", "ge", "lt", "le", "eq", "ne", "__eq__", "__ne__", "remainder", "pow", "square", "sqrt")
 
 
 @written(
     "One bend after the sum, and the sum can compare.",
     lambda: [(torch.tensor([0.0, 1.0, 2.0]),), (torch.tensor([-0.19, 0.81, 1.81, 0.19, 1.19, 2.19]),)],
     use=signs,
-    without={name: ALLOWED.format(name.strip("_")) for name in FORBIDDEN},
+    without={name: ALLOWED.format(name.strip("_")) for name in BENDS + STEPS},
     also=(bent_by_relus,),
 )
 def compare_counts(wrong, n):
