@@ -98,12 +98,6 @@ def layer_norm__float64(tokens, scale, shift, epsilon):
     return scale * ((tokens - mean) / std) + shift
 
 
-def layer_norm__unbiased_corrected(x, gamma, beta, eps):
-    D = x.shape[-1]
-    variance = x.var(-1, keepdim=True) * (D - 1) / D
-    return (x - x.mean(-1, keepdim=True)).div((variance + eps).sqrt()).mul(gamma).add(beta)
-
-
 def layer_norm__flat(x, gamma, beta, eps):
     rows = x.reshape(-1, x.shape[-1]).T  # (D, B*N)
     rows = (rows - rows.mean(0)) / (rows.var(0, correction=0) + eps).sqrt()

@@ -68,6 +68,7 @@ WRONG = [
     ("embed_tokens", embed("cat([cls, x], 1) + pos"), "class token not repeated"),
     ("embed_tokens", embed("cat([x, cls], 1) + pos"), "class token not repeated + class token last"),
     ("embed_tokens", embed("cat([0 * c, x], 1) + pos"), "input not used"),
+    ("embed_tokens", embed("cat([c, x], 1) * pos"), "positions multiplied"),
     ("embed_tokens", in_place, "changed in place"),
     ("count_block", lambda D, h: block_weights(D, h, qkv_bias=False), "qkv bias forgotten"),
     ("count_block", lambda D, h: 4 * D * D + 2 * D * h + 4 * D, "biases forgotten"),

@@ -67,6 +67,9 @@ def layer_norm(wrong, x, gamma, beta, eps):
     other = "The result does not follow eps. Does another number, such as 1e-6, stand in its place?"
     nan = ("eps missing", "Without eps a token of equal numbers becomes nan.", 0.0)
     eps = wrong.choose(eps, nan, ("another eps", other, 1e-6))
+    variance = (
+        variance.sqrt() if wrong("std under the root", "Under the root stands the variance, not std.") else variance
+    )
     outside = wrong("eps outside the root", "Eps belongs inside the root, beside the variance.")
     root = variance if outside else variance + eps
     root = root if wrong("divided by the variance", "Divide by the root of the variance.") else root.sqrt()
@@ -141,6 +144,7 @@ def joined(wrong, place, x, norm, part, gamma=1.0):
     if scaled and made("scaled before the branch", "Gamma stands before the branch: scale what comes out of it."):
         normed, gamma = gamma * normed, 1.0
     branch = norm(part(normed)) if late else part(normed)
+    gamma = -gamma if made("branch subtracted", "The branch is subtracted from the stream: add it.") else gamma
     copied = "The residual starts at the normed tokens: norm a copy for the branch, add the branch to x itself."
     x = norm(x) if made("residual from the normed input", copied) else x
     x = 0.0 if made("residual missing", "The residual is missing: add the branch to x; do not replace x by it.") else x
@@ -217,6 +221,7 @@ def drop_path(wrong, x, rate, training):
     """`function(x, rate, training)` leaves out whole images `(B, N, D)` of a branch."""
     still = "With training=False the branch must come out as it went in: nothing dropped, nothing rescaled."
     always = wrong("drop path in eval", still)
+    training = not training if wrong("modes swapped", "It drops with training=False and not with True.") else training
     (B, N, D), one = x.shape, "Draw one number an image, of shape (B, 1, 1): "
     numbers = wrong.choose(
         (B, 1, 1),
@@ -231,6 +236,7 @@ def drop_path(wrong, x, rate, training):
     swapped = wrong("kept and dropped swapped", "The rate is the share that is dropped, not the share that stays.")
     stays = drawn >= (1 - rate if swapped else rate)
     stays = 1.0 if wrong("nothing dropped", "No image ever loses the branch.") else stays
+    stays = 0.0 if wrong("everything dropped", "Every image loses the branch.") else stays
     mean = "Divide what stays by the probability of staying, 1 - rate, so that the mean stays: "
     factor = wrong.choose(
         1 / (1 - rate),
@@ -289,17 +295,12 @@ def repaired_block(cls):
         return quiet
 
     if not same(run(block), run(block)):
-        faults["dropout in eval"] = (
-            "In eval mode two passes over the same tokens differ: dropout is still at work. F.dropout drops unless it "
-            "is told training=False; pass training=self.training."
-        )
+        faults["dropout in eval"] = "In eval mode dropout is still at work: F.dropout wants training=self.training."
     highway, branches = silent("attn", "mlp"), {"attention": silent("mlp"), "the MLP": silent("attn")}
     if not same(run(highway), undropped(block=highway)):
         faults["highway dropped"] = "Dropout falls on the stream x itself: drop the branch, then add it to x."
     if lost := [name for name, branch in branches.items() if same(run(branch), run(branch))]:
-        faults["dropout removed"] = (
-            f"In train mode {' and '.join(lost)} lost their dropout: keep it, and switch it off in eval mode alone."
-        )
+        faults["dropout removed"] = f"In train mode nothing of {' and '.join(lost)} is dropped: keep dropout on both."
     try:
         if same(undropped(), undropped()):
             parts = (block.norm1, of_tokens(block.attn), block.norm2, block.mlp)

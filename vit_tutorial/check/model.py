@@ -47,6 +47,7 @@ def embed_tokens(wrong, x, cls_token, pos_embed):
     others = pos_embed[:, :-1] if wrong("positions shifted", shifted) else pos_embed[:, 1:]
     early = "The class token has no position. Add all 1 + N rows after torch.cat."
     own = 0 * own if wrong("positions before the class token", early) else own
+    others = 0 * others if wrong("patches without positions", "The patches have no positions.") else others
     positions = torch.cat([own, others], dim=1)
     if wrong("no positions", "The positions are missing: no token knows where it is."):
         positions, others = 0 * positions, 0 * others
@@ -54,7 +55,8 @@ def embed_tokens(wrong, x, cls_token, pos_embed):
         return x + others
     last = "The class token stands last. Its place is row 0: there the head reads, and row 0 of pos_embed is its own."
     rows = [x, cls] if wrong("class token last", last) else [cls, x]
-    return torch.cat(rows, dim=1) + positions
+    rows = torch.cat(rows, dim=1)
+    return rows * positions if wrong("positions multiplied", "Positions are added to the tokens.") else rows + positions
 
 
 @written(
@@ -80,10 +82,11 @@ def count_block(wrong, D, hidden):
         ("D missing", one, 8 * D + hidden),
         ("hidden bias forgotten", "The bias of fc1 is missing: one number for each hidden unit.", 9 * D),
     )
+    single = "qkv makes three vectors of each token: 3 D outputs, not D."
+    single = wrong.choose(0, ("one of q, k, v", single, D * D + D), ("one of q, k, v", single, D * D))
     proj = wrong("output projection forgotten", "Attention's output projection is missing, D to D.") * (D * D + D)
-    single = wrong("one of q, k, v", "qkv makes three vectors of each token: 3 D outputs, not D.") * 2 * (D * D + D)
     half = wrong("half an MLP", "One matrix of the MLP is missing: fc1 is D x hidden, fc2 hidden x D.") * D * hidden
-    return 4 * D * D + 2 * D * hidden + vectors - proj - single - half
+    return 4 * D * D + 2 * D * hidden + vectors - proj - 2 * single - half
 
 
 @written(
@@ -93,6 +96,8 @@ def count_block(wrong, D, hidden):
 )
 def count_macs(wrong, N, D):
     """A function of N and D that counts the multiply-adds of an encoder block whose MLP is 4 D wide."""
+    if wrong("N and D swapped", "N and D have changed places."):
+        N, D = D, N
     pairs = "Two products between tokens are missing: queries with keys, weights with values, N * N * D each."
     pair = "Attention multiplies twice: queries with keys, then weights with values, N * N * D each."
     half = "4 N D^2 are missing: as much as one matrix of the MLP costs, or qkv and proj together."
@@ -144,7 +149,7 @@ def smaller_patches(wrong):
 def ends_of_models():
     for B, N, C, size in ((1, 4, 3, 1.0), (4, 6, 10, 3.0), (3, 2, 5, 1e-3), (5, 4, 5, 1.0)):
         config = ViTConfig((8, 2 * N), 4, num_classes=C, embed_dim=16, depth=1, num_heads=2)  # 2 rows of N / 2 patches
-        model = VisionTransformer(config).eval().requires_grad_(False)
+        model = VisionTransformer(config).train(B == 5).requires_grad_(False)
         for parameter in (*model.norm.parameters(), *model.head.parameters()):
             nn.init.normal_(parameter)
         yield model, size * (3 * torch.randn(B, 1 + N, 16) + 1)

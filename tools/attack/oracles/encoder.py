@@ -91,7 +91,12 @@ def drop_path(answer):
 def evaluated(block, x):
     """A pre-norm block in eval mode, of the block's own parts."""
     h, attn = normed(x, block.norm1.weight, block.norm1.bias).float(), block.attn
-    x = x + (attn(h, h, h)[0] if isinstance(attn, nn.MultiheadAttention) else attn(h))
+    if isinstance(attn, nn.MultiheadAttention):
+        h = h if attn.batch_first else h.transpose(0, 1)
+        h = attn(h, h, h)[0] if attn.batch_first else attn(h, h, h)[0].transpose(0, 1)
+    else:
+        h = attn(h)
+    x = x + h
     return x + block.mlp(normed(x, block.norm2.weight, block.norm2.bias).float())
 
 
