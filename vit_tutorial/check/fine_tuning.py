@@ -120,8 +120,10 @@ def layer_factors(wrong, depth, decay):
     )
     if wrong("upside down", "The head should be fastest, the embedding slowest: turn the order."):
         factors = factors.flip(0)
-    count = "There are depth blocks, the embedding below them and the head above: depth + 2 layers."
-    return factors[int(wrong("embedding forgotten", count)) : len(factors) - wrong("head forgotten", count)]
+    first = int(
+        wrong("embedding forgotten", "The embedding, below the blocks, has a factor too: depth + 2 layers in all.")
+    )
+    return factors[first : len(factors) - wrong("head forgotten", "The head, above the blocks, has a factor too, 1.")]
 
 
 @chosen("b", "The right rate moves the body as far as the new pictures need, and no further.")

@@ -309,7 +309,7 @@ def bent_by_relus(function):
         raise Wrong("Its bend is not a relu's. Use sums, products with numbers, and torch.relu alone.", "forbidden")
 
 
-ALLOWED = "This works with {}. The task allows sums, products with numbers, and torch.relu, as an MLP has them."
+ALLOWED = "Your code uses {}; the task allows only sums, products with numbers, and torch.relu, as an MLP has them."
 BENDS = ("abs", "absolute", "cos", "sin", "leaky_relu", "prelu", "hardtanh", "softshrink", "round", "floor", "ceil")
 STEPS = ("sign", "where", "gt", "ge", "lt", "le", "eq", "ne", "__eq__", "__ne__", "remainder", "pow", "square", "sqrt")
 
