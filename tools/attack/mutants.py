@@ -40,7 +40,7 @@ from steps import changes, difference, source
 from vit_tutorial import check
 from vit_tutorial.check import reference, verdict
 
-SECONDS, STUCK, MEMORY = 20, 120, 4 << 30  # for an oracle; until a worker is given up; bytes that a worker may take
+SECONDS, MORE, MEMORY = 20, 60, 4 << 30  # for each call; more, until a worker is killed; bytes that it may take
 ALLOWED = 0.005  # share of the wrong ones that may pass
 UNSUITED = {"dtype", "detached", "one image", "input changed", "mode"}  # no mutants of what has no such attribute
 
@@ -144,7 +144,7 @@ def judged(found, jobs=1, search=reference.SECONDS, seconds=SECONDS):
         result, runs = (False, False, "no end"), True
         with suppress(EOFError, OSError):
             own.pipe.send(mutant)
-            if own.pipe.poll(STUCK):
+            if own.pipe.poll(MORE + 2 * seconds):
                 result, runs = own.pipe.recv()
         if runs:
             own.worker.kill()

@@ -46,7 +46,8 @@ def literal(node):
 
 
 def others(name):
-    return [b for pair in PAIRS for a, b in (pair, pair[::-1]) if a == name]
+    """What can stand for an operator or function. Nothing becomes a power: in a loop, no limit ends `2 ** size`."""
+    return [b for pair in PAIRS for a, b in (pair, pair[::-1]) if a == name and b != "Pow"]
 
 
 def swapped(parts, at):
@@ -181,12 +182,12 @@ def changes(function, modules):
 
 
 def source(tree, holder, key, other):
-    """The changed function's source, `""` where that is no Python."""
+    """The changed function's source; `""` where that is no Python, or puts a list into itself: NumPy reads that for ever."""
     part, holder[key] = holder[key], other
     text, holder[key] = ast.unparse(tree), part
     with suppress(SyntaxError, ValueError), warnings.catch_warnings(action="ignore"):
         compile(text, "", "exec")
-        return text
+        return "" if re.search(r"\b(\w+)\.append\(\1\)", text) else text
     return ""
 
 
