@@ -124,6 +124,17 @@ def test_every_part_is_asked_for_and_kept_only_when_asked(cell, tmp_path):
     assert "To keep it" not in cell("check.token_count(64)")
 
 
+def test_the_offer_appears_where_keep_accepts_and_nowhere_else(cell):
+    cell(ANSWERS["embed_tokens"])
+    assert "check.keep(embed_tokens)" in cell("check.place_class_token(embed_tokens)")  # another exercise's check
+    cell("def detached(x):\n    return x.transpose(1, 2).flatten(2).detach()")
+    said = cell("check.merge_heads(detached)")
+    assert "Passed" in said and "To keep it" not in said
+    cell(ANSWERS["split_heads"])
+    cell("check.keep(split_heads)")
+    assert "To keep it" not in cell("check.split_heads(split_heads)")  # it stands there already
+
+
 def test_own_model_is_the_reference_and_torchvisions(cell, tmp_path, capsys):
     keep_all(cell)
     mine = check.my_vit(CONFIG)

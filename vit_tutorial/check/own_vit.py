@@ -23,7 +23,7 @@ from ..files import atomic_path
 from ..layers import DropPath, EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
 from ..model import VisionTransformer, ViTConfig
 from . import attention, encoder, model, patches, training
-from .verdict import copied, explain, limited, same
+from .verdict import explain, limited, same, takes
 
 FILE = "my_vit.py"
 HEADER = '''"""The parts of my Vision Transformer, as I wrote them in the course. Each passed its check then.
@@ -82,10 +82,14 @@ class Refused(Exception):
 
 
 def offer(result):
-    """Say how to keep an answer that is a part of a ViT."""
-    name = getattr(result.answer, "__name__", "")
-    if result.exercise in PACKAGE and name.isidentifier():
-        print(f"This is a part of a ViT. To keep it in {FILE} for notebooks 05 and 06, run: check.keep({name})")
+    """Say how to keep an answer that has passed and is a part of a ViT, in whichever exercise."""
+    try:
+        prepared(result.answer, Path(FILE).resolve())
+    except Exception:  # it cannot be kept; what a learner writes may do anything
+        return
+    print(
+        f"This is a part of a ViT. To keep it in {FILE} for notebooks 05 and 06: check.keep({result.answer.__name__})"
+    )
 
 
 def keep(answer):
@@ -94,8 +98,13 @@ def keep(answer):
     It is checked again as it would stand in the file, beside the parts that are there. Prints what was done or why
     nothing was; never raises, and leaves the file as it is unless all is well. The file is in the current folder.
     """
+    path = Path(FILE).resolve()
     try:
-        print(add(answer, Path(FILE).resolve()))
+        exercise, text = prepared(answer, path)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, "utf-8")
+        count = f"{len(PACKAGE.keys() & load(text).keys())} of {len(PACKAGE)}"
+        print(f"Kept {answer.__name__} in {FILE}, as {exercise}; {count} parts are yours.")
     except Refused as why:
         print(f"Nothing kept. {why}")
     except OSError as error:
@@ -104,8 +113,8 @@ def keep(answer):
         print(f"Nothing kept. It raised {explain(error)}")
 
 
-def add(answer, path):
-    """Do what `keep` says; returns what to tell. Raises `Refused`."""
+def prepared(answer, path):
+    """The exercise that a function answers, and the file's text with it. Raises `Refused` where it cannot be kept."""
     if not inspect.isfunction(answer):
         raise Refused("Expected a function that you wrote with def, such as check.keep(cut_patches).")
     exercise = next((name for name in PACKAGE if verdict_on(name, answer).passed), None)
@@ -117,7 +126,7 @@ def add(answer, path):
     source = "\n\n\n".join(collect(answer, {}, given).values())
     section = f"{source}\n\n\nPARTS[{exercise!r}] = {answer.__name__}\n"
     if old.rpartition(f"# {exercise}\n")[2].startswith(section):
-        return f"{answer.__name__} stands in {FILE} already."
+        raise Refused(f"{answer.__name__} stands in {FILE} already.")
     new = f"{old.rstrip()}\n\n\n# {exercise}\n{section}"
     after = load(new)
     for name in PACKAGE.keys() & after.keys():
@@ -128,16 +137,16 @@ def add(answer, path):
                 f"yours. {result.message}"
             )
     train_a_small_one(exercise, after[exercise])
-    with atomic_path(path) as temporary:
-        temporary.write_text(new, "utf-8")
-    count = f"{len(PACKAGE.keys() & after.keys())} of {len(PACKAGE)}"
-    return f"Kept {answer.__name__} in {FILE}, as {exercise}; {count} parts are yours."
+    return exercise, new
 
 
 def verdict_on(exercise, answer):
-    """The check's result, without a word."""
+    """The check's result, without a word; not that of a function that takes other arguments than the task says."""
+    checker = PACKAGE[exercise][0]
+    if inspect.isfunction(answer) and not takes(answer, checker.task.names):
+        answer = None
     with redirect_stdout(StringIO()):
-        return PACKAGE[exercise][0](answer)
+        return checker(answer)
 
 
 def collect(function, statements, given):
@@ -196,7 +205,7 @@ def train_a_small_one(exercise, part):
     """Raise `Refused` unless a small model with this part has the package's gradients."""
     config = ViTConfig(image_size=(8, 12), patch_size=4, num_classes=3, embed_dim=8, depth=2, num_heads=2)
     images, reference = torch.rand(2, 3, 8, 12), VisionTransformer(config)
-    mine = MyViT(config, {name: ours for name, (_, ours) in PACKAGE.items()} | {exercise: on_copies(part)})
+    mine = MyViT(config, {name: ours for name, (_, ours) in PACKAGE.items()} | {exercise: part})
     mine.load_state_dict(reference.state_dict())
 
     def gradients(vit):
@@ -264,12 +273,7 @@ def my_parts(path):
             problems.append(f"{name} is in {FILE}, but does not pass any more: {result.message}")
     if problems:
         print(*problems)
-    return {name: on_copies(kept[name] if name in yours else ours) for name, (_, ours) in PACKAGE.items()}
-
-
-def on_copies(part):
-    """As the checks do: the part gets copies of its tensors, for it may work in place."""
-    return lambda *inputs: part(*copied(inputs))
+    return {name: kept[name] if name in yours else ours for name, (_, ours) in PACKAGE.items()}
 
 
 class MyPatches(PatchEmbedding):
