@@ -182,7 +182,7 @@ def changes(function, modules):
 
 
 def source(tree, holder, key, other):
-    """The changed function's source; `""` if that is no Python, or a list that holds itself: NumPy reads that for ever."""
+    """The changed function's source; `""` if that is no Python, or a list holds itself, which NumPy reads for ever."""
     part, holder[key] = holder[key], other
     text, holder[key] = ast.unparse(tree), part
     with suppress(SyntaxError, ValueError), warnings.catch_warnings(action="ignore"):
