@@ -10,15 +10,7 @@ from ..model import VisionTransformer, ViTConfig
 from .reference import chosen, stated, whole, written
 from .verdict import Wrong, call
 
-__all__ = [
-    "mass_mask",
-    "uniform_distance",
-    "repair_rollout",
-    "relevance_step",
-    "randomised_maps",
-    "lens",
-    "linear_cka",
-]
+__all__ = ["mass_mask", "uniform_distance", "repair_rollout", "relevance_step", "randomised_maps", "lens", "linear_cka"]
 
 OWN = "The class token's own entry is still in, and it is no patch: take it off before you share out 1."
 ANEW = "Without the class token's entry a row no longer sums to 1: divide the patches by their sum."
@@ -64,10 +56,8 @@ def mass_mask(wrong, row, mass):
     keep = wrong.choose(
         through - values < mass,
         ("last patch left out", LEFT_OUT, through <= mass),
-        ("threshold, not mass", THRESHOLD, values > mass * values.amax(-1, keepdim=True)),
-        ("threshold, not mass", THRESHOLD, values > mass),
-        ("number, not mass", NUMBER, places < int(mass * N)),
-        ("number, not mass", NUMBER, places < mass * N),
+        *(("threshold, not mass", THRESHOLD, values > mass * x) for x in (values.amax(-1, keepdim=True), 1)),
+        *(("number, not mass", NUMBER, places < x) for x in (int(mass * N), mass * N)),
     )
     mask = wrong.choose(
         torch.zeros_like(keep).scatter(-1, order, keep),
@@ -108,7 +98,6 @@ IDENTITY = "The identity is missing: a block adds what it attends to *to the tok
 HALVED = "Attention and identity are added and not halved, so the rows sum to 2: (kept + eye) / 2."
 ORDER = "The layers stand in the wrong order: what comes later reads what came before, so layer @ result."
 TABLE = "The smallest weights of the whole table are discarded; each row has its own smallest."
-WEIGHT = "discard is a share of the weights in each row, not a weight: find the limit with quantile."
 FUSED = "The heads are fused by their mean, attention.mean(dim=2), which was right."
 
 
@@ -140,7 +129,7 @@ def repair_rollout(wrong, attention, discard):
             ("nothing discarded", "Nothing is discarded: the smallest weights of each row go.", True),
             ("largest discarded", "The largest weights are discarded; the smallest go.", rank < N - drop),
             ("not row by row", TABLE, in_table.view(B, N, N) >= int(discard * N * N)),
-            ("discard taken for a weight", WEIGHT, weights >= discard),
+            ("discard taken for a weight", "discard is a share of each row's weights.", weights >= discard),
         )
         scale = wrong.choose(
             "rows",
@@ -159,15 +148,11 @@ def repair_rollout(wrong, attention, discard):
     return result / result.sum(-1, keepdim=True) if scale == "at the end" else result
 
 
-BEFORE = (
-    "The heads are averaged before they meet their gradients: a head that speaks for the class and one that speaks "
-    "against it have become one. Multiply head by head, mean last."
-)
+BEFORE = "Averaged first, a head that speaks for the class and one against it become one: multiply head by head."
 LATE_RELU = "The relu comes after the mean over the heads, so heads against the class cancel heads for it."
 NO_RELU = "What speaks against the class is still in, as negative numbers: relu before the mean."
 ABSOLUTE = "The absolute value counts evidence against the class as evidence for it; relu leaves it out."
-NO_GRADIENTS = "The gradients are not in it yet: multiply each weight by its gradient."
-NO_WEIGHTS = "The attention weights are not in it yet: multiply them by their gradients."
+SINGLE = "Each weight is to be multiplied by its gradient; only one of the two is in it."
 SIDE = "R stands on the wrong side: this layer reads what came before it, so (...) @ R."
 ENTRIES = "R is multiplied entry by entry; what came before is carried through by a matrix product, (...) @ R."
 OLD = "The old R is gone. The residual connection keeps it: add the product *to* R."
@@ -185,15 +170,14 @@ def relevance_step(wrong, R, weights, gradients):
     """`(R, weights, gradients) -> (B, N, N)`: one layer of gradient-weighted relevance."""
     if wrong("heads averaged before the gradient product", BEFORE):
         weights, gradients = weights.mean(1, keepdim=True), gradients.mean(1, keepdim=True)
-    single = ("gradient forgotten", NO_GRADIENTS, weights), ("attention forgotten", NO_WEIGHTS, gradients)
+    single = ("gradient forgotten", SINGLE, weights), ("attention forgotten", SINGLE, gradients)
     both, late = wrong.choose(weights * gradients, *single), wrong("relu after the mean", LATE_RELU)
-    against = "What is kept speaks against the class: relu keeps what is positive."
-    signs = (
+    both = wrong.choose(
+        both if late else both.relu(),
         ("relu forgotten", NO_RELU, both),
         ("absolute value", ABSOLUTE, both.abs()),
-        ("negative kept", against, both.clamp(max=0)),
+        ("negative kept", "That speaks against the class; relu keeps what is positive.", both.clamp(max=0)),
     )
-    both = both if late else wrong.choose(both.relu(), *signs)
     step = wrong.choose(
         both.mean(1),
         ("heads added up", "The heads are added up; take their mean.", both.sum(1)),
@@ -213,13 +197,11 @@ def relevance_step(wrong, R, weights, gradients):
 @chosen("c", "A map that a random model gives as well says more about the first block and the picture than the answer.")
 def randomised_maps():
     """What the experiment with randomised weights shows, as a letter."""
-    proof = (
-        "Look at rollout where all but the first block is random: that model knows nothing, and the map is the old one."
-    )
+    proof = "Look at rollout where all but the first block is random: that model knows nothing, but the map stays."
     last = "The last layer's map does fall at once. But follow the lines of the others: they hold on far longer."
     edges = "The line of the edges stays at 1, as no weight is in them. Rollout moves, but only near the end."
-    names = "a picture taken for proof", "last layer taken for all", "edges overlooked"
-    return dict(zip("abd", zip(names, (proof, last, edges), strict=True), strict=True))
+    a, b, d = ("a picture taken for proof", proof), ("last layer taken for all", last), ("edges overlooked", edges)
+    return {"a": a, "b": b, "d": d}
 
 
 NO_NORM = "The last norm is missing: the head has only ever read tokens that came out of it."
@@ -262,16 +244,12 @@ def lens(wrong, model, tokens):
     )
 
 
-NOT_CENTRED = (
-    "The features are not centred: what all pictures have in common counts as likeness. Take off the mean of each "
-    "feature, over the pictures, dim=0."
-)
+NOT_CENTRED = "Not centred, so what all pictures share counts as likeness: take off the mean of each feature, dim=0."
 FEATURES = "The mean of each picture is taken off. Take off the mean of each feature, over the pictures: dim=0."
 ONE_MEAN = "One mean of all numbers is taken off. Each feature has its own, over the pictures: mean(dim=0)."
 SCALED = "The features are divided by their deviation too, which CKA does not do: take off the mean alone."
 SQUARES = "The lengths in the denominator are not squared: x with itself must give 1."
 SUM = "The length of a matrix is the root of the sum of its *squares*, matrix.norm(), not the sum of its numbers."
-SPECTRAL = "This norm is the largest singular value; the root of the sum of all squares is matrix.norm()."
 ALL_PAIRS = "On the way a table of all pairs of pictures, (n, n), is made. Multiply features instead: Y.T @ X."
 
 
@@ -309,12 +287,7 @@ def features():
         yield x, torch.randn(n, q) + torch.randn(q) + x[:, :1]
 
 
-@written(
-    "The same whatever way the features are turned or scaled, and however many there are on each side.",
-    features,
-    tolerance=1e-3,
-    also=(no_tables,),
-)
+@written("The same whatever way the features are turned or scaled.", features, tolerance=1e-3, also=(no_tables,))
 def linear_cka(wrong, x, y):
     """`(x, y) -> ` linear CKA of features `(n, p)` and `(n, q)`, the plain (biased) one."""
     if wrong("unbiased estimate", "This is the unbiased estimate; the plain one is asked for, by the formula above."):
@@ -330,18 +303,12 @@ def linear_cka(wrong, x, y):
     X, Y = (a if left else centre(a) for a, left in zip((x, y), half, strict=True))
     length = wrong.choose(
         torch.linalg.norm,
-        ("sum, not length", SUM, torch.sum),
-        ("sum, not length", SUM, lambda a: a.abs().sum()),
-        ("spectral norm", SPECTRAL, lambda a: torch.linalg.norm(a, 2)),
+        *(("sum, not length", SUM, total) for total in (torch.sum, lambda a: a.abs().sum())),
     )
     above, below = length(Y.T @ X), length(X.T @ X) * length(Y.T @ Y)
     below = wrong.choose(
         below,
-        (
-            "lengths of the features",
-            "Below stand the lengths of X.T @ X and Y.T @ Y, not of X and Y.",
-            X.norm() * Y.norm(),
-        ),
+        ("lengths of the features", "Below stand the lengths of X.T @ X and Y.T @ Y.", X.norm() * Y.norm()),
         *(("one length forgotten", "Both lengths stand below.", length(a.T @ a)) for a in (X, Y)),
         ("denominator squared too", SQUARES, below**2),
         ("not divided", "Divide by the lengths of X.T @ X and Y.T @ Y.", 1.0),

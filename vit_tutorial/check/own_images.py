@@ -5,7 +5,7 @@ import math
 import torch
 
 from .reference import as_share, stated, written
-from .verdict import Wrong, call, describe, exercise
+from .verdict import Wrong, call, describe, exercise, fresh_seed
 
 __all__ = [
     "copy_in_training",
@@ -70,11 +70,7 @@ def mirrored_distance(wrong, a, b):
     found = wrong.choose(
         reduced(both).amin(0),
         ("the larger of two", "A copy is near *one* of the two, so take the smaller distance.", reduced(both).amax(0)),
-        (
-            "mean of the two",
-            "Of the two distances the smaller counts, not their mean.",
-            reduced(both).sqrt().mean(0) ** 2,
-        ),
+        ("mean of the two", "The smaller of the two counts, not their mean.", reduced(both).sqrt().mean(0) ** 2),
         ("smaller pixel by pixel", pixels, reduced(both.amin(0))),
         ("mirror image alone", "This compares with b mirrored alone; b as it is counts too.", reduced(both)[1]),
     )
@@ -84,25 +80,21 @@ def mirrored_distance(wrong, a, b):
 
 def drawn(function, groups, holdout, seed):
     """The mask that an answer gives, if it is one and tears no group apart."""
-    own, n = groups.clone(), len(groups)
+    own, n, before = groups.clone(), len(groups), fresh_seed()
+    torch.default_generator.manual_seed(before)
     mask = call(function, own, holdout, seed, copies=False)
     if isinstance(mask, torch.Tensor) and mask.dtype != torch.bool:
-        raise Wrong(
-            "These are indices, or numbers; a mask has True for each test picture: groups of shape (n,) give a mask of "
-            "shape (n,), dtype bool. torch.isin makes one.",
-            "not a mask",
-        )
+        raise Wrong("These are numbers; a mask is of dtype bool, True for each test picture: torch.isin.", "not a mask")
     if not isinstance(mask, torch.Tensor) or mask.shape != groups.shape:
         raise Wrong(f"Expected a bool tensor of shape ({n},), found {describe(mask)}.", "wrong shape")
     if torn := set(groups[mask].tolist()) & set(groups[~mask].tolist()):
         example = f" For groups {groups.tolist()}, found {mask.int().tolist()}." if n < 20 else ""
-        raise Wrong(
-            f"{len(torn)} groups have pictures on both sides, such as group {min(torn)}. Draw groups, not pictures; a "
-            f"picture goes where its group goes.{example}",
-            "groups torn apart",
-        )
+        why = f"Group {min(torn)} and {len(torn) - 1} others have pictures on both sides: draw groups, not pictures."
+        raise Wrong(why + example, "groups torn apart")
     if not torch.equal(own, groups):
         raise Wrong("Your code changes groups in place: whoever calls it goes on with that.", "changed in place")
+    if torch.initial_seed() not in (before, seed):  # with the seed that was given, the split is as asked
+        raise Wrong("Your code seeds torch's generator with a number of its own.", "seeded")
     return mask
 
 
@@ -118,16 +110,15 @@ def whole_groups(function):
             if share in (0.0, 1.0):
                 raise Wrong(f"All pictures are in the {'test' if share else 'training'} part.", "one side empty")
             if abs(share - (1 - holdout)) < 0.1:
-                why = f"{share:.0%} of the pictures are True, for holdout={holdout}: True marks the *test* part."
-                raise Wrong(why, "sides swapped")
+                raise Wrong(
+                    f"{share:.0%} are True, for holdout={holdout}: True marks the *test* part.", "sides swapped"
+                )
             if abs(share - holdout) > 0.1:  # five standard deviations, where each group is drawn alone
                 raise Wrong(f"Expected about {holdout:.0%} of the pictures held out, found {share:.0%}.", "wrong share")
         if torch.equal(first, other):
-            why = "Seeds 0 and 1 give the same split: is the order random, and does the seed reach it?"
-            raise Wrong(why, "no chance")
+            raise Wrong("Seeds 0 and 1 give the same split: does the seed reach what is drawn?", "no chance")
         if not torch.equal(first, again):
-            why = "Seed 0 gives two different splits: draw with a generator that is made from the seed."
-            raise Wrong(why, "not repeatable")
+            raise Wrong("Seed 0 gives two splits: draw with a generator made from the seed.", "not repeatable")
     for group, times in zip(few.tolist(), often, strict=True):
         if times in (0, 40):
             why = f"With seeds 0 to 39, group {group} is {'always' if times else 'never'} held out of {few.tolist()}."
@@ -203,12 +194,11 @@ def accuracy_interval(wrong, right, n):
 )
 def pictures_needed(wrong):
     """From how many test pictures on, in tens, nine of ten right shows more than 80 %."""
-    plain = "So says the plain interval, which is too sure of itself; use Wilson's."
     return wrong.choose(
         70,
         ("too few", "Of 10, 9 right leave everything from 60 % to 98 % open.", 10),
         ("one standard error", "With z = 1 the band holds 68 %; with 1.96 it holds 95 %.", 20),
-        ("the plain interval", plain, 40),
+        ("the plain interval", "So says the plain interval, which is too sure of itself; use Wilson's.", 40),
         ("the last that fails", "There the lower end is still at or below 80 %.", 60),
         ("one by one", "That is right if one counts one by one; asked is the first of 10, 20, 30, ...", 62),
         ("one later", "There is one before for which it holds.", 80),
@@ -237,9 +227,7 @@ def answered():
         yield probabilities[order], labels[order], wanted
 
 
-@written(
-    "Below the threshold the model says 'I do not know', and above it keeps its word, on these pictures.", answered
-)
+@written("Below the threshold the model says 'I do not know'; above it, it keeps its word on these.", answered)
 def answer_threshold(wrong, probabilities, labels, wanted):
     """`(probabilities, labels, wanted) ->` the lowest confidence from which on the answers are right often enough."""
     known = "You used the probability of the *true* class, which nobody knows in use; take the largest one."
@@ -247,28 +235,20 @@ def answer_threshold(wrong, probabilities, labels, wanted):
     strict = "At least the wanted share: exactly as much will do, >=."
     least = "A confidence that is at least the threshold is answered: >=, not >."
     calibrated = "A confidence of 0.9 does not mean right in 9 of 10: count those that are right."
-    gap = "You stopped at the first threshold that fails; a lower one may do again."
     confidence, chosen = probabilities.max(1)
     if wrong("knows the truth", known):
         confidence = probabilities.gather(1, labels[:, None])[:, 0]
     right, sure = (chosen == labels).double(), wrong("confidence for right", calibrated)
     coverage = wrong("share of the answered", "That is the share that is answered; how many of those are right?")
     of_all = wrong("right of all", "You divide by all pictures; divide by those that are answered.")
-    above, more, early = (
-        wrong("threshold left out", least),
-        wrong("more than wanted", strict),
-        wrong("stopped early", gap),
-    )
+    above, more = wrong("threshold left out", least), wrong("more than wanted", strict)
+    early = wrong("stopped early", "You stopped at the first threshold that fails; a lower one may do again.")
     none = "Where no threshold will do, return float('inf')."
     fallback = wrong.choose(math.inf, *(("no infinity", none, other) for other in (0.0, 1.0, wanted)))
     pick = wrong.choose(
         lambda good: good[-1] if good else fallback,
         ("the highest threshold", silent, lambda good: good[0] if good else fallback),
-        (
-            "no threshold",
-            "With threshold 0 every picture is answered, and too many answers are wrong.",
-            lambda good: 0.0,
-        ),
+        ("no threshold", "Then every picture is answered, and too many of them wrongly.", lambda good: 0.0),
         ("the accuracy itself", calibrated, lambda good: wanted),
     )
     good = []

@@ -10,14 +10,7 @@ from ..model import ViTConfig
 from .reference import stated, written
 from .verdict import Wrong, call, number
 
-__all__ = [
-    "stopwatch",
-    "larger_picture",
-    "bfloat16_sum",
-    "break_even",
-    "speed_up_of_all",
-    "step_flops",
-]
+__all__ = ["stopwatch", "larger_picture", "bfloat16_sum", "break_even", "speed_up_of_all", "step_flops"]
 
 FUNCTIONS = type(time.time), type(lambda: ...)
 
@@ -120,7 +113,6 @@ def stopwatch(wrong, seconds_taken, repeats):
     return found * wrong.choose(
         1,
         ("milliseconds", "These are milliseconds; seconds are asked for.", 1000),
-        ("microseconds", "These are microseconds; seconds are asked for.", 1e6),
         ("sign", "A time cannot be negative: the later look at the clock minus the earlier one.", -1),
     )
 
@@ -139,7 +131,6 @@ def larger_picture(wrong):
         ("patches instead of factor", "784 patches there are now; by which factor do the FLOPs grow?", 784),
         ("cubed", "The scores are the square of the number of patches, not the cube.", 64),
         ("class token counted", "The class token is to be left out.", (785 / 197) ** 2),
-        ("turned over", "So much smaller was it before; by which factor does it grow?", 1 / 16),
     )
 
 
@@ -150,13 +141,16 @@ def larger_picture(wrong):
 )
 def bfloat16_sum(wrong):
     """1 + 0.001, a thousand times, in bfloat16."""
-    up = "Each sum is rounded to the *nearest* number that bfloat16 has, not to the next one up."
     return wrong.choose(
         1.0,
         ("exact sum", "That is the exact sum, or that of float32; each sum is to be rounded to bfloat16.", 2.0),
         ("one step", "bfloat16 has this number, but is it the nearest one to 1.001?", 1 + 1 / 128),
         ("added once", "That is one addition, exactly; a thousand are asked for, each of them rounded.", 1.001),
-        ("rounded up each time", up, 1 + 1000 / 128),
+        (
+            "rounded up each time",
+            "Each sum is rounded to the *nearest* number, not to the next one up.",
+            1 + 1000 / 128,
+        ),
         ("float16", "That is the sum in float16, which has 10 bits for the digits; bfloat16 has 7.", 1.9765625),
         ("started at 0", "This sum starts at 0; begin with 1.0.", 0.5),
     )
@@ -164,11 +158,7 @@ def bfloat16_sum(wrong):
 
 @written(
     "Cost over saving; a short run never gets there.",
-    lambda: [
-        (8, 5, 12),
-        *((0.75, 0.5, 45.0), (2.0, 0.75, 7.0), (1.25, 1.0, 0.8)),
-        *((2, 2, 10), (0.2, 0.3, 10.0)),
-    ],
+    lambda: [(8, 5, 12), (0.75, 0.5, 45.0), (2.0, 0.75, 7.0), (1.25, 1.0, 0.8), (2, 2, 10), (0.2, 0.3, 10.0)],
     tolerance=1e-3,
     together=3,
 )
@@ -182,7 +172,6 @@ def break_even(wrong, plain, fast, cost):
         ("turned over", "That is the part of the cost which one step earns back.", lambda: saving / cost),
         ("sign", f"{saved}, the longer one first.", lambda: cost / -saving),
         ("multiplied", f"{saved}; how often does it go into the cost? Divide.", lambda: cost * saving),
-        ("ratio for difference", f"{saved}, a difference, not a ratio.", lambda: cost / (plain / fast)),
     )
     never = "A step that saves nothing never earns the cost back: return float('inf')."
     equal, slower, zero = (wrong("never pays", never, place) for place in range(3))
@@ -190,16 +179,11 @@ def break_even(wrong, plain, fast, cost):
         return 0.0 if zero else math.inf
     if wrong("always infinity", "This is infinity also where a step does save something."):
         return math.inf
-    steps = formula()
+    steps, down = formula(), "After so many whole steps the cost is not yet earned back: round up, or not at all."
     return wrong.choose(
         steps,
         ("whole steps", "", math.ceil(steps)),
-        (
-            "rounded down",
-            "After so many whole steps the cost is not yet earned back: round up, or not at all.",
-            steps // 1,
-        ),
-        ("rounded", "Rounded down, the cost is not yet earned back: round up, or not at all.", round(steps)),
+        *(("rounded down", down, other) for other in (steps // 1, round(steps))),
     )
 
 
@@ -207,27 +191,27 @@ def break_even(wrong, plain, fast, cost):
     "Half the time, ten times as fast, is 1.82 of the whole: the rest sets the limit.",
     lambda: [
         ([0.75], [3]),
-        *(([0.3, 0.6], [2.0, 3.0]), ([1.0], [4.0]), ([0.1, 0.2, 0.3], [5.0, 1.0, 8.0]), ([0.4], [0.25])),
+        ([0.3, 0.6], [2.0, 3.0]),
+        ([1.0], [4.0]),
+        ([0.1, 0.2, 0.3], [5.0, 1.0, 8.0]),
+        ([0.4], [0.25]),
     ],
 )
 def speed_up_of_all(wrong, share, factor):
     """`(share, factor) -> speed-up of the whole` (Amdahl's law), for lists of parts."""
     parts, rest = list(zip(share, factor, strict=True)), 1 - sum(share)
-    alone = [1 / (1 - p + p / s) for p, s in parts]
-    each = "What stays is counted anew for each part; it is 1 - sum(share), once."
     lumped = "The parts have factors of their own: divide each share by its own, then add up."
     single = "Speed-ups of single parts do not multiply into one of the whole: add up the new times."
     new = wrong.choose(
         sum(p / s for p, s in parts),
         ("weighted mean", "Times add up, not factors: divide each share by its factor.", sum(p * s for p, s in parts)),
-        ("factors together", lumped, sum(share) / sum(factor)),
-        ("factors together", lumped, sum(share) / math.prod(factor)),
+        *(("factors together", lumped, sum(share) / all_of_them(factor)) for all_of_them in (sum, math.prod)),
         ("first part alone", "Only the first part becomes faster here.", share[0] / factor[0] + sum(share[1:])),
     )
     new += wrong.choose(
         rest,
         ("rest forgotten", "What is in none of the parts stays as it is: add 1 - sum(share).", 0.0),
-        ("rest of each part", each, sum(1 - p for p in share)),
+        ("rest of each part", "What stays is 1 - sum(share), once.", sum(1 - p for p in share)),
         ("share for rest", "What stays is 1 - sum(share), not what becomes faster.", sum(share)),
         ("everything stays", "All of the old time is still in: what stays is 1 - sum(share).", 1.0),
     )
@@ -235,8 +219,7 @@ def speed_up_of_all(wrong, share, factor):
         return new
     return wrong.choose(
         1 / new,
-        ("product", single, math.prod(factor)),
-        ("product", single, math.prod(alone)),
+        *(("product", single, math.prod(x)) for x in (factor, [1 / (1 - p + p / s) for p, s in parts])),
         ("time saved", "That is the share of the time that is saved; the speed-up is old time over new.", 1 - new),
     )
 
@@ -255,29 +238,22 @@ def steps():
         yield config, batch_size, dropped
 
 
-@written(
-    "Embedding of all patches, blocks on those that are left, and three times the forward pass.", steps, tolerance=1e-6
-)
+@written("Embedding of all patches, blocks on those that are left, all that three times.", steps, tolerance=1e-6)
 def step_flops(wrong, config, batch_size, dropped):
     """`(config, batch_size, dropped) -> FLOPs` of a training step with patch dropout."""
     (rows, columns), D, r = config.grid, config.embed_dim, config.mlp_ratio
     N, cls = rows * columns, config.pool == "cls"
-    kept = "dropped is the fraction that is left out; the blocks see the rest."
     pool = "With pool='cls' the blocks see one token more, the class token; with 'mean' they do not."
     stays = "The class token always stays: take the fraction of the patches alone."
+    others = int((1 - dropped) * N), N - round(dropped * N), N - math.ceil(dropped * N), (1 - dropped) * N
     T = wrong.choose(
         N - int(dropped * N),
         ("nothing dropped", "The blocks see only the patches that are left.", N),
-        ("dropped the wrong part", kept, int(dropped * N)),
+        ("dropped the wrong part", "dropped is what is left out; the blocks see the rest.", int(dropped * N)),
         ("class token dropped", stays, N - int(dropped * (N + cls))),
-        *(
-            ("rounded otherwise", "int(dropped * N) patches are dropped, as in drop_patches.", left)
-            for left in (int((1 - dropped) * N), N - round(dropped * N), N - math.ceil(dropped * N), (1 - dropped) * N)
-        ),
+        *(("rounded otherwise", "int(dropped * N) patches are dropped, as in drop_patches.", left) for left in others),
     )
-    embedded = wrong.choose(
-        N, ("embedding dropped too", "Patches are dropped after the embedding, which still sees all of them.", T)
-    )
+    embedded = wrong.choose(N, ("embedding dropped too", "Patches are dropped after the embedding.", T))
     T += wrong.choose(cls, ("class token", pool, 0), ("class token", pool, 1))
     block = 2 * T * D * D * (4 + 2 * r) + 4 * T * T * D
     forward = block * (1 if wrong("one block", "That is one block; there are config.depth of them.") else config.depth)
