@@ -63,7 +63,8 @@ def settled(reference, cases):
 def alike(found, expected):
     """Whether a result is right: a tensor by shape and value, a number or a yes in any form, anything else by `==`."""
     if isinstance(expected, torch.Tensor):
-        if not isinstance(found, torch.Tensor) or found.is_complex() or found.shape != expected.shape:
+        rough = (torch.half, torch.bfloat16, torch.complex64, torch.complex128)  # asked for nowhere
+        if not isinstance(found, torch.Tensor) or found.dtype in rough or found.shape != expected.shape:
             return False
         return torch.allclose(found.detach().double(), expected.detach().double(), TOLERANCE, TOLERANCE)
     if isinstance(expected, tuple):

@@ -1,4 +1,4 @@
-"""Exercises 3.3 to 3.6 and 3.8."""
+"""Exercises 3.3 and 3.5 to 3.8."""
 
 import torch
 from torch import nn

@@ -12,15 +12,8 @@ from . import agrees, oracle, safely, shaken
 
 ROWS = [(1, 2), (1, 5), (3, 4), (4, 17), (5, 5), (2, 9)]  # H, N
 STACKS = [  # L, B, H, N, share to discard
-    *[
-        (1, 1, 1, 1, 0.5),
-        (3, 2, 3, 5, 0.5),
-        (2, 1, 2, 7, 0.3),
-        (4, 3, 1, 4, 0.7),
-        (3, 1, 4, 9, 0.25),
-        (2, 2, 2, 6, 0.0),
-    ],
-    *[(3, 2, 2, 8, 0.6), (2, 3, 5, 10, 0.75)],
+    *[(1, 1, 1, 1, 0.5), (3, 2, 3, 5, 0.5), (2, 1, 2, 7, 0.3), (4, 3, 1, 4, 0.7), (3, 1, 4, 9, 0.25)],
+    *[(2, 2, 2, 6, 0.0), (3, 2, 2, 8, 0.6), (2, 3, 5, 10, 0.75)],
 ]
 STEPS = [(1, 1, 1), (2, 3, 4), (3, 1, 5), (1, 4, 2), (4, 4, 4), (2, 2, 7)]  # B, H, N
 LENSES = [(1, 1, 1, 2, 2), (3, 2, 4, 5, 3), (2, 1, 3, 4, 7), (5, 4, 1, 6, 2), (3, 3, 3, 3, 3), (4, 5, 2, 8, 1)]
@@ -55,21 +48,17 @@ def stacks():
     return [((3 * torch.randn(L, B, H, N, N)).softmax(-1), discard) for L, B, H, N, discard in STACKS]
 
 
-def product(a, b):
-    return [[sum(x * y for x, y in zip(row, column, strict=True)) for column in zip(*b, strict=True)] for row in a]
-
-
 def rolled(attention, discard, dropped):
     L, B, H, N, _ = attention.shape
-    result = [[[float(i == j) for j in range(N)] for i in range(N)] for _ in range(B)]
+    result = torch.eye(N, dtype=torch.float64).repeat(B, 1, 1)
     for layer, b in ((layer, b) for layer in range(L) for b in range(B)):
-        rows = (attention[layer, b].double().sum(0) / H).tolist()
-        for i, row in enumerate(rows):
+        mixing = torch.eye(N, dtype=torch.float64) / 2
+        for i, row in enumerate((sum(attention[layer, b].double()) / H).tolist()):
             least = sorted(row)[dropped(discard, N)]
             kept = [weight * (weight >= least) for weight in row]
-            rows[i] = [weight / sum(kept) / 2 + (i == j) / 2 for j, weight in enumerate(kept)]
-        result[b] = product(rows, result[b])
-    return torch.tensor(result, dtype=torch.float64)
+            mixing[i] += torch.tensor(kept).double() / sum(kept) / 2
+        result[b] = mixing @ result[b]
+    return result
 
 
 DISCARDED = [  # how many weights of a row, by the conventions of quantile, topk and those who round
@@ -106,16 +95,11 @@ class End(nn.Module):
 @oracle(lambda: [(shaken(End(D, C)).eval(), 3 * torch.randn(stages, B, N, D) + 1) for stages, B, N, D, C in LENSES])
 @torch.no_grad()
 def lens(model, tokens):
-    read = torch.zeros(*tokens.shape[:2], model.head.out_features, dtype=torch.float64)
-    for stage, b in torch.cartesian_prod(*map(torch.arange, read.shape[:2])).tolist():
-        token = tokens[stage, b, 0].double()
-        token = (token - token.mean()) / (token.var(correction=0) + 1e-6).sqrt()
-        token = token * model.norm.weight.double() + model.norm.bias.double()
-        logits = [
-            (token @ row.double() + bias).item() for row, bias in zip(model.head.weight, model.head.bias, strict=True)
-        ]
-        read[stage, b] = torch.tensor([math.exp(logit) / sum(map(math.exp, logits)) for logit in logits])
-    return read
+    tokens = tokens[:, :, 0].double()
+    tokens = tokens - tokens.mean(-1, keepdim=True)
+    tokens = tokens / (tokens.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    powers = model.double().head(tokens * model.norm.weight + model.norm.bias).exp()
+    return powers / sum(powers.unbind(2))[:, :, None]
 
 
 def features():
@@ -128,15 +112,8 @@ def features():
 
 
 def cka(x, y):
-    def table(x):
-        x = x.double() - sum(x.double()) / len(x)
-        return [[sum(a * b).item() for b in x] for a in x]
-
-    def inner(one, other):
-        return sum(a * b for rows in zip(one, other, strict=True) for a, b in zip(*rows, strict=True))
-
-    K, L = table(x), table(y)
-    return inner(K, L) / math.sqrt(inner(K, K) * inner(L, L))
+    K, L = (x @ x.T for x in (x.double() - sum(x.double()) / len(x) for x in (x, y)))
+    return ((K * L).sum() / (K.square().sum() * L.square().sum()).sqrt()).item()
 
 
 class Small(TorchDispatchMode):
