@@ -128,6 +128,7 @@ def test_a_sample_is_judged_rightly():
 
 
 def test_a_mutant_without_an_end(monkeypatch):
-    for module, name in ((verdict, "SECONDS"), (verdict, "fresh_seed"), (reference, "fresh_seed")):
-        monkeypatch.setattr(module, name, getattr(module, name))  # which are put back
+    for module in (verdict, reference):  # which are put back
+        for name in ("SECONDS", "fresh_seed"):
+            monkeypatch.setattr(module, name, getattr(module, name))
     assert mutants.verdict_on(ENDLESS, seconds=0.2) == ((False, False, "no end"), False)

@@ -41,6 +41,7 @@ from vit_tutorial import check
 from vit_tutorial.check import reference, verdict
 
 SECONDS, MORE, MEMORY = 20, 60, 4 << 30  # for each call; more, until a worker is killed; bytes that it may take
+SEARCH = reference.SECONDS  # for the names of mistakes
 ALLOWED = 0.005  # share of the wrong ones that may pass
 UNSUITED = {"dtype", "detached", "one image", "input changed", "mode"}  # no mutants of what has no such attribute
 
@@ -89,7 +90,7 @@ def oracle(mutant):
     return getattr(import_module(where), mutant["exercise"], None) if find_spec(where) else None
 
 
-def verdict_on(mutant, seconds):
+def verdict_on(mutant, seconds=SECONDS, search=SEARCH):
     """`(equivalent, passed, mistake)` of a mutant, and whether its code still runs."""
     draw = random.Random(mutant["source"])
     verdict.fresh_seed = reference.fresh_seed = lambda: draw.getrandbits(48)
@@ -108,17 +109,17 @@ def verdict_on(mutant, seconds):
     right, runs = verdict.limited(equivalent, seconds)
     if runs:
         return (False, False, "no end"), True
+    reference.SECONDS = SEARCH if right else search
     verdict.SECONDS = seconds / 5 if right is None else seconds  # None: no end
     result = check.EXERCISES[mutant["exercise"]](space.get(mutant["answer"]))
     return (bool(right), result.passed, result.mistake), "still runs" in result.message
 
 
-def work(pipe, search, seconds):
+def work(pipe, seconds, search):
     """What a process does that may be killed: verdicts on the mutants that come through the pipe."""
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    reference.SECONDS = search
     with suppress(ImportError, ValueError):  # Windows has none
         import resource
 
@@ -126,19 +127,19 @@ def work(pipe, search, seconds):
     while True:
         mutant = pipe.recv()
         try:
-            pipe.send(verdict_on(mutant, seconds))
+            pipe.send(verdict_on(mutant, seconds, search))
         except Exception as error:  # an error of this tool: shown among those that are wrongly refused
             pipe.send(((True, False, repr(error)), True))
 
 
-def judged(found, jobs=1, search=reference.SECONDS, seconds=SECONDS):
-    """The mutants with their verdicts, in order; `search` and `seconds` limit the search for names, and each call."""
+def judged(found, jobs=1, search=SEARCH, seconds=SECONDS):
+    """The mutants with their verdicts, in order; `seconds` limit a call, `search` the search for wrong ones' names."""
     context, own = multiprocessing.get_context("spawn"), threading.local()
 
     def ask(mutant):
         if not getattr(own, "worker", None):
             own.pipe, theirs = context.Pipe()
-            own.worker = context.Process(target=work, args=(theirs, search, seconds), daemon=True)
+            own.worker = context.Process(target=work, args=(theirs, seconds, search), daemon=True)
             own.worker.start()
             theirs.close()
         result, runs = (False, False, "no end"), True
