@@ -1054,8 +1054,8 @@ assert ratio[:, 1:].max() < 3 and ratio[-1, 1:].mean() < ratio[0, 1:].mean()
 
 # %%
 def plain_cka(x, y):
-    x, y = x - x.mean(dim=0), y - y.mean(dim=0)  # (n, p), (n, q)
-    K, L = x @ x.T, y @ y.T  # (n, n): how alike are pictures i and j?
+    centre = torch.eye(len(x)) - 1 / len(x)  # (n, n): from the left, it takes off the mean of each feature
+    K, L = (centre @ z @ z.T @ centre for z in (x, y))  # (n, n): how alike are pictures i and j?
     return ((K * L).sum() / (K.norm() * L.norm())).item()
 
 
@@ -1224,7 +1224,8 @@ recorded_there.shape, interpret.rollout(vit, batch).shape, interpret.token_norms
 #
 # $$\mathrm{CKA} = \frac{\lVert Y^T X \rVert^2}{\lVert X^T X \rVert \; \lVert Y^T Y \rVert}$$
 #
-# where $\lVert \cdot \rVert$ is the root of the sum of all squares, `matrix.norm()`. Write it.
+# where $\lVert \cdot \rVert$ is the root of the sum of all squares, `matrix.norm()`. Write it, so that nothing on the
+# way is as large as `(n, n)`.
 #
 # <details><summary>Hint</summary>
 #

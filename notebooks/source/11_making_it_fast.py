@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -116,30 +117,31 @@ assert parts["backward"] > parts["forward"] > parts["read and augment"]
 # - **One try.** Your computer does other things too. Take several, and their *median*: the middle one.
 # - **Not waiting.** A GPU works on its own. A call returns before the work is done, unless you wait with
 #   `torch.cuda.synchronize()`.
+#
+# And when you compare two things, let them take turns, A B A B, in one run. A machine that slows down in the middle
+# then slows both. With Python's own stopwatch, `timeit`, all that is short:
 
 
 # %%
-def seconds(function, repeats=5):
-    function()  # warm-up
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # wait until the GPU is done
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def until_done(function):
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # wait until the GPU is done
+
+
+def in_turns(*functions, rounds=5):
+    found = [[timeit.timeit(lambda f=f: until_done(f), number=1) for f in functions] for _ in range(1 + rounds)]
+    return [statistics.median(times) for times in zip(*found[1:], strict=True)]  # the first round is a warm-up
 
 
 # %% tags=["nbval-ignore-output"]
 a, b = torch.randn(512, 512), torch.randn(512, 512)
-once = seconds(lambda: a @ b)
-print(f"one product of two 512 x 512 matrices: {1000 * once:.2f} ms")
+once, twice = in_turns(lambda: a @ b, lambda: a @ b @ b)
+print(f"one product of two 512 x 512 matrices: {1000 * once:.2f} ms; two products: {twice / once:.1f} times as long")
 assert 0 < once < 1
 
 # %% [markdown]
-# When you compare two things, let them take turns, A B A B, in one run. A machine that slows down in the middle then
-# slows both. And give the *ratio*: it travels to other machines better than milliseconds do.
+# Give the *ratio*: it travels to other machines better than milliseconds do.
 #
 # ### Exercise 11.1 · Repair the stopwatch
 # *repair · medium · 5 minutes*
@@ -149,7 +151,8 @@ assert 0 < once < 1
 #
 # <details><summary>Hint</summary>
 #
-# Five lines above this exercise there is one that works. Write yours without looking, then compare.
+# `time.perf_counter()` is the time now, in seconds. Look at it before *each* call and after it, and keep the
+# differences in a list. `statistics.median` takes the middle one.
 #
 # </details>
 
@@ -261,7 +264,7 @@ check.larger_picture(answer)
 def forward_seconds(c, count=16):
     vit, images = VisionTransformer(c).eval(), torch.randn(count, 3, *(2 * [c.image_size]))
     with torch.inference_mode():
-        return seconds(lambda: vit(images), 3) / count
+        return in_turns(lambda: vit(images), rounds=3)[0] / count
 
 
 depths = {L: forward_seconds(replace(config, depth=L)) for L in (2, 4, 8, 16)}
@@ -308,7 +311,7 @@ assert depths[16] > 2 * depths[2] and sides[96] > 5 * sides[16]  # 8 times the b
 # %%
 def product_rate(dtype, n=1024):
     a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-    return 2 * n**3 / seconds(lambda: a @ b, 3)  # FLOPs a second
+    return 2 * n**3 / in_turns(lambda: a @ b, rounds=3)[0]  # FLOPs a second
 
 
 # %% tags=["nbval-ignore-output"]
@@ -406,7 +409,7 @@ for training_too in (False, True):
             if result.requires_grad:
                 result.sum().backward()
 
-        slow, fused = (seconds(lambda f=f: run(f), 3) for f in (explicit, F.scaled_dot_product_attention))
+        slow, fused = in_turns(lambda: run(explicit), lambda: run(F.scaled_dot_product_attention), rounds=3)
         ratio[training_too, N] = slow / fused
 
 # %% tags=["nbval-ignore-output"]
@@ -448,7 +451,7 @@ block, x = EncoderBlock(128, 4, 2.0).eval(), torch.randn(64, 65, 128)
 with torch.inference_mode():
     compiled, record = try_to_compile(block, lambda compiled: compiled(x))  # torch.compile(block), and a first call
     difference = (compiled(x) - block(x)).abs().max()
-    plain, fast = seconds(lambda: block(x)), seconds(lambda: compiled(x))
+    plain, fast = in_turns(lambda: block(x), lambda: compiled(x))
 if compiled is not block:
     compile_time = record["compile_seconds"]
     print(f"one block: compiled in {compile_time:.0f} s; then {plain / fast:.2f} times as fast")
@@ -506,8 +509,7 @@ def whole_batch():
 
 # %% tags=["nbval-ignore-output"]
 assert as_many_write_it().shape == whole_batch().shape == (128, 3, 32, 32)
-rounds = [(seconds(as_many_write_it, 1), seconds(whole_batch, 1)) for _ in range(5)]  # in turns
-singly, at_once = (min(found) for found in zip(*rounds, strict=True))
+singly, at_once = in_turns(as_many_write_it, whole_batch)
 speed_up = singly / at_once
 print(f"whole batches are {speed_up:.0f} times as fast")
 assert speed_up > 1.5
@@ -580,8 +582,7 @@ def step_with(fraction):
 
 
 fractions = (0.0, 0.25, 0.5, 0.75)
-rounds = [{f: seconds(lambda f=f: step_with(f), 1) for f in fractions} for _ in range(4)]  # in turns
-per_step = {f: min(found[f] for found in rounds) for f in fractions}
+per_step = dict(zip(fractions, in_turns(*(lambda f=f: step_with(f) for f in fractions)), strict=True))
 
 # %% tags=["nbval-ignore-output"]
 for fraction, t in per_step.items():
@@ -711,7 +712,7 @@ def by_product():
 
 assert torch.allclose(by_convolution(), by_product(), atol=1e-4)
 with autocast(photos.device):
-    slow, fast = (seconds(lambda f=f: f().sum().backward()) for f in (by_convolution, by_product))
+    slow, fast = in_turns(*(lambda f=f: f().sum().backward() for f in (by_convolution, by_product)))
 print(f"forward and backward: the product of flat patches is {slow / fast:.1f} times as fast")
 assert slow / fast > 0.1
 

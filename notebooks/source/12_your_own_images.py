@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageOps
 
 from vit_tutorial import check, course, datasets, export, interpret, normalise, plots, training, weights
-from vit_tutorial.datasets.copies import distances, fingerprint
+from vit_tutorial.datasets import copies
 from vit_tutorial.files import CHECKPOINT
 from vit_tutorial.widgets import Upload, interactive_figure
 
@@ -145,7 +145,7 @@ print("white with 16 bits:", 65535 / 257, "  mid grey:", round(32896 / 257))
 # %%
 original, copy = (stickers / "moon" / name for name in ("IMG_1005.jpg", "forwarded.webp"))
 three = [datasets.read_image(file, 128) for file in (original, copy, stickers / "moon" / "IMG_1006.jpg")]
-prints = fingerprint(torch.stack(three))  # (3, 3, 8, 8)
+prints = copies.fingerprint(torch.stack(three))  # (3, 3, 8, 8)
 fig, axes = plots.figure(4.8, 3.3, 2, 3)
 for column, name in enumerate(("original", "forwarded", "another")):
     plots.draw_image(axes[0, column], three[column], name)
@@ -162,7 +162,7 @@ plots.show(
 # the smaller one of two: to the other, and to the other's mirror image.
 
 # %%
-distances(prints, prints)
+copies.distances(prints, prints)
 
 # %% [markdown]
 # Read the first row: 0 to itself, next to nothing to the copy, much to the other moon. Two fingerprints that have
@@ -208,11 +208,11 @@ check.copy_in_training(answer)
 # %%
 torch.manual_seed(0)
 twice = torch.cat([pictures.images, pictures.images.flip(3)])
-labels, groups, prints = pictures.labels.repeat(2), mine.groups.repeat(2), fingerprint(twice)
+labels, groups, prints = pictures.labels.repeat(2), mine.groups.repeat(2), copies.fingerprint(twice)
 
 
 def nearest_neighbour(train, test):
-    nearest = distances(prints[test], prints[train]).argmin(dim=1)  # (test pictures,)
+    nearest = copies.distances(prints[test], prints[train]).argmin(dim=1)  # (test pictures,)
     return (labels[train][nearest] == labels[test]).float().mean().item()
 
 
@@ -231,8 +231,8 @@ assert FOLDER != stickers or together < at_random
 # ### Exercise 12.2 · Near, or near in the mirror
 # *write · medium · 8 minutes*
 #
-# Write `distances` yourself: `a (n, 3, 8, 8)` and `b (m, 3, 8, 8)` are fingerprints. Return `(n, m)`: the root of the
-# mean squared difference of each `a[i]` to `b[j]`, or to `b[j]` mirrored, whichever is smaller.
+# Write `copies.distances` yourself: `a (n, 3, 8, 8)` and `b (m, 3, 8, 8)` are fingerprints. Return `(n, m)`: the root
+# of the mean squared difference of each `a[i]` to `b[j]`, or to `b[j]` mirrored, whichever is smaller.
 #
 # <details><summary>Hint</summary>
 #
@@ -274,7 +274,7 @@ print(f"{len(mine)} files, {len(mine.groups.unique())} different pictures, no co
 #
 # This function marks the test pictures of a set. `groups (n,)` has one number for all copies of a picture. It draws
 # pictures, and so tears copies apart. Repair it: no group may be on both sides, about `holdout` of the pictures are
-# held out, and another `seed` gives another split.
+# held out, each group has its chance, and `seed` decides: another one gives another split, the same one the same.
 #
 # <details><summary>Hint</summary>
 #
@@ -347,19 +347,19 @@ assert FOLDER != stickers or right.float().mean() > 0.6
 
 
 # %%
-def interval(right, n, z=1.96):
-    p, scale = right / n, 1 + z**2 / n
-    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-    return (middle - half) / scale, (middle + half) / scale
+def fitting(share, n):
+    accuracies = torch.linspace(0, 1, 10_001)  # all that there are, in steps of 0.01 %
+    deviations = (accuracies * (1 - accuracies) / n).sqrt()  # of the share that is right, among n pictures
+    return accuracies[(share - accuracies).abs() <= 1.96 * deviations]  # of which this share would be no surprise
 
 
 def draw_interval(pictures, per_cent_right):
     n = [10, 20, 50, 100, 200, 500, 1000]
-    ends = torch.tensor([interval(per_cent_right / 100 * count, count) for count in n])  # (7, 2)
+    ends = torch.stack([fitting(per_cent_right / 100, count)[[0, -1]] for count in n])  # (7, 2)
     fig, ax = plots.figure(6.5, 2.6)
     ax.fill_between(n, 100 * ends[:, 0], 100 * ends[:, 1], color=plots.COLOURS[5], alpha=0.4)
     ax.axhline(per_cent_right, color=plots.COLOURS[0])
-    low, high = (100 * end for end in interval(per_cent_right / 100 * pictures, pictures))
+    low, high = (100 * fitting(per_cent_right / 100, pictures)[[0, -1]]).tolist()
     ax.plot([pictures, pictures], [low, high], color=plots.COLOURS[1], linewidth=4)
     ax.text(pictures * 1.1, low - 4, f"{low:.1f} to {high:.1f} %", color=plots.COLOURS[1])
     ax.set(xscale="log", ylim=(0, 103), xlabel="test pictures", ylabel="accuracy (%)")
@@ -376,15 +376,15 @@ interactive_figure(draw_interval, pictures=sizes, per_cent_right=[50, 60, 70, 80
 
 # %% [markdown]
 # A test picture is a coin that falls on "right" with an unknown probability. The band says which probabilities fit what
-# was seen: repeat the whole experiment, and 95 of 100 such bands hold the true one. For $r$ right of $n$, with $p =
-# r/n$ and $z = 1.96$ (Wilson 1927):
+# was seen: repeat the whole experiment, and 95 of 100 such bands hold the true one. The cell tries all probabilities.
+# Wilson (1927) solved for the two ends: for $r$ right of $n$, with $p = r/n$ and $z = 1.96$, they are
 #
 # $$\frac{p + \frac{z^2}{2n} \;\pm\; z\sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}$$
 #
 # Move **pictures** down to 10: nine right of ten says "somewhere between 60 % and 98 %". And yours?
 
 # %% tags=["nbval-ignore-output"]
-low, high = interval(right.sum().item(), len(data))
+low, high = fitting(right.float().mean().item(), len(data))[[0, -1]].tolist()
 print(f"{right.float().mean():.0%} right; the true accuracy lies between {low:.0%} and {high:.0%}, if ...")
 assert low <= right.float().mean() <= high
 
@@ -403,11 +403,12 @@ assert low <= right.float().mean() <= high
 # ### Exercise 12.4 · The interval
 # *write · medium · 6 minutes*
 #
-# Cover the cell above, and write the interval from the formula: `(right, n)` to `(low, high)`, as fractions.
+# Write the two ends by Wilson's formula, without a search: `(right, n)` to `(low, high)`, as fractions of 1.
 #
 # <details><summary>Hint</summary>
 #
-# First the three parts: $p$, the middle $p + z^2/2n$, the root. Then divide both ends by $1 + z^2/n$.
+# First the three parts: $p$, the middle $p + z^2/2n$, the root. Then divide both ends by $1 + z^2/n$. Compare with the
+# first and the last of `fitting(9 / 10, 10)`.
 #
 # </details>
 
@@ -509,7 +510,7 @@ assert len(worst) == 5
 # %% tags=["nbval-ignore-output"]
 grey_right = grey_logits.argmax(dim=1) == data.labels
 for name, values in (("in colour", right), ("in grey", grey_right)):
-    low, high = interval(values.sum().item(), len(values))
+    low, high = fitting(values.float().mean().item(), len(values))[[0, -1]].tolist()
     print(f"{name:9} {values.float().mean():4.0%}   ({low:.0%} to {high:.0%})")
 assert FOLDER != stickers or grey_right.float().mean() < right.float().mean() - 0.1
 
@@ -680,15 +681,22 @@ assert check.whole_groups(whole_groups_solution).passed
 # ### Solution 12.4
 # The middle is drawn towards one half: after 10 of 10 right, nobody should believe in 100 %.
 
+
 # %% tags=["solution"]
-assert check.accuracy_interval(interval).passed
+def accuracy_interval_solution(right, n, z=1.96):
+    p, scale = right / n, 1 + z**2 / n
+    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    return (middle - half) / scale, (middle + half) / scale
+
+
+assert check.accuracy_interval(accuracy_interval_solution).passed
 
 # %% [markdown]
 # ### Solution 12.5
 # To tell 90 % from 80 % takes 70 pictures; to tell 90 % from 85 %, several times as many.
 
 # %% tags=["solution"]
-solution = next(n for n in range(10, 1000, 10) if interval(0.9 * n, n)[0] > 0.8)
+solution = next(n for n in range(10, 1000, 10) if fitting(0.9, n)[0] > 0.8)
 assert check.pictures_needed(solution).passed
 
 # %% [markdown]

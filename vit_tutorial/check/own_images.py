@@ -178,6 +178,7 @@ def two_numbers(function, right, n):
     "9 of 10 right means: somewhere between 60 % and 98 %.",
     lambda: [(9, 10), (17, 20), (10, 10), (0, 7), (1, 1), (450, 500), (1, 3)],
     use=two_numbers,
+    tolerance=2e-4,
 )
 def accuracy_interval(wrong, right, n):
     """`(right, n) -> (low, high)`: Wilson's interval for 95 %."""
