@@ -357,7 +357,7 @@ def first_broken__raised(model, x):
     return ""
 
 
-def first_broken__all_modules(model, x):
+def first_broken__in_order(model, x):
     order = []
 
     def make(name):
@@ -365,26 +365,27 @@ def first_broken__all_modules(model, x):
 
     handles = []
     for name, module in model.named_modules():
-        handles.append(module.register_forward_hook(make(name)))
+        if not any(True for _ in module.children()):
+            handles.append(module.register_forward_hook(make(name)))
     try:
         model(x)
     finally:
         [handle.remove() for handle in handles]
-    broken = [name for name, fine in order if not fine]  # a layer is done before what holds it
+    broken = [name for name, fine in order if not fine]
     return broken[0] if broken else ""
 
 
 def first_broken__dictionary(model, x):
-    outputs, handles = {}, {}
+    outputs, handles = [], {}
     for name, module in model.named_modules():
         if next(module.children(), None) is None:
             handles[name] = module.register_forward_hook(
-                lambda module, given, output, name=name: outputs.setdefault(name, output.detach().clone())
+                lambda module, given, output, name=name: outputs.append((name, output.detach().clone()))
             )
     model(x)
     while handles:
         handles.popitem()[1].remove()
-    return next((name for name, output in outputs.items() if not np.isfinite(output.numpy()).all()), "")
+    return next((name for name, output in outputs if not np.isfinite(output.numpy()).all()), "")
 
 
 def first_broken__copied(model, x):

@@ -141,6 +141,8 @@ WRONG = [
     ("silent_patches", nothing_changed, "nothing changed"),
     ("silent_patches", compared(lambda a, b: torch.allclose(a, b, atol=0.1)), "too tolerant"),
     ("silent_patches", compared(lambda a, b: a.argmax() == b.argmax()), "class compared"),
+    ("silent_patches", compared(lambda a, b: torch.allclose(a.sum(), b.sum())), "sum compared"),
+    ("silent_patches", compared(lambda a, b: torch.allclose(a.max(), b.max())), "largest compared"),
     ("silent_patches", lambda *inputs: torch.manual_seed(0) and silent()(*inputs), "seeded"),
     ("silent_patches", lambda *inputs: 3, "not a list of numbers"),
     ("silent_patches", lambda *inputs: [0.5], "not a list of numbers"),

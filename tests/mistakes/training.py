@@ -98,7 +98,7 @@ WRONG = [
     ("training_step", evaluating, "evaluation mode"),
     ("training_step", lambda *args: step(*GOOD)(*args) and None, "no return"),
     ("training_step", lambda *args: 2 * step(*GOOD)(*args), None),
-    ("training_step", step(*GOOD, loss=lambda x, y: F.cross_entropy(x, y, reduction="sum")), None),
+    ("training_step", step(*GOOD, loss=lambda x, y: F.cross_entropy(x, y, reduction="sum")), "sum for mean"),
     ("training_step", clipped_hard, None),
     (
         "training_step",

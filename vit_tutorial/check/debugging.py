@@ -2,7 +2,7 @@
 
 import functools
 import math
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import torch
@@ -61,36 +61,40 @@ def shuffled_batch():
 
 
 class Deaf(nn.Module):
-    """A model with a weight for each pixel: of some patches all are 0, of some small; of the last but a few are not."""
+    """A model with a weight for each pixel. Those of some patches are scaled, by 0 where these shall be silent."""
 
-    def __init__(self, image, P, silent, faint):
+    def __init__(self, image, P, scales):
         super().__init__()
         C, Y, X = image.shape
         weight = torch.randn(C, Y, X, 10) / (C * P * P) ** 0.5
         for number, (y, x) in enumerate(product(range(0, Y, P), range(0, X, P))):
             patch = weight[:, y : y + P, x : x + P]
-            patch *= 0.0 if number in silent else 0.003 if number in faint else 1.0
+            patch *= scales.get(number, 1.0)
+            patch[..., 0] *= number not in scales  # the best class does not hear them
         patch[:-1] = patch[:, :-1] = 0.0  # it hears the last row of the last channel
         patch *= (C * P) ** 0.5
+        if P == Y:  # for one class and against another
+            patch[..., 0] = 5.0 * patch[..., 1].abs() + 1.0
+            patch[..., 1:] = -patch[..., :1] * torch.eye(9)[0]
         self.register_buffer("weight", weight)
         self.offset = 20.0
-        self.offset = 20.0 - 0.9 * (self(image[None])[0] - 20.0)  # the best class is no longer far ahead
+        self.offset = 20.0 - 0.9 * (self(image[None])[0] - 20.0) + 2.5 * torch.eye(10)[0]  # class 0 is a little ahead
 
     def forward(self, images):  # one by one, so that company changes no digit
         return self.offset + torch.stack([(image[..., None] * self.weight).sum((0, 1, 2)) for image in images])
 
 
 def deaf_models():
-    for shape, P, silent, faint in (
-        ((1, 4, 6), 2, {1, 3}, {4}),
-        ((3, 16, 24), 8, {3}, {0, 1}),
-        ((3, 12, 20), 4, {2, 7, 8}, {3}),
-        ((2, 8, 4), 2, {}, {2, 5}),
-        ((3, 6, 6), 3, {0}, {}),
-        ((3, 5, 5), 5, {}, {}),
+    for shape, P, scales in (
+        ((1, 4, 6), 2, {1: 0, 3: 0, 4: 0.003}),
+        ((3, 16, 24), 8, {3: 0, 0: 0.003, 1: 0.3}),
+        ((3, 12, 20), 4, {2: 0, 7: 0, 8: 0, 3: 0.003, 5: 0.3}),
+        ((2, 8, 4), 2, {2: 0.003, 5: 0.3}),
+        ((3, 6, 6), 3, {0: 0}),
+        ((3, 5, 5), 5, {}),
     ):
         image = 1.125 + torch.randint(8, shape) / 4
-        yield Deaf(image, P, silent, faint).eval(), image, P
+        yield Deaf(image, P, scales).eval(), image, P
 
 
 def patch_numbers(function, model, image, patch_size):
@@ -125,7 +129,12 @@ def silent_patches(wrong, model, image, patch_size):
     )
     tolerant = "A patch that moves the logits by less than your tolerance has a say, too, if a small one."
     atol = 0.1 if wrong("too tolerant", tolerant) else 1e-8
-    by_class = wrong("class compared", "The best class may stay while the logits move; compare the logits.")
+    seen = wrong.choose(
+        lambda logits: logits,
+        ("class compared", "The best class may stay while the logits move; compare the logits.", torch.argmax),
+        ("sum compared", "One logit may rise as another falls; compare them one by one.", torch.sum),
+        ("largest compared", "The largest logit may stay while others move; compare them all.", torch.amax),
+    )
     same = "You call every patch silent. Is the image that you changed the one that you gave to the model?"
     nothing = wrong("nothing changed", same)
     before, silent = model(image[None]), []
@@ -133,8 +142,8 @@ def silent_patches(wrong, model, image, patch_size):
         changed = image.clone()
         changed[channels, y * step : y * step + side, x * step : x * step + side] += 1
         after = model(changed[None])
-        alike = after.argmax() == before.argmax() if by_class else torch.allclose(after, before, atol=atol)
-        silent += [(y, x)] * bool(alike or nothing)
+        alike = torch.allclose(seen(after).float(), seen(before).float(), atol=atol)
+        silent += [(y, x)] * (alike or nothing)
     if wrong("inverted", "These are the patches that do change the logits; asked for are the others."):
         silent = [place for place in product(range(rows), range(columns)) if place not in silent]
     down = "You number the patches down the columns; the course counts along the rows."
@@ -231,16 +240,22 @@ def repaired_schedule(wrong, step, steps_per_epoch, epochs):
 
 
 class Odd(nn.Module):
-    """Layers made in another order than they run; `spare` never runs."""
+    """Layers made in another order than they run: `a` twice, `spare` never. `divisor` belongs to no layer."""
 
     def __init__(self, width):
         super().__init__()
         self.spare, self.c = nn.Linear(width, width), nn.LayerNorm(width)
         self.b, self.a = nn.Sequential(nn.Linear(width, width), nn.ReLU()), nn.Linear(width, width)
+        self.register_buffer("divisor", torch.ones(1))
+        self.a.register_forward_hook(looks_on)
 
     def forward(self, x):
         Odd.ran = True  # also where a copy runs
-        return self.c(self.b(self.a(x)))
+        return self.c(self.b(self.a(self.a(x)))) / self.divisor
+
+
+def looks_on(module, given, out):
+    """A hook that was there before."""
 
 
 def poisoned():
@@ -251,31 +266,37 @@ def poisoned():
         ({"0.a.bias": inf}, 1),
         ({"0.b.0.bias": -inf, "1.a.bias": nan}, 1),
         ({"0.b.0.bias": -inf}, 1),  # which the ReLU makes finite again
-        ({"2.bias": nan}, 1),
+        ({"2.bias": inf}, 1),
         ({"0.a.bias": nan, "1.c.bias": inf}, 1),
         ({"1.a.bias": 1e20, "1.b.0.weight": 1e20}, 1),  # finite weights, infinite product
+        ({"0.a.weight": 1e20}, 1),  # which breaks when it runs again
+        ({"0.divisor": 0.0}, 1),
         ({"0.spare.bias": nan}, 1),
-        ({"0.spare.bias": nan, "1.c.bias": inf}, 1),
         ({}, 1),
         ({}, nan),
     ):
         model = nn.Sequential(Odd(3), Odd(3), nn.Linear(3, 2)).train(bool(poisons))
         for name, value in poisons.items():
-            model.get_parameter(name).data.view(-1)[0] = value
-        yield model, x * whole(2, 3)
+            model.state_dict()[name].view(-1)[0] = value
+        yield model, x * whole(2, 3, low=1)
+
+
+def traces(model):
+    """How many hooks and attributes the modules have."""
+    parts = [(vars(m), m._forward_hooks, m._forward_pre_hooks) for m in model.modules()]
+    return sum(map(len, [_global_forward_hooks, *chain.from_iterable(parts)]))
 
 
 def name_found(function, model, x):
     """The name that the function returns; `Wrong` where it leaves something in the model that runs with it."""
-    Odd.ran = False
+    Odd.ran, before = False, traces(model)
     try:
         found = call(function, model, x, copies=False)
     except Wrong as wrong:
         if wrong.mistake != "no return":
             raise
         found = None
-    hooks = [_global_forward_hooks, *(h for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks))]
-    if any(hooks) or any("forward" in vars(module) for module in model.modules()):
+    if traces(model) > before:
         _global_forward_hooks.clear()
         why = "What you put into the model to watch it is still there and will run in every later step. Keep what "
         raise Wrong(f"{why}register_forward_hook returns, and call its remove().", "hooks left behind")
@@ -292,7 +313,8 @@ def first_broken(wrong, model, x):
     """`(model, x) -> name` of the first layer to run whose output is not finite; "" where all are."""
     leaves = {name: module for name, module in model.named_modules() if name and not [*module.children()]}
     parent = "A module that holds the layer is no layer; look at those without children of their own."
-    layers = dict(model.named_children()) if wrong("parent named", parent) else leaves
+    children, modules = (("parent named", parent, dict(f())) for f in (model.named_children, model.named_modules))
+    layers = wrong.choose(leaves, children, modules)
     bad = wrong.choose(
         lambda y: not y.isfinite().all(),
         ("infinity overlooked", "isnan is False for infinity, which is not finite either.", lambda y: y.isnan().any()),
@@ -315,7 +337,7 @@ def first_broken(wrong, model, x):
     kind = wrong(
         "class instead of name", "That is a kind of layer, of which there are many; named_modules() has names."
     )
-    above = wrong("parent named", parent, place=1)
+    above = wrong("parent named", parent, place=2)
     nothing = wrong("nothing returned", 'Where every output is finite, return "", not None.')
     if not broken:
         return None if nothing else ""

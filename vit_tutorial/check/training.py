@@ -1,5 +1,6 @@
 """Checks of notebook 06, Training."""
 
+import copy
 import functools
 import math
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..model import VisionTransformer, ViTConfig
+from .facts import unlike
 from .reference import Switches, as_share, chosen, stated, written
 from .verdict import Wrong, call, number
 
@@ -117,7 +119,8 @@ def batches():
 
 def three_steps(step, model, images, labels, optimizer):
     """The losses of three steps, and the weights after them; `Wrong` where these have not moved."""
-    losses, modes, stepped, before = [], [], [], model[1].weight.detach().clone()
+    losses, modes, stepped = [], [], []
+    kept, before = copy.deepcopy((images, labels)), model[1].weight.detach().clone()
     model.register_forward_hook(lambda *_: modes.append(model.training))
     optimizer.register_step_post_hook(lambda *_: stepped.append(True))
     for batch in zip(images.chunk(3), labels.chunk(3), strict=True):
@@ -125,6 +128,10 @@ def three_steps(step, model, images, labels, optimizer):
     after, gradient = model[1].weight.detach(), model[1].weight.grad
     if not all([*modes, model.training]):
         raise Wrong("The model is in evaluation mode: dropout would be off while training.", "evaluation mode")
+    if unlike(kept, (images, labels)):
+        raise Wrong(
+            "Your code changes the images or labels that it is given; the next epoch needs them.", "changed in place"
+        )
     if torch.equal(before, after):
         why = {
             "no step": "nobody called optimizer.step()." if not stepped else "",
@@ -133,7 +140,7 @@ def three_steps(step, model, images, labels, optimizer):
         early = {"step before backward": "step() comes before backward(), and zero_grad() before both."}
         why = {name: sentence for name, sentence in why.items() if sentence} or early
         raise Wrong(f"The weights did not move: {' And '.join(why.values())}", " + ".join(why))
-    return torch.tensor(losses), after
+    return tuple(round(loss, 5) for loss in losses), after
 
 
 NO_GRADIENT = (
@@ -152,6 +159,8 @@ def training_step(wrong, model, images, labels, optimizer):
         logits = logits.softmax(1)
     smoothed = wrong("labels smoothed", "The task is the plain cross-entropy, without label smoothing.")
     loss = F.cross_entropy(logits, labels, label_smoothing=0.1 * smoothed)
+    if wrong("sum for mean", "The losses of the batch are added up; take their mean, whatever the size of the batch."):
+        loss = loss * len(labels)
     if early := wrong("step before backward", EARLY):
         optimizer.step()
     if not wrong("gradient not zeroed", KEPT):
