@@ -26,7 +26,7 @@ from .facts import Raised, agree, as_expected, compared, facts, shown, unlike
 from .verdict import NotAttempted, Stop, Wrong, call, exercise, expect_choice, fresh_seed, number
 
 TOGETHER = 2  # mistakes at once that are told apart
-SECONDS = 5.0  # for the search after them
+SECONDS = 5.0  # for the search after several
 
 
 class Switches:
@@ -94,17 +94,13 @@ class Task:
 
     def outcome(self, function, run, copies=True):
         """What the function gives for the inputs of a run, or what it raises; and the inputs as they are afterwards."""
-        own = (
-            copy.deepcopy(run.inputs) if copies else run.inputs
-        )  # together: an optimizer's parameters stay its model's
+        own = copy.deepcopy(run.inputs) if copies else run.inputs  # all at once: an optimizer stays its model's
         torch.default_generator.manual_seed(run.seed)
         try:
             return self.use(function, *own), own
         except (NotAttempted, Stop, Wrong):
             raise
-        except (
-            BaseException
-        ) as error:  # the learner's code may raise anything, SystemExit and KeyboardInterrupt included
+        except BaseException as error:  # SystemExit and KeyboardInterrupt included
             return Raised(error), own
 
     def referred(self, run, on=()):
@@ -136,10 +132,7 @@ class Task:
     def effect(self, run, own):
         """`(sentence, name)` of what a call changed besides giving a result; None where it changed nothing."""
         if torch.initial_seed() != run.seed:
-            return (
-                "Your code seeds torch's generator, and whoever calls it draws the same numbers ever after.",
-                "seeded",
-            )
+            return "Your code seeds torch's generator: whoever calls it draws the same numbers ever after.", "seeded"
         for name, before, after in zip(self.names, run.inputs, own, strict=False):
             if not self.changes and unlike(before, after):
                 what = "leaves the model" if isinstance(before, nn.Module) else "changes its input"
@@ -169,7 +162,7 @@ class Task:
         for on in self.sets(runs, why):
             if all(agree(run.found, self.referred(run, on), self.tolerance, True) for run in runs):
                 return {key[0]: why[key] for key in on if why[key]}
-            if time.monotonic() > until:
+            if len(on) > 1 and time.monotonic() > until:
                 break
         return None
 
