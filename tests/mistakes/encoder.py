@@ -115,6 +115,12 @@ class OneHead(Parts):
         super().__init__(embed_dim, 1)
 
 
+class Seeded(Parts):
+    def __init__(self, embed_dim, num_heads):
+        torch.manual_seed(0)
+        super().__init__(embed_dim, num_heads)
+
+
 class ImagesMixed(Parts):
     """PyTorch's attention, whose first axis is that of the tokens."""
 
@@ -222,6 +228,7 @@ WRONG = [
     ("repaired_block", int, "not a module class"),
     ("repaired_block", OtherNames, "part missing"),
     ("repaired_block", repaired(ATTN_DROP, MLP_DROP, parts=OneHead), "num_heads not used"),
+    ("repaired_block", repaired(ATTN_DROP, MLP_DROP, parts=Seeded), "seeded"),
     (
         "repaired_block",
         repaired("x + drop(self.attn(self.norm1(x), True)[0])", "(x + drop(self.mlp(self.norm2(x))),)"),

@@ -267,7 +267,7 @@ def repaired_block(cls):
     """The class `RepairedBlock(embed_dim, num_heads)`, with both of its faults mended."""
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise Wrong(f"Expected a class that derives from nn.Module, found {describe(cls)}.", "not a module class")
-    x, block, faults = 2 * torch.randn(4, 64, 16) + 1, call(cls, 16, 2), {}
+    seed, x, block, faults = torch.initial_seed(), 2 * torch.randn(4, 64, 16) + 1, call(cls, 16, 2), {}
     if missing := [name for name in ("norm1", "attn", "norm2", "mlp") if not hasattr(block, name)]:
         text = "The check looks for the block's four parts by their names, norm1, attn, norm2 and mlp. Missing: "
         raise Wrong(f"{text}{', '.join(missing)}.", "part missing")
@@ -296,6 +296,8 @@ def repaired_block(cls):
 
     if not same(run(block), run(block)):
         faults["dropout in eval"] = "In eval mode dropout is still at work: F.dropout wants training=self.training."
+    if torch.initial_seed() != seed:
+        raise Wrong("Your block seeds torch's generator, so that the same numbers are dropped ever after.", "seeded")
     highway, branches = silent("attn", "mlp"), {"attention": silent("mlp"), "the MLP": silent("attn")}
     if not same(run(highway), undropped(block=highway)):
         faults["highway dropped"] = "Dropout falls on the stream x itself: drop the branch, then add it to x."

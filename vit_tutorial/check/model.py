@@ -147,23 +147,21 @@ def smaller_patches(wrong):
 
 
 def ends_of_models():
-    for B, N, C, size in ((1, 4, 3, 1.0), (4, 6, 10, 3.0), (3, 2, 5, 1e-3), (5, 4, 5, 1.0)):
+    for B, N, C in ((1, 4, 3), (4, 6, 10), (3, 2, 5), (5, 4, 5)):
         config = ViTConfig((8, 2 * N), 4, num_classes=C, embed_dim=16, depth=1, num_heads=2)  # 2 rows of N / 2 patches
         model = VisionTransformer(config).train(B == 5).requires_grad_(False)
         for parameter in (*model.norm.parameters(), *model.head.parameters()):
             nn.init.normal_(parameter)
-        yield model, size * (3 * torch.randn(B, 1 + N, 16) + 1)
+        yield model, 3 * torch.randn(B, 1 + N, 16) + 1
 
 
 @written("Final norm, class token, head: the last three steps of every ViT of this kind.", ends_of_models)
 def read_out(wrong, model, tokens):
     """A function of a model and the tokens after its last block that returns the logits."""
-    own = "Use model.norm itself, as it was trained: here "
-    plain = wrong("scale and shift missing", f"{own}its scale and shift are missing.")
+    plain = wrong("scale and shift missing", "The norm has a scale and a shift, which were trained: call model.norm.")
     affine = () if plain else (model.norm.weight, model.norm.bias)
-    eps = 1e-5 if wrong("another eps", f"{own}eps is another, such as F.layer_norm's default.") else model.norm.eps
     bare = wrong("final norm missing", "The final norm is missing. The head was trained on tokens of one scale.")
-    norm = lambda x: x if bare else F.layer_norm(x, x.shape[-1:], *affine, eps=eps)  # noqa: E731
+    norm = lambda x: x if bare else F.layer_norm(x, x.shape[-1:], *affine, eps=model.norm.eps)  # noqa: E731
     last = "This reads the last token, the patch in the lower right corner. The class token is row 0."
     mean = "This averages tokens. The head of this model was trained on the class token, row 0."
     means = [f(x) for x in (tokens, tokens[:, 1:]) for f in (lambda x: norm(x).mean(1), lambda x: norm(x.mean(1)))]
