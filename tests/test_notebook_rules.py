@@ -23,6 +23,7 @@ EXERCISES = 5  # in each notebook but 00
 KINDS = {"predict", "write", "repair", "experiment", "stretch"}  # each of them in each notebook but 00
 
 SECTIONS = ("Exercises", "Summary", "What comes next", "References", "Solutions")  # the last headings of level 2
+FURTHER = "Going further"  # what can be left out, between the first and the second of them
 
 FENCE = re.compile(r"```.*?```|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$", re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]*)[^)]*\)")
@@ -205,8 +206,9 @@ def has_a_course_map(notebook):
 
 def sections_are_in_order(notebook):
     found = [text for _, level, text in headings(notebook) if level == 2]
-    if tuple(found[-len(SECTIONS) :]) != SECTIONS:
-        return [f"expected the notebook to end with the headings {SECTIONS}, found {found[-len(SECTIONS) :]}"]
+    expected = [SECTIONS[0], *[FURTHER] * (FURTHER in found), *SECTIONS[1:]]
+    if (last := found[-len(expected) :]) != expected:
+        return [f"expected the notebook to end with the headings {expected}, found {last}"]
     return []
 
 
@@ -523,6 +525,7 @@ FAULTS = [
     (sections_are_in_order, drop(22)),
     (sections_are_in_order, swap(22, 23)),
     (sections_are_in_order, text(25, "\n## Afterthought")),
+    (sections_are_in_order, text(25, "\n## Going further")),
     (has_enough_exercises, untag_exercise),
     (exercises_are_of_all_kinds, source(7, "### Exercise 1.1 · Mix\n*write · easy · 3 minutes*")),
     (exercises_are_complete, source(7, "### Exercise 2.1 · Mix")),

@@ -10,15 +10,15 @@
 # - read the rows of the projection matrix as filters;
 # - say what a patch size costs in tokens, FLOPs and memory before you train anything.
 #
-# About 50 minutes to read and do; 9 s of computing on two CPU cores. Read [00 Start here](00_start_here.ipynb)
-# first.
+# About {minutes} minutes to read and do, in two parts; 9 s of computing on two CPU cores.
+# Read [00 Start here](00_start_here.ipynb) first.
 
 # %%
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import EncoderBlock, check, course, datasets, plots, widgets
+from vit_tutorial import check, course, datasets, plots, widgets
 from vit_tutorial.layers import check_images, grid_size, image_sides
 
 torch.manual_seed(0)
@@ -33,10 +33,11 @@ cat = datasets.sample_image("cat", 224)  # (3, 224, 224), uint8
 widgets.PatchExplorer(cat, patch_size=16, patch=74)
 
 # %% [markdown]
-# A photograph, cut into squares, and the squares as a list, one row of numbers each. Point at a square: you see its
-# pixels, and its row in the list lights up. Then move the patch size to 56: sixteen squares, and you can say what is
-# in most of them. At 4 there are 3,136, and hardly one that you could name. **Which size would you choose?** Watch N
-# and N² while you try. (Shuffle and Drop half can wait. The picture may be your own, too.)
+# A photograph, cut into squares, and the squares as a list: one row of numbers per square, in three bands for red,
+# green and blue. Point at a square: you see its pixels, and its row in the list lights up. Then move the patch size to
+# 56: sixteen squares, and you can say what is in most of them. At 4 there are 3,136. **Which size would you choose?**
+# Watch N and N² while you try, and remember your choice: the end of the notebook comes back to it. (Shuffle and Drop
+# half can wait. The picture may be your own.)
 
 # %% [markdown]
 # A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
@@ -44,19 +45,21 @@ widgets.PatchExplorer(cat, patch_size=16, patch=74)
 # called a **token**. This notebook is about that first step. It asks three questions: how to cut, how to turn a
 # patch into a vector, and how large a patch should be.
 
-# %% [markdown]
-# Why not let each *pixel* be a token? Because each token looks at each other token. (How is the subject of notebook
-# 03; here you only need the number of pairs.)
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** Why not let each *pixel* be a token? Because each token is compared with each token,
+# itself included (notebook 03 shows how). How many such pairs do the pixels of a photograph of 224 x 224 make?
 #
-# **Predict before you run:** how many pairs of pixels are there in a photograph of 224 x 224?
+# - a: about 100 thousand
+# - b: about 2.5 million
+# - c: about 2.5 billion
 
 # %%
 for name, tokens in ("pixels", 224 * 224), ("patches of 16 x 16", 14 * 14):
     print(f"{name:20} {tokens:7,} tokens {tokens**2:14,} pairs")
-assert (224 * 224) ** 2 == 16**4 * (14 * 14) ** 2
 
 # %% [markdown]
-# 65,536 times fewer pairs: that is 16 to the fourth power, and you will meet this fourth power again.
+# c: the number of tokens, squared. With patches there are {=(224 * 224) ** 2 // (14 * 14) ** 2:,} times fewer pairs:
+# that is 16 to the fourth power, which will come back at the end.
 #
 # *To remember: a patch is what a word is in a sentence. Patches are there because attention compares all pairs.*
 
@@ -84,7 +87,7 @@ plots.show(
 top_left, top_right = image[0:2, 0:2], image[0:2, 2:4]  # each (P, P)
 bottom_left, bottom_right = image[2:4, 0:2], image[2:4, 2:4]
 by_hand = torch.stack([patch.flatten() for patch in (top_left, top_right, bottom_left, bottom_right)])
-by_hand  # (N, P*P): one row for each patch
+by_hand  # (N, P*P): one row per patch
 
 # %% [markdown]
 # Cutting with slices is clear, and works for any size with two loops: the outer over rows of patches, the inner over
@@ -99,22 +102,22 @@ assert torch.equal(by_loop, by_hand)
 # %% [markdown]
 # ## Two reshapes and one permute
 #
-# Loops in Python are slow. One `permute` between two `reshape`s does the same at once, for a whole batch. It is the
-# line of this notebook that is most often got wrong, so here it is in slow motion.
+# One `permute` between two `reshape`s cuts without a loop, and a whole batch at once. It is also a line that can go
+# wrong without an error, so here it is in slow motion.
 
 
 # %%
 def draw_path(ax, order, title):
-    """Join the pixels of the 4 x 4 image in the order in which memory holds them."""
+    """A line through the 16 pixels in this order; each circle shows the pixel's place in memory."""
     y, x = order // 4, order % 4  # (16,) each
     ax.plot(x, y, color=plots.COLOURS[0], linewidth=1.5, zorder=1)
     ax.scatter(x, y, s=190, color="#D6E6F2", edgecolor=plots.COLOURS[0], zorder=2)
-    for place, (i, j) in enumerate(zip(y.tolist(), x.tolist(), strict=True)):
-        ax.text(j, i, place, ha="center", va="center", fontsize=8)
+    for pixel in range(16):
+        ax.text(pixel % 4, pixel // 4, pixel, ha="center", va="center", fontsize=8)
     ax.axhline(1.5, color="#E69F00", linewidth=2)
     ax.axvline(1.5, color="#E69F00", linewidth=2)
-    ax.set(title=title, xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal")
-    ax.title.set_fontsize(10)
+    ax.set(xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal")
+    ax.set_title(title, fontsize=10)
     ax.set_axis_off()
 
 
@@ -123,18 +126,19 @@ draw_path(left, torch.arange(16), "what an image is: row by row")
 draw_path(right, by_hand.flatten().long(), "what we want: patch by patch")
 plots.show(
     fig,
-    "Two copies of the 4 x 4 image with a line through its pixels in memory order. Left: the line runs "
-    "along each row and crosses the border between patches. Right: it finishes one patch of four pixels "
-    "before it goes to the next.",
+    "The 16 pixels of the 4 x 4 image, numbered row by row, twice. Left: a line goes from 0 to 15, along each row and "
+    "across the border between patches. Right: the line goes 0, 1, 4, 5, then 2, 3, 6, 7: it finishes one patch before "
+    "it goes to the next.",
 )
 
 # %% [markdown]
-# The number in each circle is the pixel's place in memory. Memory is one long row of numbers. `reshape` keeps the
-# numbers in this order and changes where the row is broken. `permute` swaps axes, and so changes the order in which
-# the numbers are read.
+# The number in each circle is the pixel's place in memory, as before; the line is the order in which we read, and the
+# orange lines are the borders between patches. Memory is one long row of numbers. `reshape` keeps the numbers in
+# their order and changes where the row is broken. `permute` swaps axes, and so changes the order in which the numbers
+# are read.
 #
-# The way from left to right: give every pixel *four* coordinates instead of two. Pixel $(y, x)$ lies in patch row
-# $i$ and patch column $j$, and inside the patch at row $u$ and column $v$:
+# To get from the left order to the right one, give every pixel *four* coordinates instead of two. Pixel $(y, x)$ lies
+# in patch row $i$ and patch column $j$, and inside the patch at row $u$ and column $v$:
 #
 # $$y = i\,P + u, \qquad x = j\,P + v.$$
 
@@ -160,15 +164,18 @@ by_permute = grid.reshape(4, P * P)  # (N, P*P)
 assert torch.equal(by_permute, by_hand)
 by_permute
 
-# %% [markdown]
-# **Predict before you run:** what would `reshape` alone give? The shape is the same.
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** `reshape` alone gives the same shape. What will its rows be?
+#
+# - a: the same four patches
+# - b: the four rows of the image
+# - c: the four columns of the image
 
 # %%
-image.reshape(4, P * P)  # (N, P*P), but are these patches?
+image.reshape(4, P * P)  # (Y, X) -> (N, P*P)
 
 # %% [markdown]
-# These are the rows of the image, not its patches. Nothing complains. You will see further down what that does to a
-# cat.
+# b: the rows of the image, and no error. You will see further down what that does to a cat.
 #
 # *To remember: split each side in two with `reshape`, `permute` the patch axes forward, join with `reshape`.*
 
@@ -199,8 +206,8 @@ image.reshape(4, P * P)  # (N, P*P), but are these patches?
 #
 # <details><summary>Hint</summary>
 #
-# Count the rows of patches and the columns of patches apart. A patch has P x P pixels, and each pixel has a number
-# for each channel.
+# Count the rows of patches and the columns of patches apart. A patch has P x P pixels, and each pixel has one
+# number per channel.
 #
 # </details>
 
@@ -281,7 +288,8 @@ plots.show(
 # This is what the transformer gets: a list. Patch 70 stands first in its row and patch 83 last, and nothing in the
 # 768 numbers of a patch says so.
 #
-# A check by hand: there are 14 patches in a row, so patch 70 starts row 70 / 14 = 5, at pixel row 5 x 16 = 80.
+# A check by hand: there are 14 patches in a row, so patch 70 starts row 70 / 14 = 5, at pixel row 5 x 16 = 80. (Python
+# counts rows from 0, and so do we. The explorer above counts from 1 and calls this one row 6.)
 
 # %%
 assert torch.equal(patches[0, 70], images[0, :, 80:96, 0:16].flatten())
@@ -289,8 +297,8 @@ assert torch.equal(patches[0, 70], images[0, :, 80:96, 0:16].flatten())
 # %% [markdown]
 # ## And back again
 #
-# Nothing was lost, so the way can be walked backwards: split, permute the other way round, join. You need this
-# whenever a model answers with patches and you want to see a picture. The package's code:
+# Nothing was lost, so we can go back: split, permute the other way round, join. You need this when you have patches
+# and want to see a picture. The package's code:
 
 
 # %% tags=["package"]
@@ -316,15 +324,21 @@ print("Cut and put together again: the same image, to the last bit, for five pat
 # %% [markdown]
 # ## Two ways to break it: one is a bug, one is not
 #
-# Cut the cat wrongly, with `reshape` alone, and ask `unpatchify` for a picture. Then cut it rightly, but shuffle the
+# Cut the cat wrongly, with `reshape` alone, and ask `unpatchify` for a picture. Then cut it correctly, but shuffle the
 # list.
+
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** Which of these two pictures will show you the cat's eyes?
 #
-# **Predict before you run:** in which of the two pictures will you find the cat's eyes?
+# - a: both
+# - b: only the one that was cut by `reshape` alone
+# - c: only the one whose list was shuffled
+# - d: neither
 
 # %%
 small = datasets.sample_image("cat", 96)[None] / 255  # (1, 3, 96, 96): 36 patches of 16 x 16
 right_patches = patchify(small, 16)  # (1, 36, 768)
-wrong_patches = small.reshape(1, 36, 768)  # the same shape, without the permute
+wrong_patches = small.reshape(1, 36, 768)  # (1, 36, 768), without the permute
 order = torch.randperm(36)
 shuffled = right_patches[:, order]  # (1, 36, 768): the same patches in another order
 
@@ -333,62 +347,65 @@ lists = right_patches, wrong_patches, shuffled
 pictures = torch.cat([unpatchify(x, 16, 96) for x in lists])  # (3, 3, 96, 96)
 plots.show(
     plots.image_grid(pictures, ["cut, put together", "cut by reshape alone", "cut, then shuffled"], size=1.75),
-    "Three pictures from 36 patches. The first is the cat. The second is a weave of stripes in wrong "
-    "colours: no patch holds a part of the cat. The third shows whole pieces of the cat, eyes among them, "
-    "in a random order.",
+    "Three pictures of 96 x 96 pixels, each put together from a list of 36 patches: the list as patchify cuts it, the "
+    "list that reshape alone gives, and the first list in a random order.",
 )
 
 # %% [markdown]
-# **The second picture is a bug.** Each of its "patches" is 768 numbers that follow each other in memory: eight whole
-# rows of one colour channel, 96 pixels wide. The colours are made up, as three stretches of one channel are taken
-# for red, green and blue.
+# c. **The second picture is a bug**, a weave of stripes. Each of its "patches" is 768 numbers that follow each other in
+# memory: eight whole rows of one colour channel, 96 pixels wide. The colours are made up: three stretches of one
+# channel are taken for red, green and blue.
 #
-# No error is raised, the shape is right, and training would run as if nothing were wrong. So test a cut with a
-# picture, or with one patch that you slice by hand, as above. A round trip through an equally wrong `unpatchify`
-# would prove nothing.
+# No error is raised, and the shape is right. So test a cut with a picture, or with one patch that you slice by hand,
+# as above. A round trip through an equally wrong `unpatchify` would prove nothing.
 
 # %% [markdown]
-# **The third picture is no bug: it is how attention sees the cat.** All that you may compute without looking at the
-# order, such as the mean patch, is the same before and after:
+# **The third picture is no bug.** Its list holds the same patches. Whatever you compute without looking at their order,
+# such as the mean patch, is the same before and after:
 
 # %%
 assert torch.allclose(right_patches.mean(dim=1), shuffled.mean(dim=1), atol=1e-6)  # (1, 768) each
 right_patches.mean(dim=1)[0, :4], shuffled.mean(dim=1)[0, :4]
 
 # %% [markdown]
-# Attention is such a computation too: to it the list is a *bag of patches*. Here is the shuffled list of above, and
-# on the right the bag: the same patches, sorted by brightness. (Any rule that looks only at what is in the patches
-# would do.)
+# Attention is such a computation: to it the list is a *bag of patches*, and the third picture is as good as the first.
+# So far that is only a claim; notebook 02 shows it. Below are the cat, the shuffled list from above, and the bag: the
+# same patches, sorted by brightness. (Any rule that looks only at what is in the patches would do.)
+
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** You will press *Shuffle*, which draws a new order for the list. What changes in the bag?
 #
-# **Predict before you press:** what will Shuffle change on the right? What will Drop half?
+# - a: nothing
+# - b: the order of its patches
+# - c: which patches are in it
 
 # %%
 widgets.PatchExplorer(datasets.sample_image("cat", 96), patch_size=16, patch=13, order=order.tolist())
 
 # %% [markdown]
-# Shuffle as often as you like: the list changes, and the picture with it; the bag does not, nor does the mean of all
-# numbers. A ViT without positions has nothing by which to tell the cat from the shuffled cat. Drop half, and the bag
-# itself is another. It costs a quarter of the attention weights, which is a way to train faster (notebook 11).
-#
-# That attention treats the list so is a claim until now. Notebook 02 shows that it does, and mends it.
+# a. Shuffle as often as you like: the list changes, and the picture with it; the bag does not. What sees only the bag
+# cannot tell the cat from the shuffled cat. *Drop half* changes the bag itself. Half of the tokens make a quarter of
+# the pairs, and dropping patches is one way to train faster (notebook 11).
 #
 # *To remember: a right shape proves little. Look at a patch.*
+
+# %% [markdown] tags=["stop"]
+# **A place to stop.** You can now cut a batch of images into a list of patches, put it together again, and tell a bug
+# from a shuffled list. The second part turns each patch into a token with one matrix, shows that a convolution
+# computes the same, and asks what a patch size costs.
 
 # %% [markdown]
 # ## From patch to token
 #
 # A patch is raw pixels. A token is D numbers, and the model decides which. D is the **embedding width**, 768 in
-# ViT-B/16, the base model of the paper with P = 16. The step between is a matrix, the same for all patches. Again
-# the four toy patches, with a matrix of three rows that we choose by hand:
+# ViT-B/16, the base model of the paper with P = 16. The step from one to the other is a matrix, the same for all
+# patches. Here are the four toy patches again, with a matrix of three rows that we choose by hand:
 
 # %%
-W = torch.tensor(
-    [
-        [0.25, 0.25, 0.25, 0.25],  # the mean of the patch
-        [-0.5, 0.5, -0.5, 0.5],  # right half minus left half
-        [-0.5, -0.5, 0.5, 0.5],
-    ]
-)  # bottom half minus top half
+mean = [0.25, 0.25, 0.25, 0.25]
+right_minus_left = [-0.5, 0.5, -0.5, 0.5]
+bottom_minus_top = [-0.5, -0.5, 0.5, 0.5]
+W = torch.tensor([mean, right_minus_left, bottom_minus_top])  # (D, P*P) = (3, 4)
 tokens = by_hand @ W.T  # (N, P*P) @ (P*P, D) -> (N, D) = (4, 3)
 
 # %%
@@ -406,8 +423,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Check one number by hand: patch 0 is 0, 1, 4, 5. Right minus left is (1 + 5) / 2 - (0 + 4) / 2 = 1. All four
-# patches agree in this number, since the image grows by 1 from each column to the next everywhere.
+# Check one number by hand: patch 0 is 0, 1, 4, 5. Right minus left is (1 + 5) / 2 - (0 + 4) / 2 = 1. It is 1 for all
+# four patches, since the numbers of the image grow by 1 from each column to the next.
 #
 # In general, with the flattened patch $p_n$ (a row of $C P^2$ numbers), the matrix $W$ of shape $(D, C P^2)$ and the
 # bias $b$ (D numbers):
@@ -425,30 +442,56 @@ assert torch.equal(linear(by_hand), tokens)
 linear(by_hand)
 
 # %% [markdown]
+# ### Exercise 1.3 · From pictures to tokens
+#
+# *write · medium · 6 minutes*
+#
+# Write the step from patches to tokens, for patches as exercise 1.2 cuts them, `(B, N, C, P, P)`. `weight` has the
+# shape `(D, C, P, P)`: it holds each row of $W$ in the shape of a patch, as a *filter*. `bias` has D numbers. Number d
+# of a token is the sum, over all channels and pixels, of patch times `weight[d]`, plus `bias[d]`. All of torch is
+# allowed.
+#
+# <details><summary>Hint</summary>
+#
+# Flatten each patch to a row, `(B, N, C*P*P)`, and each filter too: `weight.flatten(1)` is $W$. The formula above does
+# the rest. Note that it says $W^\top$: a `reshape` of `weight` to `(C*P*P, D)` is something else.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def project(patches, weight, bias):
+    B, N, C, P, _ = patches.shape
+    tokens = ...  # (B, N, D)
+    return tokens
+
+
+# %%
+check.project(project)
+
+# %% [markdown]
 # ## Each row of the matrix is a filter
 #
-# A row of $W$ has as many numbers as a patch, so it can be drawn as one. Four rows for patches of 8 x 8 with three
-# channels, again made by hand, and what they answer on the cat:
+# A row of $W$ has as many numbers as a patch, so it can be drawn as one: it is a **filter**. Here are four filters for
+# patches of 8 x 8 with three channels, again made by hand, and their answers on the cat, patch by patch:
 
 # %%
 ramp = torch.linspace(-1, 1, 8)  # (P,)
-filters = torch.stack(
-    [
-        torch.ones(3, 8, 8),  # brightness
-        ramp[None, None, :].expand(3, 8, 8),  # right minus left
-        ramp[None, :, None].expand(3, 8, 8),  # bottom minus top
-        torch.tensor([1.0, 0.0, -1.0])[:, None, None].expand(3, 8, 8),  # red minus blue
-    ]
-)  # (D, C, P, P) = (4, 3, 8, 8)
+brightness = torch.ones(3, 8, 8)
+right_minus_left = ramp[None, None, :].expand(3, 8, 8)
+bottom_minus_top = ramp[None, :, None].expand(3, 8, 8)
+red_minus_blue = torch.tensor([1.0, 0.0, -1.0])[:, None, None].expand(3, 8, 8)
+filters = torch.stack([brightness, right_minus_left, bottom_minus_top, red_minus_blue])  # (D, C, P, P)
 answers = patchify(images, 8) @ filters.flatten(1).T  # (1, 784, 192) @ (192, 4) -> (1, 784, 4)
 maps = answers[0].T.reshape(4, 28, 28)  # (D, rows, columns): laid out as the patches lie
 
 # %%
-fig, axes = plots.figure(7, 2.9, 2, 4, height_ratios=[1, 2])
+fig, axes = plots.figure(7, 3.2, 2, 4, height_ratios=[1, 2])
 for d, name in enumerate(["brightness", "right - left", "bottom - top", "red - blue"]):
     plots.draw_image(axes[0, d], filters[d] * 0.4 + 0.5, name)
     axes[1, d].imshow(maps[d], cmap="cividis")
     axes[1, d].set_axis_off()
+fig.supxlabel("yellow: a large answer, blue: a small one; each map has a scale of its own", fontsize=9)
 plots.show(
     fig,
     "Top: four filters of 8 x 8 pixels: flat grey, a ramp from left to right, a ramp from top to bottom, "
@@ -457,13 +500,12 @@ plots.show(
 )
 
 # %% [markdown]
-# So number $d$ of a token says how much its patch looks like filter $d$. Nobody chooses the filters of a real ViT:
-# $W$ starts random and is trained with the rest. What trained filters have in common are waves, edges and colour
-# blobs (figure 7 of the paper); you will see some in notebook 10.
+# So number $d$ of a token says how strongly its patch matches filter $d$. Nobody chooses the filters of a real ViT: $W$
+# starts random and is trained with the rest. Figure 7 of the paper shows the main patterns in trained filters: waves,
+# edges and blobs of colour. (Notebook 10 looks at those of the course's own small model, which look different.)
 #
-# How many filters are needed? **The rows of $W$ decide what a token can know: what D numbers do not hold, no later
-# layer can bring back.** To see how much D numbers hold, take the D best filters for the purpose and rebuild the
-# image from its tokens.
+# How many filters are needed? **What the D numbers of a token do not hold, no later layer can read from it.** To see
+# how much D numbers hold, take D filters that are the best for one purpose, to rebuild the patches, and rebuild.
 
 # %%
 names = "astronaut", "coffee", "rocket"
@@ -474,9 +516,9 @@ values, vectors = torch.linalg.eigh(others.T @ others)  # from the least to the 
 best = vectors.flip(1).T  # (768, 768): row d is filter d, the most important first
 
 # %% [markdown]
-# These filters are the *principal components* of patches: the D directions that keep most of three other
-# photographs. If you do not know them, take them as "the best D rows that one could wish for when the aim is to
-# rebuild". The cat itself was not used.
+# These filters are the D directions that hold the most of the patches of three *other* photographs, measured by the sum
+# of squares. (They are eigenvectors; *principal components* are found likewise, once the mean patch is subtracted.)
+# For rebuilding those photographs, no other D rows leave a smaller squared error. The cat was not used.
 
 
 # %%
@@ -498,12 +540,11 @@ def draw_width(token_width):
 widgets.interactive_figure(draw_width, token_width=[1, 4, 16, 64, 768])
 
 # %% [markdown]
-# With 16 numbers a patch the borders between patches show, since each patch is squeezed alone. Move the token width
-# to 4, to 64, to 768. At 64 you know the cat well. At 768 = 3 x 16 x 16 nothing is lost: in ViT-B/16 the matrix is
-# square.
+# With 16 numbers per patch the borders between patches show: each patch is rebuilt on its own. Move the token width to
+# 4, to 64, to 768. At 768 = 3 x 16 x 16 nothing is lost: a token of ViT-B/16 has as many numbers as its patch.
 #
-# *To remember: a token is D answers to D filters. A misconception to leave here: the embedding does not "extract
-# features" in any deep sense. It is one matrix; all that is deep comes later.*
+# *To remember: a token is D answers to D filters. The embedding is one matrix and a bias, no more; what is not linear
+# comes later.*
 
 # %% [markdown]
 # ## The same numbers from a convolution
@@ -528,8 +569,8 @@ plots.show(
 )
 
 # %% [markdown]
-# A convolution slides filters over an image and stops every `stride` pixels. With a stride as long as the filter,
-# the stops do not overlap: they are the patches. At stop $(i, j)$ filter $d$ gives
+# A convolution slides filters over an image and stops every `stride` pixels. With a stride as long as the filter, the
+# windows do not overlap: they are the patches. At stop $(i, j)$ filter $d$ gives
 #
 # $$\sum_{c, u, v} W_{d, c, u, v}\; \mathrm{image}_{c,\; iP + u,\; jP + v} + b_d$$
 #
@@ -546,8 +587,8 @@ conv(images).shape
 
 # %% [markdown]
 # The convolution answers with a picture of D channels, `(B, D, rows, columns)`. To compare, draw the list of tokens as
-# such a picture: in channel d, number d of each token stands where its patch lay. (Exercise 1.3 asks for the way
-# back.)
+# such a picture: in channel d, number d of each token stands where its patch lay. (The next exercise asks for the
+# way back.)
 
 
 # %%
@@ -555,22 +596,14 @@ def as_picture(tokens, rows, columns):
     return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)  # (B, N, D) -> (B, D, rows, columns)
 
 
-from_conv, from_linear = conv(images), linear(patches)  # (B, D, rows, columns) and (B, N, D)
+from_conv, from_linear = conv(images), linear(patches)  # (B, D, rows, columns), (B, N, D)
 difference = (from_conv - as_picture(from_linear, 14, 14)).abs().max().item()
 assert difference < 1e-5
 print(f"pictures {tuple(from_conv.shape)}: no number differs by more than a hundred-thousandth")
 
 # %% [markdown]
-# Is that tiny difference a rounding error or a mistake? Two tests tell. First, in double precision (64 bits a
-# number) a rounding error shrinks by many powers of ten; a mistake stays.
-
-# %%
-double_conv = F.conv2d(images.double(), conv.weight.double(), conv.bias.double(), stride=16)
-double_linear = F.linear(patches.double(), linear.weight.double(), linear.bias.double())
-assert (double_conv - as_picture(double_linear, 14, 14)).abs().max() < 1e-13
-
-# %% [markdown]
-# Second, with whole numbers nothing is rounded, and the two are equal:
+# Is that tiny difference rounding or a mistake? The two add the same products, perhaps in another order. With small
+# whole numbers nothing is rounded, and the two are equal:
 
 # %%
 whole = image[None, None]  # the toy image, (B, C, Y, X) = (1, 1, 4, 4)
@@ -578,20 +611,45 @@ whole_filter = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])  # (D, C, P, P) = (1
 F.conv2d(whole, whole_filter, stride=2).flatten(), patchify(whole, 2)[0] @ whole_filter.flatten()
 
 # %% [markdown]
-# Equal functions of equal weights have equal gradients, too. So a model learns the same with either:
-
-# %%
-from_conv.square().sum().backward()
-from_linear.square().sum().backward()
-assert torch.allclose(conv.weight.grad.flatten(1), linear.weight.grad, rtol=1e-4, atol=1e-4)
+# Where weights are published they often have this shape, `(D, C, P, P)`: torchvision and timm write `Conv2d`. The
+# course keeps its matrix in a `Conv2d` too, so that it can load those weights, and multiplies flat patches with it. The
+# sum is the same, and on a CPU forward and backward pass together are faster this way (notebook 11 measures it).
+#
+# *A common misconception: that the `Conv2d` makes a ViT a convolutional network. This convolution never looks across
+# the border of a patch.*
 
 # %% [markdown]
-# Most libraries write `Conv2d`: one call cuts and projects without copying the patches first, and the saved weights
-# have the shape `(D, C, P, P)`. The course keeps its matrix in a `Conv2d` too, so that it can load those weights, and
-# multiplies flat patches with it: the same sum, and on a CPU its gradient comes faster (notebook 11 measures).
+# ### Exercise 1.4 · Tokens out of order
 #
-# *A misconception to leave here: a ViT with a `Conv2d` in front is no convolutional network. This convolution never
-# looks across the border of a patch.*
+# *repair · medium · 6 minutes*
+#
+# A colleague's model trains badly. You find these lines after the convolution:
+#
+#     def to_tokens(feature_map):
+#         B, D, rows, columns = feature_map.shape
+#         return feature_map.reshape(B, rows * columns, D)
+#
+# The shape is `(B, N, D)`, as it should be. Repair the function: token n must hold the D numbers of patch n.
+#
+# <details><summary>Hint</summary>
+#
+# `reshape` keeps the order of the numbers. Which two axes have to change places, and after which two are joined?
+#
+# </details>
+
+# %%
+feature_map = torch.tensor([[[[1, 2], [3, 4]], [[10, 20], [30, 40]]]])  # (B, D, rows, columns) = (1, 2, 2, 2)
+feature_map.reshape(1, 4, 2)  # token 0 should be [1, 10]
+
+
+# %% tags=["exercise"]
+def to_tokens(feature_map):
+    B, D, rows, columns = feature_map.shape
+    return ...  # (B, N, D)
+
+
+# %%
+check.to_tokens(to_tokens)
 
 # %% [markdown]
 # ## The class
@@ -617,63 +675,23 @@ class PatchEmbedding(nn.Module):
 
 
 # %%
+from torchvision.models import ViT_B_16_Weights, ViT_B_32_Weights  # the descriptions of published models, no weights
+
 embed = PatchEmbedding()  # that of ViT-B/16
 parameters = sum(p.numel() for p in embed.parameters())
 assert parameters == 768 * (3 * 16 * 16) + 768  # W and b
+all_parameters = ViT_B_16_Weights.IMAGENET1K_V1.meta["num_params"]
 print(f"{tuple(images.shape)} -> {tuple(embed(images).shape)}")
-print(f"{parameters:,} parameters, {100 * parameters / 86_567_656:.1f} % of ViT-B/16")
+print(f"{parameters:,} parameters, {100 * parameters / all_parameters:.1f} % of ViT-B/16")
 
 # %% [markdown]
-# The size of the image is not in this number: all patches share one matrix.
-
-# %% [markdown]
-# ## Images that are not 224 x 224 x 3
-#
-# **Predict before you run:** the photograph of the rocket has 427 rows and 640 columns. Will P = 16 do?
-
-# %%
-rocket = datasets.sample_image("rocket")[None] / 255  # (1, 3, 427, 640)
-try:
-    PatchEmbedding(image_size=(427, 640))
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# 427 is not a multiple of 16. A bare `Conv2d` would have dropped the last 11 rows and told nobody, so the class
-# refuses. Crop, resize or pad the image; here, crop. It need not become a square:
-
-# %%
-assert nn.Conv2d(3, 192, 16, stride=16)(rocket).shape == (1, 192, 26, 40)  # 26 x 16 = 416 of 427 rows
-cropped = rocket[:, :, :416]  # (1, 3, 416, 640)
-wide = PatchEmbedding(image_size=(416, 640), embed_dim=192)
-assert torch.equal(unpatchify(patchify(cropped, 16), 16, (416, 640)), cropped)
-wide.grid_size, wide(cropped).shape
-
-# %% [markdown]
-# The number of channels is free too: 1 for X-rays, 13 for the satellite Sentinel-2. Each filter grows a layer for
-# each channel; the tokens stay D numbers wide, and the rest of the model never knows.
-
-# %%
-for channels in 1, 3, 13:
-    layer = PatchEmbedding(image_size=64, patch_size=8, in_channels=channels, embed_dim=192)
-    tokens = layer(torch.rand(2, channels, 64, 64))  # (B, N, D)
-    print(f"C = {channels:2}: weight {str(tuple(layer.proj.weight.shape)):16} tokens {tuple(tokens.shape)}")
-
-# %% [markdown]
-# And the two slips that happen to everybody, with what the class says:
-
-# %%
-for bad in images[0], images.permute(0, 2, 3, 1):  # no batch axis; channels last
-    try:
-        embed(bad)
-    except ValueError as error:
-        print(error)
+# The size of the image is not in the number of parameters: all patches share one matrix.
 
 # %% [markdown]
 # ## What does a smaller patch cost?
 
 # %%
-fig, axes = plots.figure(7, 2.7, 1, 3)
+fig, axes = plots.figure(7, 2.8, 1, 3)
 for ax, P in zip(axes, (32, 16, 8), strict=True):
     N = (224 // P) ** 2
     ax.fill([0, 784, 784, 0], [0, 0, 784, 784], color="#EEEEEE")
@@ -681,6 +699,7 @@ for ax, P in zip(axes, (32, 16, 8), strict=True):
     ax.set(xlim=(0, 784), ylim=(784, 0), aspect="equal")
     ax.set_title(f"P = {P}: {N} x {N} = {N * N:,}", fontsize=9)
     ax.set_axis_off()
+fig.supxlabel("blue: a number for each pair of tokens; all three drawn to one scale", fontsize=9)
 plots.show(
     fig,
     "The table of attention weights of one head, drawn to one scale as a square whose side is the number "
@@ -689,31 +708,28 @@ plots.show(
 )
 
 # %% [markdown]
-# The blue squares are the tables in which attention writes how much each token looks at each other one, drawn to
-# scale for an image of 224 x 224. Halve P, and there are four times as many tokens and sixteen times as large a
-# table:
+# The blue squares are the tables in which attention writes how much each token looks at each other, drawn to scale for
+# an image of 224 x 224. Halve P, and there are four times as many tokens and a table sixteen times as large:
 #
 # $$N = \frac{Y}{P}\cdot\frac{X}{P} \;\propto\; P^{-2}, \qquad N^2 \;\propto\; P^{-4}.$$
 #
-# **Predict before you go on:** you double both sides of the image and keep P. What happens to N, and to the table?
+# Double both sides of the image and keep P, and the same happens: only Y / P and X / P count.
 
 # %% [markdown]
-# The same: four times, sixteen times. For the tokens only Y / P and X / P count.
-#
 # Now the computing. One encoder block (notebook 04) multiplies matrices and does little else. For each token it
-# needs $4 D^2$ multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP (two linear
-# layers). For each *pair* of tokens it needs $2 D$: one product of two vectors for the weight, one more to use it.
-# With L blocks:
+# needs $4 D^2$ multiplications for attention's four $D \times D$ matrices and $8 D^2$ for its MLP (two linear layers,
+# from D numbers to 4 D and back, $4 D^2$ each). For each *pair* of tokens it needs $2 D$: D to find out how much one
+# looks at the other, D to use that. With L blocks:
 #
 # $$\text{multiplications} = \underbrace{N\,C P^2 D}_{\text{patch embedding}} + L\,(
 # \underbrace{12\, N D^2}_{\text{each token}} + \underbrace{2\, N^2 D}_{\text{each pair}})$$
 
 # %% [markdown]
 # Each multiplication goes with an addition, so there are twice as many **FLOPs** (floating-point operations). In
-# training, the attention weights of all L blocks and H heads (tables side by side in each block, notebook 03) wait
-# in memory for the backward pass, 4 bytes each:
+# training, the tables of attention weights, called attention maps, wait in memory for the backward pass, 4 bytes per
+# number. There are H of them in each of the L blocks, side by side, one per *head* (notebook 03):
 #
-# $$\text{bytes of attention maps} = 4\, L\, H\, N^2 \quad\text{for each image.}$$
+# $$\text{bytes of attention maps} = 4\, L\, H\, N^2 \quad\text{per image.}$$
 #
 # The model adds one token to the patches, the *class token* (notebook 02), so its N is one larger (not in the first
 # term, which is for patches alone).
@@ -721,8 +737,7 @@ plots.show(
 
 # %%
 def cost(patch_size, image_size=224, D=768, L=12, H=12, C=3):
-    """For one square image (ViT-B as it stands): tokens, multiplications, bytes of attention maps,
-    and how many of the multiplications are for pairs."""
+    """For one square image: tokens, multiplications, bytes of attention maps, multiplications for pairs."""
     patches = (image_size // patch_size) ** 2
     N = patches + 1  # with the class token
     each_token, each_pair = 12 * L * N * D**2, 2 * L * N**2 * D
@@ -730,129 +745,65 @@ def cost(patch_size, image_size=224, D=768, L=12, H=12, C=3):
     return N, embedding + each_token + each_pair, 4 * L * H * N**2, each_pair
 
 
-# %%
-print(" P  tokens     GFLOPs   for pairs   attention maps")
-for P in 8, 14, 16, 28, 32:
-    N, multiplications, size, pairs = cost(P)
-    share = 100 * pairs / multiplications
-    print(f"{P:2} {N:7,} {2 * multiplications / 1e9:10.1f} {share:9.1f} % {size / 1e6:13.1f} MB")
-
-# %% [markdown]
-# Do you believe a formula that nobody has tested? PyTorch can count the FLOPs of what it runs. Give it one block of
-# the package, with tokens for P = 16:
-
-# %%
-from torch.utils.flop_counter import FlopCounterMode
-
-block, tokens = EncoderBlock(768, 12), torch.zeros(1, 197, 768)  # (B, N, D)
-with torch.no_grad(), FlopCounterMode(display=False) as counter:
-    _, weights = block(tokens, return_attention=True)  # weights (B, H, N, N)
-assert counter.get_total_flops() == 2 * (12 * 197 * 768**2 + 2 * 197**2 * 768)
-assert 12 * weights.numel() * 4 == cost(16)[2]  # twelve such maps, 4 bytes a weight
-print(f"{counter.get_total_flops():,} FLOPs in one block, as the formula says")
-
-# %% [markdown]
-# Now the whole range of patch sizes that divide 224. On logarithmic axes a power is a straight line, and its
-# exponent is the slope.
-
-# %%
-sizes = [4, 7, 8, 14, 16, 28, 32, 56]
-table = torch.tensor([cost(P)[:3] for P in sizes], dtype=torch.float64)  # (8, 3)
-fig, axes = plots.figure(7.4, 2.5, 1, 3)
-titles = ["tokens N", "FLOPs (10^9)", "attention maps (MB)"]
-for ax, values, title in zip(axes, table.T * torch.tensor([[1], [2e-9], [1e-6]]), titles, strict=True):
-    ax.loglog(sizes, values, "o-", markersize=4)
-    ax.loglog(sizes, values[-1] * (56 / torch.tensor(sizes)) ** 2, ":", color="gray")
-    ax.loglog(16, values[4], "o", color=plots.COLOURS[1], markersize=8)
-    ax.annotate(f"{values[4]:.0f}", (16, values[4]), (7, 4), textcoords="offset points", color=plots.COLOURS[1])
-    ax.set(xlabel="patch size P", title=title, xticks=[4, 8, 16, 32], xticklabels=[4, 8, 16, 32])
-    ax.minorticks_off()
-    ax.title.set_fontsize(10)
-plots.show(
-    fig,
-    "Three log-log plots against patch sizes 4 to 56 for ViT-B at 224 x 224, P = 16 marked: 197 tokens, "
-    "35 GFLOPs, 22 MB. Beside each a dotted line of slope -2. Tokens follow it, FLOPs rise a little "
-    "faster for small P, memory with slope -4.",
-)
-
-# %% [markdown]
-# Read three things from table and plot:
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** The defaults of `cost` are those of ViT-B. At P = 16, what share of all FLOPs is for
+# pairs, the part that grows with $N^2$?
 #
-# - Tokens grow with the square of 1 / P (along the dotted line), memory with the fourth power.
-# - FLOPs stay close to the square. At P = 16 the pairs are only 4 % of them: the $12 N D^2$ of the matrices is most
-#   of the work until $N = 6 D$, which is 4,608 tokens. "Attention is slow because it is quadratic" is not true of a
-#   small ViT.
-# - Memory is where small patches hurt: 22 MB an image at P = 16, 355 MB at P = 8. That is for the maps alone;
-#   *fused* attention (notebook 11) does without storing them.
+# - a: more than half
+# - b: about a third
+# - c: less than a tenth
+
+# %%
+print("        P  tokens   GFLOPs   for pairs   attention maps")
+for name, D, H in ("ViT-B", 768, 12), ("ViT-Ti", 192, 3):  # Ti: tiny, a quarter of the width
+    for P in 32, 16, 8:
+        N, multiplications, size, pairs = cost(P, D=D, H=H)
+        share = 100 * pairs / multiplications
+        print(f"{name:6} {P:2} {N:7,} {2 * multiplications / 1e9:8.1f} {share:9.1f} % {size / 1e6:13.1f} MB")
+
+# %% [markdown]
+# c, {=100 * cost(16)[3] / cost(16)[1]:.0f} %. Read three things from the table:
+#
+# - Halve P: about four times the tokens, about sixteen times the attention maps.
+# - FLOPs grow about as tokens do where $12 N D^2$ is most of the work. $2 N^2 D$ catches up at $N = 6 D$: 4,608 tokens
+#   for ViT-B, 1,152 for ViT-Ti. So "attention is slow because it is quadratic" is a matter of N *and* D: at P = 8 pairs
+#   take {=100 * cost(8)[3] / cost(8)[1]:.0f} % of the work of ViT-B,
+#   {=100 * cost(8, D=192)[3] / cost(8, D=192)[1]:.0f} % of that of ViT-Ti.
+# - Memory grows fastest: {=cost(16)[2] / 1e6:.0f} MB per image at P = 16, {=cost(8)[2] / 1e6:.0f} MB at P = 8 (ViT-B).
+#   *Fused* attention (notebook 11) does not store these maps.
 
 # %% [markdown]
 # ## Why 16?
 #
-# torchvision publishes two base models for 224 x 224, with the operations that it counted and the accuracy that it
-# measured on ImageNet. The package has both numbers on board; its "GFLOPS" are multiplications, half of ours:
+# Was the formula right? torchvision publishes two base models for 224 x 224, with the operations that it counted and
+# the accuracy that it measured on ImageNet (photographs of 1,000 classes). Its "GFLOPS" are multiplications, half of
+# our FLOPs:
 
 # %%
-from torchvision.models import ViT_B_16_Weights, ViT_B_32_Weights
-
-for P, entry in (16, ViT_B_16_Weights.IMAGENET1K_V1), (32, ViT_B_32_Weights.IMAGENET1K_V1):
-    billions, accuracy = entry.meta["_ops"], entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    assert abs(cost(P)[1] / 1e9 - billions) < 0.002
-    print(
-        f"ViT-B/{P}: {billions:6.3f} billion multiplications counted, {cost(P)[1] / 1e9:6.3f} by our formula, "
-        f"{accuracy:.1f} % of ImageNet right"
-    )
+accuracy = {}
+for P, entry in (32, ViT_B_32_Weights.IMAGENET1K_V1), (16, ViT_B_16_Weights.IMAGENET1K_V1):
+    counted, accuracy[P] = entry.meta["_ops"], entry.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    ours = cost(P)[1] / 1e9
+    assert abs(ours - counted) < 0.002
+    print(f"ViT-B/{P}: {counted:6.3f} billion counted, {ours:6.3f} by our formula, {accuracy[P]:.1f} % right")
 
 # %% [markdown]
-# Four times the work buys 5 points of accuracy. (The last 0.001 is the classifier, which our formula leaves out.)
-# Smaller patches go on buying some: P = 14 in the paper's largest model, P = 8 in DINO, and even single pixels have
-# been tried, on small images. But each halving costs four times the tokens. P = 16 at 224 x 224, 196 patches of 768
-# numbers, is the compromise that most of the field has settled on.
-
-# %% [markdown]
-# It also named the paper: *An Image is Worth 16x16 Words*. Mind the reading: 16 x 16 is the size of a word in
-# pixels. The number of words is 14 x 14. And 196 words is about a paragraph, what language models of the time read
-# with ease.
+# (The last 0.001 is the classifier, 768 x 1,000, which our formula leaves out.) From P = 32 to P = 16 the work grows
+# {=cost(16)[1] / cost(32)[1]:.0f} times, and {=accuracy[16] - accuracy[32]:.0f} more images in a hundred are right.
+#
+# Was 16 your choice? It is a compromise. Others have been tried: P = 14 in the paper's largest model, P = 8 in DINO,
+# and even single pixels, on small images. Each halving costs four times the tokens.
+#
+# *An Image is Worth 16x16 Words* says the title of the paper. Note that 16 x 16 is the size of a word, in pixels. There
+# are 14 x 14 words.
 
 # %% [markdown]
 # ## Exercises
 #
-# Exercises 1.1 and 1.2 stand above, where their ideas are.
+# Exercises 1.1 to 1.4 stand above, where their ideas are.
 
 # %% [markdown]
-# ### Exercise 1.3 · Tokens out of order
-#
-# *repair · medium · 6 minutes*
-#
-# A colleague's model trains badly. You find these lines behind the convolution:
-#
-#     def to_tokens(feature_map):
-#         B, D, rows, columns = feature_map.shape
-#         return feature_map.reshape(B, rows * columns, D)
-#
-# The shape is `(B, N, D)`, as it should be. Repair the function: token n must hold the D numbers of patch n.
-#
-# <details><summary>Hint</summary>
-#
-# `reshape` keeps the order of the numbers. Which two axes have to change places, and after which join?
-#
-# </details>
-
-# %%
-feature_map = torch.tensor([[[[1, 2], [3, 4]], [[10, 20], [30, 40]]]])  # (B, D, rows, columns) = (1, 2, 2, 2)
-feature_map.reshape(1, 4, 2)  # token 0 should be [1, 10]
-
-
-# %% tags=["exercise"]
-def to_tokens(feature_map):
-    B, D, rows, columns = feature_map.shape
-    return ...  # (B, N, D)
-
-
-# %%
-check.to_tokens(to_tokens)
-
-# %% [markdown]
-# ### Exercise 1.4 · The smallest patch that fits
+# ### Exercise 1.5 · The smallest patch that fits
 #
 # *experiment · medium · 5 minutes*
 #
@@ -861,7 +812,7 @@ check.to_tokens(to_tokens)
 #
 # <details><summary>Hint</summary>
 #
-# `cost(P, image_size=384)[2]` are the bytes for one image. Try each P from 8 up with `384 % P == 0`.
+# `cost(P, image_size=384)[2]` is the number of bytes for one image. Try each P from 8 up with `384 % P == 0`.
 #
 # </details>
 
@@ -872,19 +823,66 @@ smallest_patch = ...
 check.patch_budget(smallest_patch)
 
 # %% [markdown]
-# ### Exercise 1.5 · Patches that overlap
+# ## Going further
+#
+# What stands here can be left out without loss.
+#
+# ### Images that are not 224 x 224 x 3
+#
+# The photograph of the rocket has 427 rows and 640 columns. 427 is not a multiple of 16, and the class refuses:
+
+# %%
+rocket = datasets.sample_image("rocket")[None] / 255  # (1, 3, 427, 640)
+try:
+    PatchEmbedding(image_size=(427, 640))
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# A bare `Conv2d` would have dropped the last 11 rows without a word, as the first line below shows. Crop, resize or pad
+# the image; here, crop. It need not become a square:
+
+# %%
+assert nn.Conv2d(3, 192, 16, stride=16)(rocket).shape == (1, 192, 26, 40)  # 26 x 16 = 416 of 427 rows
+cropped = rocket[:, :, :416]  # (1, 3, 416, 640)
+wide = PatchEmbedding(image_size=(416, 640), embed_dim=192)
+assert torch.equal(unpatchify(patchify(cropped, 16), 16, (416, 640)), cropped)
+wide.grid_size, wide(cropped).shape
+
+# %% [markdown]
+# The number of channels is free too: 1 for X-rays, 13 for the satellite Sentinel-2. Each filter has one layer per
+# channel. The tokens stay D numbers wide, so the rest of the model stays as it is.
+
+# %%
+for channels in 1, 3, 13:
+    layer = PatchEmbedding(image_size=64, patch_size=8, in_channels=channels, embed_dim=192)
+    tokens = layer(torch.rand(2, channels, 64, 64))  # (B, N, D)
+    print(f"C = {channels:2}: weight {str(tuple(layer.proj.weight.shape)):16} tokens {tuple(tokens.shape)}")
+
+# %% [markdown]
+# And two common slips, with what the class says:
+
+# %%
+for bad in images[0], images.permute(0, 2, 3, 1):  # no batch axis; channels last
+    try:
+        embed(bad)
+    except ValueError as error:
+        print(error)
+
+# %% [markdown]
+# ### Exercise 1.6 · Patches that overlap
 #
 # *stretch · hard · 12 minutes*
 #
-# An edge that falls between two patches is seen whole by neither. Some models therefore let patches overlap: the
-# window has P x P pixels but moves by `stride` < P. Write this cut. A window that would stick out of the image is
+# An edge that falls between two patches is seen whole by neither. Tokens-to-Token ViT, for one, lets patches overlap:
+# the window has P x P pixels but moves by `stride` < P. Write this cut. A window that would stick out of the image is
 # left out, so there are $\lfloor (Y - P) / \mathrm{stride} \rfloor + 1$ rows of windows. With `stride` = P the
 # result is `patchify`'s.
 #
 # <details><summary>Hint</summary>
 #
-# Two loops as in the toy, with other steps and another end. Or look up `torch.nn.functional.unfold`, and mind the
-# order of its axes.
+# Two loops as in the toy, with other steps and another end. Or look up `torch.nn.functional.unfold`, and note the order
+# of its axes.
 #
 # </details>
 
@@ -904,11 +902,10 @@ check.overlapping_patches(overlapping_patches)
 #
 # - An image becomes a list of $N = YX / P^2$ patches: split each side, permute the patch axes forward, join.
 # - `reshape` alone gives the right shape and no patches. Test with a picture or a slice by hand.
-# - A token is a patch times one shared matrix, plus a bias. Rows of the matrix are filters, and D of them bound what
-#   a token can hold.
-# - `Conv2d` with stride = kernel size = P computes the same numbers; libraries store that form.
-# - Tokens cost $P^{-2}$, attention maps $P^{-4}$. Computing is mostly the matrices, until N nears 6 D.
-# - The list carries no order: it is a bag of patches.
+# - A token is a patch times one shared matrix, plus a bias. The D rows of the matrix are filters.
+# - `Conv2d` with stride = kernel size = P computes the same numbers.
+# - Tokens cost $P^{-2}$, attention maps $P^{-4}$. The matrices are most of the computing until N nears 6 D.
+# - Nothing in the numbers of a patch says where it lay: the list is a bag of patches.
 
 # %% [markdown]
 # ## What comes next
@@ -927,6 +924,8 @@ check.overlapping_patches(overlapping_patches)
 # - Xiao et al. 2021, [Early Convolutions Help Transformers See Better](https://arxiv.org/abs/2106.14881): a small
 #   convolutional network instead of one matrix.
 # - Beyer et al. 2023, [FlexiViT](https://arxiv.org/abs/2212.08013): one model for many patch sizes.
+# - torchvision, [Models and pre-trained weights](https://docs.pytorch.org/vision/stable/models.html): the counted
+#   operations and the accuracies.
 # - Nguyen et al. 2024, [An Image is Worth More Than 16x16 Patches](https://arxiv.org/abs/2406.09415): pixels as
 #   tokens.
 
@@ -965,8 +964,23 @@ assert check.cut_patches(cut_patches_solution).passed
 # %% [markdown]
 # ### Solution 1.3
 #
-# Join rows and columns to N, then move D behind N. The colleague's version fills a token with one channel of D
-# neighbouring patches.
+# Flatten both, and the formula is one line. `F.linear(patches.flatten(2), weight.flatten(1), bias)` is another way to
+# write it.
+
+
+# %% tags=["solution"]
+def project_solution(patches, weight, bias):
+    W = weight.flatten(1)  # (D, C, P, P) -> (D, C*P*P)
+    return patches.flatten(2) @ W.T + bias  # (B, N, C*P*P) @ (C*P*P, D) -> (B, N, D)
+
+
+assert check.project(project_solution).passed
+
+# %% [markdown]
+# ### Solution 1.4
+#
+# Join rows and columns to N, then move D behind N. The colleague's version fills a token with D numbers that follow
+# each other in memory: the same channel of neighbouring patches, for the most part.
 
 
 # %% tags=["solution"]
@@ -977,9 +991,10 @@ def to_tokens_solution(feature_map):
 assert check.to_tokens(to_tokens_solution).passed
 
 # %% [markdown]
-# ### Solution 1.4
+# ### Solution 1.5
 #
-# P = 16 gives 577 tokens and 12.3 GB. The next divisor of 384 is 24: 257 tokens and 2.4 GB.
+# P = 16 gives {=cost(16, 384)[0]:d} tokens and {=64 * cost(16, 384)[2] / 1e9:.1f} GB. The next divisor of 384 is 24:
+# {=cost(24, 384)[0]:d} tokens and {=64 * cost(24, 384)[2] / 1e9:.1f} GB.
 
 # %% tags=["solution"]
 fits = [P for P in range(8, 385) if 384 % P == 0 and 64 * cost(P, image_size=384)[2] <= 8e9]
@@ -987,7 +1002,7 @@ smallest_solution = min(fits)
 assert check.patch_budget(smallest_solution).passed
 
 # %% [markdown]
-# ### Solution 1.5
+# ### Solution 1.6
 #
 # `F.unfold` cuts windows for convolutions and gives `(B, C*P*P, N)`. As a layer, this cut and a matrix are
 # `nn.Conv2d(C, D, P, stride)`.

@@ -115,6 +115,71 @@ def cut_patches__convolution(images, P):
     return found.flatten(2).mT.reshape(len(images), -1, C, P, P)
 
 
+def project__einsum(patches, weight, bias):
+    return torch.einsum("bncpq,dcpq->bnd", patches, weight) + bias
+
+
+def project__matrix(patches, weight, bias):
+    W = weight.flatten(1)
+    return patches.flatten(2) @ W.T + bias
+
+
+def project__linear(patches, weight, bias):
+    return F.linear(patches.flatten(2), weight.flatten(1), bias)
+
+
+def project__reshape(patches, weight, bias):
+    B, N, C, P, _ = patches.shape
+    D = weight.shape[0]
+    return patches.reshape(B, N, C * P * P) @ weight.reshape(D, C * P * P).transpose(0, 1) + bias
+
+
+def project__convolution(patches, weight, bias):
+    B, N = patches.shape[:2]
+    return F.conv2d(patches.flatten(0, 1), weight, bias).reshape(B, N, -1)
+
+
+def project__broadcast(patches, weight, bias):
+    products = patches[:, :, None] * weight
+    return products.sum(dim=(-3, -2, -1)) + bias
+
+
+def project__loops(patches, weight, bias):
+    B, N = patches.shape[:2]
+    tokens = torch.empty(B, N, len(weight), dtype=patches.dtype)
+    for n in range(N):
+        for d in range(len(weight)):
+            tokens[:, n, d] = (patches[:, n] * weight[d]).sum((1, 2, 3)) + bias[d]
+    return tokens
+
+
+def project__one_filter_at_a_time(patches, weight, bias):
+    numbers = [(patches * one).flatten(2).sum(-1) + b for one, b in zip(weight, bias, strict=True)]
+    return torch.stack(numbers, dim=-1)
+
+
+def project__tensordot(patches, weight, bias):
+    return torch.tensordot(patches, weight, dims=([2, 3, 4], [1, 2, 3])) + bias
+
+
+def project__module(patches, weight, bias):
+    layer = nn.Linear(weight[0].numel(), len(weight))
+    with torch.no_grad():
+        layer.weight.copy_(weight.flatten(1))
+        layer.bias.copy_(bias)
+        return layer(patches.flatten(2))
+
+
+def project__numpy(patches, weight, bias):
+    rows = patches.numpy().reshape(*patches.shape[:2], -1)
+    return torch.from_numpy(rows @ weight.numpy().reshape(len(weight), -1).T + bias.numpy())
+
+
+def project__one_image_at_a_time(patches, weight, bias):
+    W = weight.flatten(1).T
+    return torch.stack([torch.addmm(bias, image.flatten(1), W) for image in patches])
+
+
 def to_tokens__flatten(feature_map):
     return feature_map.flatten(2).transpose(1, 2)
 

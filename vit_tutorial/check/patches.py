@@ -1,4 +1,4 @@
-"""Checks of notebook 01: cutting images into patches, and what patches cost."""
+"""Checks of notebook 01: cutting images into patches, projecting them, and what patches cost."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from .reference import stated, whole, written
 from .verdict import Wrong, exercise, number
 
-__all__ = ["patch_count", "cut_patches", "to_tokens", "patch_budget", "overlapping_patches"]
+__all__ = ["patch_count", "cut_patches", "project", "to_tokens", "patch_budget", "overlapping_patches"]
 
 COLUMNS_FIRST = "They run down the columns of the grid. Count as you read, row by row."
 GRID_KEPT = "The numbers are in order, but rows and columns of the grid are still two axes. Join them to N."
@@ -90,6 +90,53 @@ def cut_patches(wrong, images, patch_size):
     return wrong.choose(cut, ("batch lost", FIRST_ONLY, cut[:1]), ("batch lost", BATCH_LOST, cut[0]))
 
 
+def patches_to_project():
+    yield whole(1, 2, 1, 2, 2), whole(2, 1, 2, 2), whole(2, low=1)
+    yield whole(1, 3, 2, 1, 1), whole(2, 2, 1, 1), whole(2, low=1)  # D = C*P*P: here a matrix may lie either way
+    for B, N, C, P, D in ((2, 4, 3, 2, 5), (3, 2, 2, 3, 18), (2, 3, 3, 2, 12), (1, 1, 1, 4, 1), (4, 5, 3, 4, 7)):
+        yield torch.randn(B, N, C, P, P), torch.randn(D, C, P, P), torch.randn(D)
+
+
+@written("Each number of a token is the sum of patch times filter, and its bias.", patches_to_project)
+def project(wrong, patches, weight, bias):
+    """A function `(patches (B, N, C, P, P), weight (D, C, P, P), bias (D,)) -> (B, N, D)`: patches to tokens."""
+    (D, C, P, _), length = weight.shape, weight[0].numel()
+    torn = "reshape turned the filters to columns and tore them apart. Flatten each to a row of W, then take W.T."
+    untransposed = "W was not transposed: each number of a patch must meet the same place of a filter, so W.T."
+    other = "Patch and filter were flattened in different orders: channel meets channel, and pixel meets pixel."
+    mirrored = "The filters are mirrored at their diagonal: row u of a patch must meet row u of the filter."
+    flipped = "The filters are turned by 180 degrees, as in a textbook's convolution; here nothing is turned."
+    matrix = wrong.choose(
+        weight.flatten(1).T,
+        ("reshaped, not transposed", torn, weight.reshape(length, D)),
+        ("not transposed", untransposed, weight.flatten(1)),
+        ("pixels and filters out of step", other, weight.movedim(1, 3).flatten(1).T),
+        ("pixels and filters out of step", other, weight.reshape(D, P, P, C).movedim(3, 1).flatten(1).T),
+        ("pixels and filters out of step", mirrored, weight.mT.flatten(1).T),
+        ("pixels and filters out of step", flipped, weight.flip(2, 3).flatten(1).T),
+    )
+    tokens = patches.flatten(2) @ matrix
+    if wrong("mean for sum", "This is the mean over the pixels; a token's number is the sum."):
+        tokens = tokens / length
+    if wrong("first channel only", "Only the first channel was used; the sum is over all channels."):
+        tokens = torch.einsum("bnpq,dpq->bnd", patches[:, :, 0], weight[:, 0])
+    elif wrong("channels apart", "Each channel has an answer of its own; sum over the channels, too."):
+        tokens = torch.einsum("bncpq,dcpq->bndc", patches, weight)
+    bias = bias[:, None] if tokens.ndim == 4 else bias
+    plus = wrong.choose(
+        bias,
+        ("bias left out", "The bias is missing: add its number d to number d of each token.", torch.zeros_like(bias)),
+        ("bias subtracted", "The bias was subtracted; add it.", -bias),
+        ("bias summed", "All of the bias was added to each number; number d gets bias[d] only.", bias.sum()),
+    )
+    tokens = tokens + plus
+    if wrong("nonlinear", "Negative numbers were set to 0. There is no activation here: the step is linear."):
+        tokens = tokens.relu()
+    if wrong("axes swapped", "This is (B, D, N); swap the last two axes.") and tokens.ndim == 3:
+        tokens = tokens.mT
+    return wrong.choose(tokens, ("batch lost", FIRST_ONLY, tokens[:1]), ("batch lost", BATCH_LOST, tokens[0]))
+
+
 def feature_maps():
     yield (torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]]]),)
     yield (torch.arange(12.0).reshape(1, 2, 2, 3),)
@@ -163,7 +210,12 @@ def overlapping_patches(wrong, images, patch_size, stride):
         windows = windows[:, :-1, :-1]
     elif wrong("last windows missing", missing, 1):  # range(0, Y - P, stride)
         windows = windows[:, : (Y - P + S - 1) // S, : (X - P + S - 1) // S]
+    torn = "reshape alone tears the windows: bring rows and columns of windows forward, or swap axes, before you join."
+    if wrong("plain reshape", torn):  # of tensor.unfold's (B, C, rows, columns, P, P)
+        return windows.movedim(3, 1).reshape(len(images), windows[0, :, :, 0, 0, 0].numel(), -1)
     windows = ordered(wrong, windows).flatten(1, 2)
+    if wrong("plain reshape", torn, 1):  # of F.unfold's (B, C*P*P, N)
+        return windows.flatten(2).mT.reshape(*windows.shape[:2], -1)
     if wrong("not flattened", "The windows are right but still small pictures; flatten each to one row."):
         return windows
     swapped = "The windows lie in the last axis, as unfold gives them; swap the last two axes."
