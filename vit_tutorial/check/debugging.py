@@ -71,14 +71,12 @@ class Deaf(nn.Module):
             patch = weight[:, y : y + P, x : x + P]
             patch *= scales.get(number, 1.0)
             patch[..., 0] *= number not in scales  # the best class does not hear them
-        patch[:-1] = patch[:, :-1] = 0.0  # it hears the last row of the last channel
-        patch *= (C * P) ** 0.5
-        if P == Y:  # for one class and against another
-            patch[..., 0] = 5.0 * patch[..., 1].abs() + 1.0
-            patch[..., 1:] = -patch[..., :1] * torch.eye(9)[0]
+        for end, patch in ((0, weight[:, :P, :P]), (-1, weight[:, -P:, -P:])):  # which hear but their first, last pixel
+            patch.zero_()
+            patch[end, end, end] = 20.0 * torch.eye(10)[torch.randperm(10)[:2]].T @ torch.tensor([1.0, -1.0])
         self.register_buffer("weight", weight)
-        self.offset = 20.0
-        self.offset = 20.0 - 0.9 * (self(image[None])[0] - 20.0) + 2.5 * torch.eye(10)[0]  # class 0 is a little ahead
+        self.offset = torch.zeros(10)
+        self.offset = 20.0 - self(image[None])[0] + torch.rand(10) + 2.0 * torch.eye(10)[0]  # class 0 is a little ahead
 
     def forward(self, images):  # one by one, so that company changes no digit
         return self.offset + torch.stack([(image[..., None] * self.weight).sum((0, 1, 2)) for image in images])
@@ -87,10 +85,10 @@ class Deaf(nn.Module):
 def deaf_models():
     for shape, P, scales in (
         ((1, 4, 6), 2, {1: 0, 3: 0, 4: 0.003}),
-        ((3, 16, 24), 8, {3: 0, 0: 0.003, 1: 0.3}),
+        ((3, 16, 24), 8, {3: 0, 2: 0.003, 1: 0.3}),
         ((3, 12, 20), 4, {2: 0, 7: 0, 8: 0, 3: 0.003, 5: 0.3}),
         ((2, 8, 4), 2, {2: 0.003, 5: 0.3}),
-        ((3, 6, 6), 3, {0: 0}),
+        ((3, 6, 6), 3, {1: 0}),
         ((3, 5, 5), 5, {}),
     ):
         image = 1.125 + torch.randint(8, shape) / 4
@@ -100,19 +98,18 @@ def deaf_models():
 def patch_numbers(function, model, image, patch_size):
     """The numbers that the function returns, or the places where its mask is True, sorted."""
     before = image.clone()
-    found = call(function, model, image, patch_size, copies=False)
+    found = call(function, model, image, patch_size)
     if not torch.equal(image, before):
         why = "Your code changes the image that it was given, and compares changed with changed: work on image.clone()."
         raise Wrong(why, "changed in place")
     try:
         numbers = np.array(found.tolist() if hasattr(found, "tolist") else [*found]).flatten()
+        numbers = numbers.nonzero()[0] if numbers.dtype == bool else numbers
+        if numbers.size and (numbers % 1).any():
+            raise ValueError
+        return sorted({*map(int, numbers)})
     except (TypeError, ValueError):
-        numbers = np.array([0.5])
-    if numbers.dtype == bool:
-        numbers = numbers.nonzero()[0]
-    if numbers.size and not np.issubdtype(numbers.dtype, np.integer):
-        raise Wrong(f"Expected a list of patch numbers, found {describe(found)}.", "not a list of numbers")
-    return sorted({*numbers.tolist()})
+        raise Wrong(f"Expected a list of patch numbers, found {describe(found)}.", "not a list of numbers") from None
 
 
 @written("Every deaf spot found, in images of several sizes, and none where none is.", deaf_models, use=patch_numbers)
@@ -244,7 +241,7 @@ class Odd(nn.Module):
 
     def __init__(self, width):
         super().__init__()
-        self.spare, self.c = nn.Linear(width, width), nn.LayerNorm(width)
+        self.spare, self.c = nn.Linear(width, width), nn.GroupNorm(1, width)
         self.b, self.a = nn.Sequential(nn.Linear(width, width), nn.ReLU()), nn.Linear(width, width)
         self.register_buffer("divisor", torch.ones(1))
         self.a.register_forward_hook(looks_on)
@@ -267,6 +264,7 @@ def poisoned():
         ({"0.b.0.bias": -inf, "1.a.bias": nan}, 1),
         ({"0.b.0.bias": -inf}, 1),  # which the ReLU makes finite again
         ({"2.bias": inf}, 1),
+        ({"1.c.bias": inf}, 1),
         ({"0.a.bias": nan, "1.c.bias": inf}, 1),
         ({"1.a.bias": 1e20, "1.b.0.weight": 1e20}, 1),  # finite weights, infinite product
         ({"0.a.weight": 1e20}, 1),  # which breaks when it runs again
@@ -291,7 +289,7 @@ def name_found(function, model, x):
     """The name that the function returns; `Wrong` where it leaves something in the model that runs with it."""
     Odd.ran, before = False, traces(model)
     try:
-        found = call(function, model, x, copies=False)
+        found = call(function, model, x)
     except Wrong as wrong:
         if wrong.mistake != "no return":
             raise

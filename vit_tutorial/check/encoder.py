@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..layers import EncoderBlock
 from .reference import stated, written
-from .verdict import Wrong, call, describe, exercise, expect_tensor, same
+from .verdict import Wrong, call, describe, exercise, same
 
 __all__ = [
     "layer_norm",
@@ -185,7 +185,7 @@ def fates(drop, x, rate, training):
     """What becomes of a branch in many calls, in words; shares are told apart by 0.1, over 14 standard deviations."""
     found, before = [], x.clone()
     for own in (x, *before.expand(19, *x.shape).clone()):
-        found.append(call(drop, own, rate, training, copies=False))
+        found.append(call(drop, own, rate, training))
         if not isinstance(found[-1], torch.Tensor) or found[-1].shape != x.shape:
             raise Wrong(f"Expected a tensor of shape {tuple(x.shape)}, found {describe(found[-1])}.", "wrong shape")
     found = torch.stack(found).detach()  # (calls, B, N, D)
@@ -208,7 +208,8 @@ def fates(drop, x, rate, training):
 
 def at_rate_0(drop):
     x = torch.rand(1, 3, 2) + 1
-    expect_tensor(call(drop, x, 0.0, True), x, what="the branch at rate 0")
+    if not same(call(drop, x, 0.0, True), x):
+        raise Wrong("At rate 0 the branch must come out as it went in.", "changed at rate 0")
 
 
 @written(
@@ -278,7 +279,7 @@ def repaired_block(cls):
     wake(block).eval()
 
     def run(block, tokens=None):
-        found = call(block.forward, x.clone() if tokens is None else tokens, copies=False)
+        found = call(block.forward, x.clone() if tokens is None else tokens)
         if not isinstance(found, torch.Tensor):
             raise Wrong(f"Expected forward to return a tensor, found {describe(found)}.", "not a tensor")
         return found
@@ -299,9 +300,11 @@ def repaired_block(cls):
     if torch.initial_seed() != seed:
         raise Wrong("Your block seeds torch's generator, so that the same numbers are dropped ever after.", "seeded")
     highway, branches = silent("attn", "mlp"), {"attention": silent("mlp"), "the MLP": silent("attn")}
-    if not same(run(highway), undropped(block=highway)):
+    still = undropped(block=highway)
+    if not same(run(highway), still):
         faults["highway dropped"] = "Dropout falls on the stream x itself: drop the branch, then add it to x."
-    if lost := [name for name, branch in branches.items() if same(run(branch), run(branch))]:
+    heard = {name: branch for name, branch in branches.items() if not same(undropped(block=branch), still)}
+    if lost := [name for name, branch in heard.items() if same(run(branch), run(branch))]:
         faults["dropout removed"] = f"In train mode nothing of {' and '.join(lost)} is dropped: keep dropout on both."
     try:
         if same(undropped(), undropped()):
@@ -309,6 +312,9 @@ def repaired_block(cls):
             replace(pre_norm_block.task, cases=lambda: [(x, *parts), (x[:1, :1], *parts)]).judge(undropped)
     except Wrong as wrong:
         faults[wrong.mistake] = str(wrong)
+    with torch.enable_grad():
+        if not run(block).requires_grad:
+            faults["no gradient"] = "No gradient gets through the block, so that it cannot learn."
     if faults:
         raise Wrong(" ".join(faults.values()), " + ".join(filter(None, faults)) or None)
     return "The stream is free of norms, and dropout works in training alone."

@@ -27,7 +27,7 @@ def agree(found, expected, tolerance=1e-4, nan=False):
     With `nan`, a tensor agrees with one that has its nan at the same places.
     """
     if isinstance(expected, Raised) or isinstance(found, Raised):
-        said = [(type(x.error), sorted(str(x.error))) for x in (found, expected) if isinstance(x, Raised)]
+        said = [sorted(explain(x.error).partition(" Line ")[0]) for x in (found, expected) if isinstance(x, Raised)]
         return len(said) == 2 and said[0] == said[1]  # sorted: the operands may stand in either order
     if isinstance(expected, torch.Tensor):
         if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
@@ -61,11 +61,12 @@ def as_expected(answer, expected):
                 f"Expected a tensor of shape {tuple(expected.shape)}, found {describe(answer)}.", "not a tensor"
             ) from None
     if isinstance(expected, (tuple, list)):
+        answer = answer.strip(" ()[]").split(",") if isinstance(answer, str) else answer
         try:
             parts = [attempted(part) for part in answer]
         except TypeError:
             parts = None
-        if parts is None or isinstance(answer, str) or len(parts) != len(expected):
+        if parts is None or len(parts) != len(expected):
             raise Wrong(f"Expected {len(expected)} numbers, found {describe(answer)}.", "wrong count")
         return tuple(as_expected(part, right) for part, right in zip(parts, expected, strict=True))
     return number(answer, "the answer") if isinstance(expected, (int, float)) else answer
@@ -127,27 +128,30 @@ def unlike(before, after):
     return isinstance(before, (int, float, str, set, np.ndarray)) and bool(np.any(before != after))
 
 
-def facts(task, answer, run):
-    """`(name, sentence)` of what can be observed of a wrong result that no switch explains; `(None, "")` if nothing."""
+def facts(task, answer, run, runs=()):
+    """`(name, sentence)` of what can be observed of a wrong result that no switch explains; `(None, "")` if nothing.
+
+    Of tensors only what is seen in all wrong `runs`: in a small one a reversal may be chance.
+    """
     found, expected = run.found, run.right
     if isinstance(found, Raised):
         return type(found.error).__name__, ""
     if isinstance(expected, torch.Tensor):
         if not isinstance(found, torch.Tensor):
             return "not a tensor", ""
-        return of_tensors(task, run) or unused(task, answer, run) or (None, "")
+        seen, wrong = list(of_tensors(task, run)), lambda other: not agree(other.found, other.right, task.tolerance)
+        tensors = [other for other in runs if isinstance(other.found, torch.Tensor) and wrong(other)]
+        sure = [fact for fact in seen if fact[0] in ("wrong shape", "nan")]  # said of the case that is shown
+        for other in tensors if len(seen) > len(sure) else ():
+            every = list(of_tensors(task, other))
+            seen = [fact for fact in seen if fact in every]
+        return next(iter(seen or sure), None) or unused(task, answer, run) or (None, "")
     if isinstance(expected, tuple) and isinstance(found, tuple) and len(found) == len(expected):
         pairs = enumerate(zip(found, expected, strict=True), 1)
         place, pair = next(((n, pair) for n, pair in pairs if not agree(*pair, task.tolerance)), (0, ()))
         if pair and all(isinstance(part, torch.Tensor) for part in pair):
             part = replace(run, found=pair[0], right=pair[1])
-            return of_tensors(task, part) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
-    if isinstance(expected, tuple) and isinstance(found, tuple) and len(found) == len(expected):
-        pairs = enumerate(zip(found, expected, strict=True), 1)
-        place, pair = next(((n, pair) for n, pair in pairs if not agree(*pair, task.tolerance)), (0, ()))
-        if pair and all(isinstance(part, torch.Tensor) for part in pair):
-            part = replace(run, found=pair[0], right=pair[1])
-            return of_tensors(task, part) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
+            return next(of_tensors(task, part), None) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         number(found, "the result")  # which raises Wrong
         return unused(task, answer, run) or (None, "")
@@ -155,39 +159,39 @@ def facts(task, answer, run):
 
 
 def of_tensors(task, run):
-    """How a wrong tensor differs from the right one; None where nothing simple can be said."""
+    """How a wrong tensor may differ from the right one, `(name, sentence)` each, the likeliest first."""
     found, expected = run.found.detach(), run.right.detach()
     alike = lambda other: agree(found, other, task.tolerance)  # noqa: E731
     for axes in permutations(range(expected.ndim)):
         if list(axes) != sorted(axes) and alike(expected.permute(axes)):
-            return "axes swapped", f"The numbers are right, the axes are not in their order: these are {axes}."
+            yield "axes swapped", f"The numbers are right, the axes are not in their order: these are {axes}."
     if found.shape != expected.shape:
         if found.numel() == expected.numel() and alike(expected.reshape(found.shape)):
-            return "wrong shape", "The numbers are right and in their order, the shape is not."
-        return "wrong shape", ""
+            yield "wrong shape", "The numbers are right and in their order, the shape is not."
+        yield "wrong shape", ""
+        return
     if found.isnan().any() and not expected.isnan().any():
-        return "nan", "0/0, inf - inf, 0 * inf and the root of a negative number give nan."
+        yield "nan", "0/0, inf - inf, 0 * inf and the root of a negative number give nan."
     for name, value in zip(task.names, run.inputs, strict=False):
         if isinstance(value, torch.Tensor) and alike(value):
-            return "input returned", f"This is {name}, as it came in."
+            yield "input returned", f"This is {name}, as it came in."
     if expected.ndim and len(expected) > 1 and agree(found[0], expected[0], task.tolerance):
-        return "only the first", "The first entry is right and others are not. Is the first treated unlike the rest?"
+        yield "only the first", "The first entry is right and others are not. Is the first treated unlike the rest?"
     for axis in range(expected.ndim):
         if alike(expected.flip(axis)):
-            return "reversed", f"The numbers are right, but in reverse order along axis {axis}."
+            yield "reversed", f"The numbers are right, but in reverse order along axis {axis}."
     found, expected = found.double(), expected.double()
     if expected.std(correction=0) > 0 and not found.isinf().any():
         factor = (found * expected).sum() / expected.square().sum()
         if factor.abs() > 1e-6 and agree(found, factor * expected, task.tolerance):
             text = f"Everything is {factor:.4g} times what it should be."
-            return ("sign", "Every sign is the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
+            yield ("sign", "Every sign is the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
         offset = (found - expected).mean()
         if agree(found, expected + offset, task.tolerance):
-            return "offset", f"Everything is too {'large' if offset > 0 else 'small'} by {offset.abs():.4g}."
+            yield "offset", f"Everything is too {'large' if offset > 0 else 'small'} by {offset.abs():.4g}."
     for name, rounded in (("rounded", expected.round()), ("rounded down", expected.floor())):
         if agree(found, rounded, task.tolerance):
-            return name, "These are whole numbers; the fractions are lost."
-    return None
+            yield name, "These are whole numbers; the fractions are lost."
 
 
 def unused(task, answer, run):

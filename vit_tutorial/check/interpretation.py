@@ -32,7 +32,7 @@ def rows():
 
 
 def as_mask(function, row, mass):
-    found = call(function, row, mass, copies=False)
+    found = call(function, row, mass)
     if isinstance(found, torch.Tensor) and found.dtype != torch.bool:
         raise Wrong(f"Expected a mask of True and False, found {found.dtype}: compare with something.", "no mask")
     return found

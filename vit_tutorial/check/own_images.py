@@ -82,7 +82,7 @@ def drawn(function, groups, holdout, seed):
     """The mask that an answer gives, if it is one and tears no group apart."""
     own, n, before = groups.clone(), len(groups), fresh_seed()
     torch.default_generator.manual_seed(before)
-    mask = call(function, own, holdout, seed, copies=False)
+    mask = call(function, own, holdout, seed)
     if isinstance(mask, torch.Tensor) and mask.dtype != torch.bool:
         raise Wrong("These are numbers; a mask is of dtype bool, True for each test picture: torch.isin.", "not a mask")
     if not isinstance(mask, torch.Tensor) or mask.shape != groups.shape:

@@ -80,7 +80,7 @@ class Task:
     reference: Callable
     praise: str
     cases: Callable
-    use: Callable = functools.partial(call, copies=False)
+    use: Callable = call
     changes: bool = False
     tolerance: float = 1e-4
     together: int = TOGETHER
@@ -149,7 +149,7 @@ class Task:
         if mistakes is None:
             for judge in self.also:
                 judge(answer)
-            name, why = facts(self, answer, failed)
+            name, why = facts(self, answer, failed, runs)
             raise Wrong(why + case if why else case.strip(), name)
         if mistakes:
             raise Wrong(" ".join(mistakes.values()) + case, " + ".join(mistakes))
@@ -161,7 +161,8 @@ class Task:
             return None  # nan looks alike, whatever it comes from
         for on in self.sets(runs, why):
             if all(agree(run.found, self.referred(run, on), self.tolerance, True) for run in runs):
-                return {key[0]: why[key] for key in on if why[key]}
+                named = [key for key in on if why[key]]  # one mistake may be made at two places
+                return {n: " ".join({why[key]: 0 for key in named if key[0] == n}) for n, _ in named}
             if len(on) > 1 and time.monotonic() > until:
                 break
         return None

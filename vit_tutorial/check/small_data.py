@@ -235,7 +235,7 @@ def boxes():
 
 
 def images_and_targets(function, *inputs):
-    found = call(function, *inputs, copies=False)
+    found = call(function, *inputs)
     if not isinstance(found, (tuple, list)) or len(found) != 2:
         raise Wrong(f"Expected images and targets, found {describe(found)}.", "not a pair")
     return tuple(found)
@@ -277,7 +277,7 @@ def paste_box(wrong, images, labels, num_classes, top, left, size):
 def signs(function, n):
     """Where the scores lie, in words: above 0, below, on it, or all on one line."""
     counts = n.tolist()
-    scores = call(function, n, copies=False)
+    scores = call(function, n)
     if not isinstance(scores, torch.Tensor) or scores.shape != (len(counts),):
         raise Wrong(f"Expected one score for each of {len(counts)} counts, found {describe(scores)}.", "wrong shape")
     first, *scores = scores.tolist()

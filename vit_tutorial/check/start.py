@@ -36,7 +36,7 @@ def pixels():
 
 def floats(function, images):
     """What the function returns; `Wrong` where these are whole numbers."""
-    found = call(function, images, copies=False)
+    found = call(function, images)
     if isinstance(found, torch.Tensor) and not found.is_floating_point():
         why = f"The result has the dtype {found.dtype}, and none of its numbers lies between 0 and 1. Expected floats:"
         raise Wrong(f"{why} divide with /, and leave what it gives as it is.", "not floats")

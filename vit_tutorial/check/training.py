@@ -124,7 +124,7 @@ def three_steps(step, model, images, labels, optimizer):
     model.register_forward_hook(lambda *_: modes.append(model.training))
     optimizer.register_step_post_hook(lambda *_: stepped.append(True))
     for batch in zip(images.chunk(3), labels.chunk(3), strict=True):
-        losses.append(number(call(step, model, *batch, optimizer, copies=False), "the loss"))
+        losses.append(number(call(step, model, *batch, optimizer), "the loss"))
     after, gradient = model[1].weight.detach(), model[1].weight.grad
     if not all([*modes, model.training]):
         raise Wrong("The model is in evaluation mode: dropout would be off while training.", "evaluation mode")
@@ -233,7 +233,7 @@ def named_parameters():
 @written(
     "Matrices decay; biases, norms, the class token and the positions keep their size.",
     named_parameters,
-    use=lambda function, *inputs: bool(call(function, *inputs, copies=False)),
+    use=lambda function, *inputs: bool(call(function, *inputs)),
     together=3,
 )
 def decays(wrong, name, parameter):

@@ -44,15 +44,11 @@ class CheckResult:
 
 
 class Wrong(Exception):
-    """The answer is not right: `Wrong(message, mistake, compared)`.
+    """The answer is not right: `Wrong(message, mistake)`."""
 
-    `compared` says what was expected and found; it is left out where the answer is a number and the mistake has a
-    name, so that a quiz keeps its answer to itself.
-    """
-
-    def __init__(self, message, mistake=None, compared=""):
+    def __init__(self, message, mistake=None):
         super().__init__(message)
-        self.mistake, self.compared = mistake, compared
+        self.mistake = mistake
 
 
 class NotAttempted(Exception):
@@ -149,8 +145,6 @@ def judge(function, answer):
         mistake, message = "not attempted", "Not attempted yet: replace the ... with your answer."
     except Wrong as wrong:
         mistake, message = wrong.mistake, f"Not yet: {wrong.mistake}. {wrong}" if wrong.mistake else f"Not yet. {wrong}"
-        if wrong.compared and (mistake is None or callable(answer)):
-            message += f" {wrong.compared}"
     except Stop:
         raise
     except BaseException as error:  # the learner's code may raise anything, SystemExit and KeyboardInterrupt included
@@ -179,22 +173,12 @@ def attempted(answer):
     return answer
 
 
-def copied(value):
-    """A tensor's copy, also inside a list or tuple; anything else as it is."""
-    if type(value) in (list, tuple):
-        return type(value)(map(copied, value))
-    return value.clone() if type(value) is torch.Tensor else value
-
-
-def call(function, *inputs, copies=True):
-    """What the learner's function returns; `NotAttempted` where that is `...`.
-
-    It gets copies of the tensors, so that one that works in place harms nobody, unless that is what is looked at.
-    """
+def call(function, *inputs):
+    """What the learner's function returns; `NotAttempted` where that is `...`."""
     if not callable(function):
         raise Wrong(f"Expected a function, found {describe(function)}.", "not a function")
     try:
-        result = function(*(copied(inputs) if copies else inputs))
+        result = function(*inputs)
     except NotImplementedError as error:
         if not str(error) or explain(error).rpartition(": ")[2].startswith("raise "):  # the stub's; torch has its own
             raise NotAttempted from None
@@ -233,35 +217,6 @@ def describe(value):
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def expect_tensor(found, expected, mistakes=(), tolerance=1e-4, what="the result"):
-    """Raise `Wrong` unless `found` equals the tensor `expected`, shape and values.
-
-    `mistakes` are `(name, value, why)`: an answer that equals `value` gets that name and that sentence.
-    """
-    if not isinstance(found, torch.Tensor):
-        shape = tuple(expected.shape)
-        raise Wrong(f"Expected {what} to be a tensor of shape {shape}, found {describe(found)}.", "not a tensor")
-    if same(found, expected, tolerance):
-        return
-    if found.shape != expected.shape:
-        compared, name = (
-            f"Expected {what} with shape {tuple(expected.shape)}, found {tuple(found.shape)}.",
-            "wrong shape",
-        )
-    else:
-        difference = (values(found) - values(expected)).abs()  # nan counts as the largest
-        where = tuple(int(i) for i in torch.unravel_index(difference.argmax(), difference.shape))
-        place = f" at {list(where)}" if where else ""
-        pair = f"expected {expected[where].item():.4f}{place}, found {found[where].item():.4f}."
-        compared, name = f"The shape of {what} is right, the values are not: {pair}", None
-        if found.isnan().any() and not expected.isnan().any():
-            name, compared = "nan", f"{compared} 0/0, inf - inf and the root of a negative number give nan."
-    for mistake, value, why in mistakes:
-        if same(found, value, tolerance):
-            raise Wrong(f"{why[0].upper()}{why[1:]} {compared}", mistake)
-    raise Wrong(compared, name)
-
-
 def values(tensor):
     return tensor.detach().cpu().double()
 
@@ -290,22 +245,9 @@ def number(found, what="the number"):
     return float(found)
 
 
-def expect_number(found, expected, mistakes=(), tolerance=1e-4, what="the number"):
-    """As `expect_tensor`, for one number (or a tensor that holds one)."""
-    found = number(found, what)
-    close = lambda a, b: abs(a - b) <= tolerance * max(1.0, abs(b))  # noqa: E731
-    if close(found, expected):
-        return
-    compared = f"Expected {what} to be {expected:,.6g}, found {found:,.6g}."
-    for name, value, why in mistakes:
-        if close(found, value):
-            raise Wrong(f"{why[0].upper()}{why[1:]}", name, compared)
-    raise Wrong(compared)
-
-
 def expect_choice(found, right, why):
     """Raise `Wrong` unless the letter `found` is `right`; `why` maps each wrong letter to `(mistake, sentence)`."""
-    letter = found.strip(" \n.()").lower() if isinstance(found, str) else found
+    letter = found.strip(" \n.()\"'").lower() if isinstance(found, str) else found
     if letter == right:
         return
     if not isinstance(letter, str) or letter not in why:
