@@ -59,7 +59,7 @@ for name, tokens in ("pixels", 224 * 224), ("patches of 16 x 16", 14 * 14):
 
 # %% [markdown]
 # c: the number of tokens, squared. With patches there are {=(224 * 224) ** 2 // (14 * 14) ** 2:,} times fewer pairs:
-# that is 16 to the fourth power, which will come back at the end.
+# that is 16 to the fourth power. You will meet the fourth power again at the end.
 #
 # *To remember: a patch is what a word is in a sentence. Patches are there because attention compares all pairs.*
 
@@ -613,7 +613,7 @@ F.conv2d(whole, whole_filter, stride=2).flatten(), patchify(whole, 2)[0] @ whole
 # %% [markdown]
 # Where weights are published they often have this shape, `(D, C, P, P)`: torchvision and timm write `Conv2d`. The
 # course keeps its matrix in a `Conv2d` too, so that it can load those weights, and multiplies flat patches with it. The
-# sum is the same, and on a CPU forward and backward pass together are faster this way (notebook 11 measures it).
+# sum is the same; notebook 11 measures what each way costs.
 #
 # *A common misconception: that the `Conv2d` makes a ViT a convolutional network. This convolution never looks across
 # the border of a patch.*
@@ -767,7 +767,7 @@ for name, D, H in ("ViT-B", 768, 12), ("ViT-Ti", 192, 3):  # Ti: tiny, a quarter
 # - Halve P: about four times the tokens, about sixteen times the attention maps.
 # - FLOPs grow about as tokens do where $12 N D^2$ is most of the work. $2 N^2 D$ catches up at $N = 6 D$: 4,608 tokens
 #   for ViT-B, 1,152 for ViT-Ti. So "attention is slow because it is quadratic" is a matter of N *and* D: at P = 8 pairs
-#   take {=100 * cost(8)[3] / cost(8)[1]:.0f} % of the work of ViT-B,
+#   take {=100 * cost(8)[3] / cost(8)[1]:.0f} % of the work of ViT-B, and
 #   {=100 * cost(8, D=192)[3] / cost(8, D=192)[1]:.0f} % of that of ViT-Ti.
 # - Memory grows fastest: {=cost(16)[2] / 1e6:.0f} MB per image at P = 16, {=cost(8)[2] / 1e6:.0f} MB at P = 8 (ViT-B).
 #   *Fused* attention (notebook 11) does not store these maps.
