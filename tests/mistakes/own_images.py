@@ -119,7 +119,7 @@ WRONG = [
     ("accuracy_interval", lambda right, n: plain(right, n)[0], "not a pair"),
     ("pictures_needed", 10, "too few"),
     ("pictures_needed", 40, "the plain interval"),
-    ("pictures_needed", 60, "the last that fails"),
+    ("pictures_needed", 60, "still below"),
     ("pictures_needed", 62, "one by one"),
     ("answer_threshold", lambda p, y, wanted: threshold(p, y, wanted, pick=max), "the highest threshold"),
     ("answer_threshold", lambda p, y, wanted: threshold(p, y, wanted, none=1.0), "no infinity"),

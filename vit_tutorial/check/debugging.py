@@ -103,7 +103,11 @@ def patch_numbers(function, model, image, patch_size):
         why = "Your code changes the image that it was given, and compares changed with changed: work on image.clone()."
         raise Wrong(why, "changed in place")
     try:
-        numbers = np.array(found.tolist() if hasattr(found, "tolist") else [*found]).flatten()
+        numbers = np.array(found.tolist() if hasattr(found, "tolist") else [*found])
+        if numbers.dtype != bool and numbers.ndim > 1 and numbers.shape[1] > 1:
+            why = f"Expected the number of each patch, found {describe(found)}: row * columns + column."
+            raise Wrong(why, "rows and columns for numbers")
+        numbers = numbers.flatten()
         numbers = numbers.nonzero()[0] if numbers.dtype == bool else numbers
         if numbers.size and (numbers % 1).any():
             raise ValueError
@@ -129,11 +133,14 @@ def silent_patches(wrong, model, image, patch_size):
     seen = wrong.choose(
         lambda logits: logits,
         ("class compared", "The best class may stay while the logits move; compare the logits.", torch.argmax),
+        ("one logit compared", "One logit may stay while others move; compare them all.", lambda logits: logits[:, 0]),
         ("sum compared", "One logit may rise as another falls; compare them one by one.", torch.sum),
         ("largest compared", "The largest logit may stay while others move; compare them all.", torch.amax),
     )
     same = "You call every patch silent. Is the image that you changed the one that you gave to the model?"
     nothing = wrong("nothing changed", same)
+    if wrong("none found", "Your list is empty, and some patches are silent: is what you changed what the model got?"):
+        return []
     before, silent = model(image[None]), []
     for y, x in product(range(rows), range(columns)):
         changed = image.clone()
@@ -162,6 +169,11 @@ def heads():
 @written("Scale, softmax and merge agree with the reference on four shapes.", heads, together=3)
 def repaired_attention(wrong, q, k, v):
     """`(q, k, v) -> ` attention of heads `(B, H, N, d)`, merged to `(B, N, D)`."""
+    k, v = wrong.choose(
+        (k, v),
+        ("k and v swapped", "Queries meet the keys, k; what the weights mix are the values, v.", (v, k)),
+        ("k mixed", "The weights mix the keys; what is mixed are the values, v.", (k, k)),
+    )
     return merge(wrong, weigh(wrong, q, k) @ v)
 
 
@@ -229,8 +241,14 @@ def repaired_schedule(wrong, step, steps_per_epoch, epochs):
         ("parentheses missing", precedence, min(1.0, done / n * epochs)),
         ("starts afresh every epoch", afresh, step % n / n),
     )
+    start = "It is 0 at every step: / keeps the fraction, // does not; and min, not max, ends at 1."
+    one = "The warmup is a tenth of the run, however many epochs that are; here it is one epoch."
+    line = min(10 * progress, (1 - progress) / 0.9)
     return wrong.choose(
         warmup_cosine(progress),
+        ("always 0", start, 0.0),
+        ("warmup of one epoch", one, warmup_cosine(progress, 1 / epochs)),
+        ("line for a cosine", "After the warmup it falls in a line; warmup_cosine has the curve.", line),
         ("progress taken for the factor", "That is the progress of the run; hand it to warmup_cosine.", progress),
         ("no warmup", "The factor starts at 1: the warmup is missing.", warmup_cosine(progress, 0.0)),
     )
@@ -275,8 +293,10 @@ def poisoned():
     ):
         model = nn.Sequential(Odd(3), Odd(3), nn.Linear(3, 2)).train(bool(poisons))
         for name, value in poisons.items():
-            model.state_dict()[name].view(-1)[0] = value
-        yield model, x * whole(2, 3, low=1)
+            model.state_dict()[name].view(-1)[-1] = value
+        given = whole(2, 3, low=1)
+        given[-1] *= x  # the first picture may be sound
+        yield model, given
 
 
 def traces(model):
@@ -317,6 +337,7 @@ def first_broken(wrong, model, x):
         lambda y: not y.isfinite().all(),
         ("infinity overlooked", "isnan is False for infinity, which is not finite either.", lambda y: y.isnan().any()),
         ("nan overlooked", "isinf is False for nan, which is not finite either.", lambda y: y.isinf().any()),
+        ("finite for not finite", "These are the layers whose output is finite.", lambda y: y.isfinite().all()),
         ("all for any", "One number that is not finite is enough.", lambda y: not y.isfinite().any()),
     )
     entering = wrong("inputs looked at", "You look at what a layer is given; the layer before it is what broke.")
@@ -336,8 +357,10 @@ def first_broken(wrong, model, x):
         "class instead of name", "That is a kind of layer, of which there are many; named_modules() has names."
     )
     above = wrong("parent named", parent, place=2)
+    late = "All hooks share the loop's name, which is the last when they run: hand it over, name=name in the lambda."
+    late = wrong("last name of the loop", late)
     nothing = wrong("nothing returned", 'Where every output is finite, return "", not None.')
     if not broken:
         return None if nothing else ""
-    name = broken[-1 if last else 0]
+    name = [*layers][-1] if late else broken[-1 if last else 0]
     return type(layers[name]).__name__ if kind else name.rpartition(".")[0] if above else name

@@ -111,10 +111,11 @@ def layer_factors(wrong, depth, decay):
         ("decay taken off", "decay is what is left at each layer, not what is taken off.", 1 - decay),
         ("divided by decay", "These grow away from the head: multiply by decay, do not divide.", 1 / decay),
     )
+    lines = [base * powers, 1 - (1 - base) * powers]
+    lines += [torch.linspace(low, 1, depth + 2) for low in (base, base ** (depth + 1))]
     factors = wrong.choose(
         base**powers,
-        ("a straight line", "These fall by equal steps; take powers.", torch.linspace(decay, 1, depth + 2)),
-        ("a straight line", "These fall by equal steps; take powers.", base * powers),
+        *(("a straight line", "These fall by equal steps; take powers.", line) for line in lines),
         ("one factor for all", "Each layer has a power of its own.", torch.full((depth + 2,), decay)),
         ("one factor for the body", "Each layer of the body has a power of its own.", decay ** powers.clamp(max=1)),
     )
@@ -159,8 +160,10 @@ def merge_lora(wrong, weight, down, up):
     )
     update = make()
     merged = update if wrong("update alone", "That is the update; add it to the weight.") else weight + update
-    if wrong("multiplied", "The update is added to the weight; you multiply by it."):
-        merged = weight * update
+    times = (lambda a, b: a * b), torch.matmul, (lambda a, b: a @ b.T)
+    for place, product in enumerate(times):
+        if wrong("multiplied", "The update is added to the weight; you multiply by it.", place):
+            merged = product(weight, update)
     turned = "A Linear keeps its weight as (outputs, inputs); this is turned round."
     return merged.T if wrong("transposed", turned) else merged
 

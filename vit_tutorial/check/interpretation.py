@@ -22,6 +22,7 @@ NUMBER = "That keeps a share of the patches by their number; what they hold is a
 def rows():
     patches = torch.tensor([0.1, 0.4, 0.2, 0.3])[torch.randperm(4)]
     yield torch.cat([torch.tensor([0.5]), patches / 2])[None], 0.6
+    yield torch.tensor([[0.5, 0.125, 0.25, 0.03125, 0.09375]]), 0.75  # which the first two hold exactly
     for H, N, mass in ((4, 65, 0.6), (3, 10, 0.1), (1, 17, 0.95), (2, 2, 0.5), (3, 3, 0.35), (5, 5, 0.8)):
         clear = False
         while not clear:  # no two alike, none on the line
@@ -42,7 +43,8 @@ def as_mask(function, row, mass):
 def mass_mask(wrong, row, mass):
     """`(row, mass) -> ` mask `(H, N - 1)` of the fewest patches that hold that share, from the class token's row."""
     kept, cut_late = (wrong("class token's own entry kept", OWN, place) for place in (0, 1))
-    patches = row if kept or cut_late else row[:, 1:]
+    last = wrong("last patch cut off", "The class token's own entry stands first: row[:, 1:].")
+    patches = row if kept or cut_late else row[:, :-1] if last else row[:, 1:]
     if wrong("one mask for all heads", "The heads have one order and one mask together; every head has its own."):
         patches = patches.mean(0, keepdim=True).expand_as(patches)
     shares = patches / (1.0 if wrong("not shared out anew", ANEW) else patches.sum(-1, keepdim=True))
@@ -56,6 +58,8 @@ def mass_mask(wrong, row, mass):
     keep = wrong.choose(
         through - values < mass,
         ("last patch left out", LEFT_OUT, through <= mass),
+        ("last patch left out", LEFT_OUT, through < mass),
+        ("one patch too many", "Patches that hold exactly the mass are enough: <, not <=.", through - values <= mass),
         *(("threshold, not mass", THRESHOLD, values > mass * x) for x in (values.amax(-1, keepdim=True), 1)),
         *(("number, not mass", NUMBER, places < x) for x in (int(mass * N), mass * N)),
     )
@@ -97,6 +101,7 @@ AT_END = "Only the result's rows are scaled. Each layer's must sum to 1 before i
 IDENTITY = "The identity is missing: a block adds what it attends to *to the token*, so half stays, (kept + eye) / 2."
 HALVED = "Attention and identity are added and not halved, so the rows sum to 2: (kept + eye) / 2."
 ORDER = "The layers stand in the wrong order: what comes later reads what came before, so layer @ result."
+LARGEST = "The largest weights are discarded; the smallest go."
 TABLE = "The smallest weights of the whole table are discarded; each row has its own smallest."
 FUSED = "The heads are fused by their mean, attention.mean(dim=2), which was right."
 
@@ -123,11 +128,13 @@ def repair_rollout(wrong, attention, discard):
     _, B, N, _ = maps.shape
     result, eye, drop = torch.eye(N).expand(B, N, N), torch.eye(N), int(discard * N)
     for weights in maps:
+        if wrong("identity before discarding", "The identity is added before the smallest are discarded."):
+            weights = weights + eye
         rank, in_table = (x.argsort(-1).argsort(-1) for x in (weights, weights.flatten(1)))
         kept = weights * wrong.choose(
             rank >= drop,
             ("nothing discarded", "Nothing is discarded: the smallest weights of each row go.", True),
-            ("largest discarded", "The largest weights are discarded; the smallest go.", rank < N - drop),
+            *(("largest discarded", LARGEST, rank < n) for n in (N - drop, drop + 1)),
             ("not row by row", TABLE, in_table.view(B, N, N) >= int(discard * N * N)),
             ("discard taken for a weight", "discard is a share of each row's weights.", weights >= discard),
         )
@@ -135,16 +142,22 @@ def repair_rollout(wrong, attention, discard):
             "rows",
             ("rows not normalised after discarding", NOT_SCALED, None),
             ("columns normalised", COLUMNS, "columns"),
+            ("columns normalised", COLUMNS, "columns, with 0/0"),
             ("normalised after the identity", LATE, "late"),
             ("normalised at the end", AT_END, "at the end"),
         )
-        if scale in ("rows", "columns"):
-            kept = kept / kept.sum(-1 if scale == "rows" else -2, keepdim=True).clamp_min(1e-12)
+        if scale == "rows" or scale and "columns" in scale:
+            total = kept.sum(-1 if scale == "rows" else -2, keepdim=True)
+            kept = kept / (total if "0/0" in scale else total.clamp_min(1e-12))
         others = ("identity forgotten", IDENTITY, kept), ("not halved", HALVED, kept + eye)
         layer = wrong.choose((kept + eye) / 2, *others)
         if scale == "late":
             layer = layer / layer.sum(-1, keepdim=True)
-        result = result @ layer if wrong("layers multiplied in the wrong order", ORDER) else layer @ result
+        result = wrong.choose(
+            layer @ result,
+            ("layers multiplied in the wrong order", ORDER, result @ layer),
+            ("last layer alone", "Only the last layer is in it: multiply each with what came before.", layer),
+        )
     return result / result.sum(-1, keepdim=True) if scale == "at the end" else result
 
 
@@ -153,6 +166,7 @@ LATE_RELU = "The relu comes after the mean over the heads, so heads against the 
 NO_RELU = "What speaks against the class is still in, as negative numbers: relu before the mean."
 ABSOLUTE = "The absolute value counts evidence against the class as evidence for it; relu leaves it out."
 SINGLE = "Each weight is to be multiplied by its gradient; only one of the two is in it."
+ENTRY = "Each weight meets its own gradient: *, entry by entry, not @."
 SIDE = "R stands on the wrong side: this layer reads what came before it, so (...) @ R."
 ENTRIES = "R is multiplied entry by entry; what came before is carried through by a matrix product, (...) @ R."
 OLD = "The old R is gone. The residual connection keeps it: add the product *to* R."
@@ -171,7 +185,8 @@ def relevance_step(wrong, R, weights, gradients):
     if wrong("heads averaged before the gradient product", BEFORE):
         weights, gradients = weights.mean(1, keepdim=True), gradients.mean(1, keepdim=True)
     single = ("gradient forgotten", SINGLE, weights), ("attention forgotten", SINGLE, gradients)
-    both, late = wrong.choose(weights * gradients, *single), wrong("relu after the mean", LATE_RELU)
+    both = wrong.choose(weights * gradients, *single, ("matrix product", ENTRY, weights @ gradients))
+    late = wrong("relu after the mean", LATE_RELU)
     both = wrong.choose(
         both if late else both.relu(),
         ("relu forgotten", NO_RELU, both),
@@ -187,6 +202,7 @@ def relevance_step(wrong, R, weights, gradients):
     carried = wrong.choose(
         step @ R,
         ("multiplied from the wrong side", SIDE, R @ step),
+        ("transposed", "The step is turned round: row i says what token i reads, so step @ R as it is.", step.mT @ R),
         ("not carried through", "The step was added as it is: multiply it with R first.", step),
         ("entry by entry", ENTRIES, step * R),
     )
@@ -223,6 +239,11 @@ def models_and_tokens():
 @written("The model's own last two layers read every stage, and the last stage is the answer.", models_and_tokens)
 def lens(wrong, model, tokens):
     """`(model, tokens) -> ` probabilities `(L + 1, B, num_classes)` read from tokens `(L + 1, B, N, D)`."""
+    tokens = wrong.choose(
+        tokens,
+        ("embedding left out", "The tokens after the embedding are a stage, too: L + 1 in all.", tokens[1:]),
+        ("last stage alone", "Every stage is asked for, not the last one alone.", tokens[-1:]),
+    )
     norm = (lambda x: x) if wrong("norm forgotten", NO_NORM) else model.norm
     x = norm(tokens)
     means = x.mean(2), norm(tokens.mean(2)), x[:, :, 1:].mean(2), norm(tokens[:, :, 1:].mean(2))
@@ -239,6 +260,8 @@ def lens(wrong, model, tokens):
         logits.softmax(-1),
         ("no softmax", "These are logits: turn them into probabilities with softmax.", logits),
         *(("softmax over the wrong axis", AXIS, logits.softmax(axis)) for axis in (0, 1)),
+        ("softmax twice", "There is a softmax too many.", logits.softmax(-1).softmax(-1)),
+        ("class for probabilities", "These are classes; give the probability of each.", logits.argmax(-1)),
         ("logarithms", "These are logarithms of probabilities: softmax, not log_softmax.", logits.log_softmax(-1)),
         ("sigmoid", "A sigmoid judges each class alone; softmax shares out 1 among them.", logits.sigmoid()),
     )
@@ -304,12 +327,16 @@ def linear_cka(wrong, x, y):
     length = wrong.choose(
         torch.linalg.norm,
         *(("sum, not length", SUM, total) for total in (torch.sum, lambda a: a.abs().sum())),
+        ("another norm", "That is the largest singular value; take matrix.norm().", lambda a: torch.linalg.norm(a, 2)),
     )
+    own = "Below stand the lengths of X.T @ X and Y.T @ Y."
     above, below = length(Y.T @ X), length(X.T @ X) * length(Y.T @ Y)
     below = wrong.choose(
         below,
-        ("lengths of the features", "Below stand the lengths of X.T @ X and Y.T @ Y.", X.norm() * Y.norm()),
-        *(("one length forgotten", "Both lengths stand below.", length(a.T @ a)) for a in (X, Y)),
+        *(("lengths of the features", own, (X.norm() * Y.norm()) ** power) for power in (1, 2)),
+        *(("one length forgotten", "Both lengths stand below.", length(a.T @ a) ** n) for a in (X, Y) for n in (1, 2)),
+        ("lengths added", "The two lengths are multiplied.", length(X.T @ X) + length(Y.T @ Y)),
+        ("root of the denominator", "The root is in the lengths already.", below**0.5),
         ("denominator squared too", SQUARES, below**2),
         ("not divided", "Divide by the lengths of X.T @ X and Y.T @ Y.", 1.0),
     )

@@ -61,6 +61,8 @@ def mirrored_distance(wrong, a, b):
         ("mirror forgotten", "This compares with b alone; b mirrored counts too.", b),
         ("upside down", down, b.flip(2)),
         ("turned round", down, b.flip(2, 3)),
+        ("order turned round", "flip(0) turns the order of the pictures around; a mirror image is flip(3).", b.flip(0)),
+        ("rows for columns", "A mirror image is not the transpose: turn the columns around, flip(3).", b.mT),
         ("colours turned round", "flip(1) turns the colours around; a mirror image is flip(3).", b.flip(1)),
     )
     both = torch.stack([a[:, None] - b[None], a[:, None] - turned[None]]).flatten(3)  # (2, n, m, 192)
@@ -86,7 +88,8 @@ def drawn(function, groups, holdout, seed):
     if isinstance(mask, torch.Tensor) and mask.dtype != torch.bool:
         raise Wrong("These are numbers; a mask is of dtype bool, True for each test picture: torch.isin.", "not a mask")
     if not isinstance(mask, torch.Tensor) or mask.shape != groups.shape:
-        raise Wrong(f"Expected a bool tensor of shape ({n},), found {describe(mask)}.", "wrong shape")
+        name = "wrong shape" if isinstance(mask, torch.Tensor) else "not a tensor"
+        raise Wrong(f"Expected a bool tensor of shape ({n},), found {describe(mask)}.", name)
     if torn := set(groups[mask].tolist()) & set(groups[~mask].tolist()):
         example = f" For groups {groups.tolist()}, found {mask.int().tolist()}." if n < 20 else ""
         why = f"Group {min(torn)} and {len(torn) - 1} others have pictures on both sides: draw groups, not pictures."
@@ -138,7 +141,7 @@ def interval(wrong, right, n):
     p, scale = right / n, 1 + z * z / n
     middle = wrong.choose(
         p + z * z / (2 * n),
-        ("around p", "The middle is not p, but drawn a little towards one half: p + z^2 / 2n.", p * scale),
+        *(("around p", "The middle is not p, but drawn a little towards one half.", x) for x in (p * scale, p)),
         ("z not squared", "z is squared in the middle: z^2 / 2n.", p + z / (2 * n)),
         ("brackets forgotten", "z**2 / 2 * n is z^2 n / 2: write z**2 / (2 * n).", p + z * z / 2 * n),
         ("half a square forgotten", "In the middle stands z^2 / 2n, with the 2.", p + z * z / n),
@@ -160,13 +163,19 @@ def interval(wrong, right, n):
         ("half not divided", "Divide the half width by 1 + z^2 / n too.", (scale, 1.0)),
         ("middle not divided", "Divide the middle by 1 + z^2 / n too.", (1.0, scale)),
     )
-    return middle / above - half / below, middle / above + half / below
+    low, high = middle / above - half / below, middle / above + half / below
+    one = "Both ends are divided, so the sum or difference needs brackets: (middle - half) / scale."
+    return wrong.choose(
+        (low, high),
+        *(("one end not divided", one, ends) for ends in ((middle - half, high), (low, middle + half))),
+        ("pictures for a share", "These are numbers of pictures; give fractions of all.", (n * low, n * high)),
+    )
 
 
 def two_numbers(function, right, n):
     found = call(function, right, n)
     try:
-        found = torch.tensor([float(value) for value in found], dtype=torch.float64)
+        found = torch.tensor([float(value) for value in found])
     except TypeError:
         raise Wrong(f"Expected two numbers, low and high, found {describe(found)}.", "not a pair") from None
     if len(found) != 2:
@@ -200,9 +209,9 @@ def pictures_needed(wrong):
         ("too few", "Of 10, 9 right leave everything from 60 % to 98 % open.", 10),
         ("one standard error", "With z = 1 the band holds 68 %; with 1.96 it holds 95 %.", 20),
         ("the plain interval", "So says the plain interval, which is too sure of itself; use Wilson's.", 40),
-        ("the last that fails", "There the lower end is still at or below 80 %.", 60),
+        *(("still below", "There the lower end is still at or below 80 %.", n) for n in (60, 50, 30)),
         ("one by one", "That is right if one counts one by one; asked is the first of 10, 20, 30, ...", 62),
-        ("one later", "There is one before for which it holds.", 80),
+        *(("not the first", "There is one before for which it holds.", n) for n in (80, 90, 100)),
         ("another gap", "That is for telling 90 % from 85 %.", 200),
     )
 
@@ -242,7 +251,10 @@ def answer_threshold(wrong, probabilities, labels, wanted):
     right, sure = (chosen == labels).double(), wrong("confidence for right", calibrated)
     coverage = wrong("share of the answered", "That is the share that is answered; how many of those are right?")
     of_all = wrong("right of all", "You divide by all pictures; divide by those that are answered.")
-    above, more = wrong("threshold left out", least), wrong("more than wanted", strict)
+    unsure = "Below the threshold the model is silent: answered is what is at or above it."
+    meets = wrong.choose(torch.ge, ("threshold left out", least, torch.gt), ("the unsure answered", unsure, torch.le))
+    mixed = wrong("not sorted", "The first that will do is the lowest only if you go up: sort the confidences.")
+    more = wrong("more than wanted", strict)
     early = wrong("stopped early", "You stopped at the first threshold that fails; a lower one may do again.")
     none = "Where no threshold will do, return float('inf')."
     fallback = wrong.choose(math.inf, *(("no infinity", none, other) for other in (0.0, 1.0, wanted)))
@@ -253,8 +265,8 @@ def answer_threshold(wrong, probabilities, labels, wanted):
         ("the accuracy itself", calibrated, lambda good: wanted),
     )
     good = []
-    for t in confidence.sort(descending=True).values:
-        heard = confidence > t if above else confidence >= t
+    for t in confidence.flip(0) if mixed else confidence.sort(descending=True).values:
+        heard = meets(confidence, t)
         counted = (confidence.double() if sure else right)[heard].sum()
         share = heard.double().mean() if coverage else counted / (len(right) if of_all else heard.sum())
         if share > wanted or share == wanted and not more:

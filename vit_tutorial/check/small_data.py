@@ -19,7 +19,7 @@ __all__ = [
     "compare_counts",
 ]
 
-STAGES = ((16, 32, 64, 154), (3, 3, 3, 3), 3, 10), ((8, 20), (5, 3), 1, 4), ((7, 9, 11), (3, 1, 5), 3, 2)
+STAGES = ((16, 32, 64, 154), (3, 3, 3, 3), 3, 10), ((8, 20), (5, 3), 1, 4), ((9, 11, 7), (3, 1, 5), 2, 3)
 KERNELS = (3,), (3, 3), (5, 3), (1, 7, 3), (3, 3, 3, 3), (3, 3, 1, 1), (1,), (2, 4, 9, 1, 3)
 COUNTED = "Convolutions, norms and head: every learned number is counted once."
 
@@ -90,7 +90,10 @@ def receptive_field(wrong, kernels):
             ("half a kernel", "A kernel of k adds k - 1 neighbours, half of them on each side.", (kernel - 1) // 2),
         )
         size += neighbours * (later if wrong("pool before the convolution", late) else step)
-        size += 0 if wrong("pool's own pixels forgotten", "A 2 x 2 pool also looks at one neighbour itself.") else step
+        pooled = later if wrong("pool before the convolution", late, place=1) else step
+        size += (
+            0 if wrong("pool's own pixels forgotten", "A 2 x 2 pool also looks at one neighbour itself.") else pooled
+        )
         step = later
     return size
 
@@ -184,6 +187,7 @@ def mixup_targets(wrong, labels, num_classes, share):
     below = "One image's share is missing: no row sums to 1."
     above = "A label counts in full, whatever its share: the rows sum to more than 1."
     column = "share (B,) runs along the classes here; as a column, share[:, None], it goes with the rows."
+    still = "A row's two shares belong to one image: roll the labels alone, not their shares."
     over = "Where both have one label, its two shares add up; here one takes the place of the other."
     partner = wrong.choose(
         labels.roll(1),
@@ -197,13 +201,15 @@ def mixup_targets(wrong, labels, num_classes, share):
         share,
         ("one share for all", "Every image has a share of its own; all got the first one's.", share[:1].expand(B)),
         ("half and half", "Every image has a share of its own; you gave half to both.", torch.full((B,), 0.5)),
+        ("mean of the shares", "Every image has a share of its own; all got their mean.", share.mean().expand(B)),
     )
     mine, theirs = share, 1 - share
     if wrong("shares swapped", "share is the part of the image itself; you gave it to the image before."):
         mine, theirs = theirs, mine
     none, full = torch.zeros(B), torch.ones(B)
     mine = wrong.choose(mine, ("rows below 1", below, none), ("rows above 1", above, full))
-    theirs = wrong.choose(theirs, ("rows above 1", above, full), ("rows below 1", below, none))
+    others = ("rows above 1", above, full), ("rows below 1", below, none), ("shares rolled too", still, theirs.roll(1))
+    theirs = wrong.choose(theirs, *others)
     if wrong("class numbers mixed", "Half of class 2 and half of class 0 is not class 1: mix the one-hot rows."):
         return mine * labels + theirs * partner
     for place, order in enumerate((1, -1)):
@@ -328,13 +334,15 @@ def compare_counts(wrong, n):
     noise = "This is right for 0, 1 and 2, but not for counts that are 0.2 off, as a network's are."
     if wrong("a straight line", line):
         return n
-    right = torch.relu(n - 1) * (not wrong("one end only", one))
+    at_0 = "relu(n) bends at 0, and from there to 2 it is a straight line. The bend belongs at 1: relu(n - 1)."
+    right = torch.relu(n if wrong("bent at 0", at_0) else n - 1) * (not wrong("one end only", one))
     left = torch.relu(1 - n) * (not wrong("one end only", one, place=1))
     threshold = wrong.choose(
         0.5,
         ("nothing subtracted", "The score is nowhere below 0: subtract something, so that 1 scores below.", 0.0),
         ("too narrow", noise, 0.1),
         ("too wide", noise, 0.9),
+        ("too much subtracted", "No score is above 0: subtract less than what 0 and 2 have.", 1.0),
     )
     sign = -1 if wrong("the wrong way round", "Positive must mean 'same', so 0 and 2 crosses.") else 1
     return sign * (right + left - threshold)

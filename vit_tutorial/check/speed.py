@@ -165,6 +165,8 @@ def bfloat16_sum(wrong):
 def break_even(wrong, plain, fast, cost):
     """`(plain, fast, cost) -> steps` after which compiling has paid."""
     saving, saved = plain - fast, "What a step saves is plain - fast"
+    if wrong("absolute value", "A step that takes longer saves nothing: leave out abs."):
+        saving = abs(saving)
     formula = wrong.choose(
         lambda: cost / saving,
         ("over the old time", "A step does not save all of plain, only plain - fast.", lambda: cost / plain),
@@ -174,15 +176,16 @@ def break_even(wrong, plain, fast, cost):
         ("multiplied", f"{saved}; how often does it go into the cost? Divide.", lambda: cost * saving),
     )
     never = "A step that saves nothing never earns the cost back: return float('inf')."
-    equal, slower, zero = (wrong("never pays", never, place) for place in range(3))
+    equal, slower, zero, below = (wrong("never pays", never, place) for place in range(4))
     if saving == 0 and not equal or saving < 0 and not slower:
-        return 0.0 if zero else math.inf
+        return 0.0 if zero else -math.inf if below else math.inf
     if wrong("always infinity", "This is infinity also where a step does save something."):
         return math.inf
     steps, down = formula(), "After so many whole steps the cost is not yet earned back: round up, or not at all."
     return wrong.choose(
         steps,
         ("whole steps", "", math.ceil(steps)),
+        ("one more", "At cost / saving the cost is earned back; nothing is to be added.", steps + 1),
         *(("rounded down", down, other) for other in (steps // 1, round(steps))),
     )
 
@@ -193,7 +196,7 @@ def break_even(wrong, plain, fast, cost):
         ([0.75], [3]),
         ([0.3, 0.6], [2.0, 3.0]),
         ([1.0], [4.0]),
-        ([0.1, 0.2, 0.3], [5.0, 1.0, 8.0]),
+        ([0.1, 0.2, 0.3], [5.0, 2.0, 8.0]),
         ([0.4], [0.25]),
     ],
 )
@@ -205,7 +208,7 @@ def speed_up_of_all(wrong, share, factor):
     new = wrong.choose(
         sum(p / s for p, s in parts),
         ("weighted mean", "Times add up, not factors: divide each share by its factor.", sum(p * s for p, s in parts)),
-        *(("factors together", lumped, sum(share) / all_of_them(factor)) for all_of_them in (sum, math.prod)),
+        *(("factors together", lumped, sum(share) / f(factor)) for f in (sum, math.prod, statistics.mean)),
         ("first part alone", "Only the first part becomes faster here.", share[0] / factor[0] + sum(share[1:])),
     )
     new += wrong.choose(
@@ -213,6 +216,7 @@ def speed_up_of_all(wrong, share, factor):
         ("rest forgotten", "What is in none of the parts stays as it is: add 1 - sum(share).", 0.0),
         ("rest of each part", "What stays is 1 - sum(share), once.", sum(1 - p for p in share)),
         ("share for rest", "What stays is 1 - sum(share), not what becomes faster.", sum(share)),
+        ("rest multiplied", "The parts' shares add up: 1 - sum(share) stays.", math.prod(1 - p for p in share)),
         ("everything stays", "All of the old time is still in: what stays is 1 - sum(share).", 1.0),
     )
     if wrong("new time", "That is the new time; the speed-up is one over it."):
@@ -220,6 +224,8 @@ def speed_up_of_all(wrong, share, factor):
     return wrong.choose(
         1 / new,
         *(("product", single, math.prod(x)) for x in (factor, [1 / (1 - p + p / s) for p, s in parts])),
+        ("laws added", single, sum(1 / (1 - p + p / s) for p, s in parts)),
+        ("gain", "Asked is how many times as fast, so that 1 means as fast as before.", 1 / new - 1),
         ("time saved", "That is the share of the time that is saved; the speed-up is old time over new.", 1 - new),
     )
 
@@ -241,7 +247,10 @@ def steps():
 @written("Embedding of all patches, blocks on those that are left, all that three times.", steps, tolerance=1e-6)
 def step_flops(wrong, config, batch_size, dropped):
     """`(config, batch_size, dropped) -> FLOPs` of a training step with patch dropout."""
-    (rows, columns), D, r = config.grid, config.embed_dim, config.mlp_ratio
+    (rows, columns), D = config.grid, config.embed_dim
+    r = 4 if wrong("ratio of 4", "The MLP need not be 4 times as wide: config.mlp_ratio.") else config.mlp_ratio
+    if wrong("square picture", "The picture need not be square: rows, columns = config.grid."):
+        columns = rows
     N, cls = rows * columns, config.pool == "cls"
     pool = "With pool='cls' the blocks see one token more, the class token; with 'mean' they do not."
     stays = "The class token always stays: take the fraction of the patches alone."
@@ -253,7 +262,8 @@ def step_flops(wrong, config, batch_size, dropped):
         ("class token dropped", stays, N - int(dropped * (N + cls))),
         *(("rounded otherwise", "int(dropped * N) patches are dropped, as in drop_patches.", left) for left in others),
     )
-    embedded = wrong.choose(N, ("embedding dropped too", "Patches are dropped after the embedding.", T))
+    after = "Patches are dropped after the embedding, and it sees no class token."
+    embedded = wrong.choose(N, *(("embedding dropped too", after, left) for left in (T, T + cls)))
     T += wrong.choose(cls, ("class token", pool, 0), ("class token", pool, 1))
     block = 2 * T * D * D * (4 + 2 * r) + 4 * T * T * D
     forward = block * (1 if wrong("one block", "That is one block; there are config.depth of them.") else config.depth)

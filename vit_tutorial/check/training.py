@@ -61,22 +61,23 @@ def smooth_targets(wrong, labels, num_classes, smoothing):
     """`(labels, num_classes, smoothing) -> (B, C)` targets of label smoothing."""
     C = num_classes
     counted = "The classes are counted from these labels; tell F.one_hot how many there are: num_classes."
-    hot = F.one_hot(labels, -1 if wrong("classes counted from the labels", counted) else C).double()
+    hot = F.one_hot(labels, -1 if wrong("classes counted from the labels", counted) else C).float()
     if wrong("no smoothing", "These are the hard targets, 1 and 0; no smoothing has been shared out."):
         return hot
     swapped = "The true class keeps the smoothing and the others share the rest; it is the other way round."
     if wrong("shares swapped", swapped):
         smoothing = 1 - smoothing
-    others = "You shared it among the C - 1 wrong classes only; every class gets smoothing / C, the true one too."
-    if wrong("shared among the others only", others):
-        return torch.where(hot > 0, 1 - smoothing, smoothing / (C - 1))
     above = "The rows sum to more than 1: take the smoothing from the true class before you share it out."
     kept = 1.0 if wrong("rows above 1", above) else 1 - smoothing
+    others = "You shared it among the C - 1 wrong classes only; every class gets smoothing / C, the true one too."
+    if wrong("shared among the others only", others):
+        return torch.where(hot > 0, kept, smoothing / (C - 1))
     below = "Each row sums to 1 - smoothing: what was taken from the true class has not been shared out."
     share = wrong.choose(
         smoothing / C,
         ("rows below 1", below, 0.0),
         ("not divided", "Every class gets the whole smoothing; it is shared by all: smoothing / C.", smoothing),
+        ("divided by the images", "It is shared by the classes, not by the images.", smoothing / len(labels)),
         ("divided by C - 1", "It is shared by all C classes: divide by C, not by C - 1.", smoothing / (C - 1)),
     )
     alone = "The true class gets its share of the smoothing, too: 1 - smoothing + smoothing / C."
@@ -108,7 +109,7 @@ def stuck_schedule(wrong):
 def batches():
     """Three batches for a small linear model, whose gradients are short: clipping changes nothing."""
     for B, shape, K, make, options in (
-        (1, (1, 1, 2), 2, torch.optim.SGD, {"lr": 1.0}),
+        (2, (1, 1, 2), 2, torch.optim.SGD, {"lr": 1.0}),
         (3, (3, 2, 2), 5, torch.optim.SGD, {"lr": 0.5, "momentum": 0.9}),
         (4, (3, 2, 2), 4, torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.1}),
     ):
@@ -159,6 +160,9 @@ def training_step(wrong, model, images, labels, optimizer):
         logits = logits.softmax(1)
     smoothed = wrong("labels smoothed", "The task is the plain cross-entropy, without label smoothing.")
     loss = F.cross_entropy(logits, labels, label_smoothing=0.1 * smoothed)
+    bare = "nll_loss takes logarithms of probabilities; cross_entropy takes the logits and does it all."
+    if wrong("logarithm forgotten", bare):
+        loss = F.nll_loss(logits.softmax(1), labels)
     if wrong("sum for mean", "The losses of the batch are added up; take their mean, whatever the size of the batch."):
         loss = loss * len(labels)
     if early := wrong("step before backward", EARLY):
@@ -166,9 +170,10 @@ def training_step(wrong, model, images, labels, optimizer):
     if not wrong("gradient not zeroed", KEPT):
         optimizer.zero_grad()
     loss.backward()
-    if not early:
+    for _ in range(0 if early else 2 if wrong("two steps", "One call is one step: optimizer.step() once.") else 1):
         optimizer.step()
-    return loss
+    after = "Return the loss that you went down from, not that of the new weights."
+    return F.cross_entropy(model(images), labels) if wrong("loss after the step", after) else loss
 
 
 reference_step = functools.partial(training_step.task.reference, Switches())
@@ -201,9 +206,12 @@ def accuracy(wrong, logits, labels):
         ("wrong dim", dim, logits.argmax(0)),
         ("smallest for largest", "argmin picks the least likely class; argmax the best.", logits.argmin(1)),
         ("logits for their place", values, logits.amax(1)),
+        ("no dim", "argmax() without a dim is one place in the whole table; argmax(1) has one a row.", logits.argmax()),
     )
-    share = (best == labels).sum().item() / wrong.choose(
-        len(labels),
+    table = "With keepdim=True it is a column (B, 1), and every image is compared with every label."
+    hits = best[..., None] == labels if wrong("every label for every image", table) else best == labels
+    share = hits.sum().item() / wrong.choose(
+        hits.numel(),
         ("count", "This is how many are right; divide by the number of images.", 1),
         ("divided by the classes", "Divide by the number of images, not by that of classes.", logits.shape[1]),
     )
@@ -275,13 +283,21 @@ def moments():
 @written("Up in a line, held at 1, down in a line to 0 at the last step.", moments)
 def hold_schedule(wrong, progress, warmup, cooldown):
     """`(progress, warmup, cooldown) -> ` factor of warmup, hold, linear cooldown."""
+    exchanged = "warmup is the share of the rise, cooldown that of the fall; they are exchanged."
+    if wrong("warmup and cooldown swapped", exchanged):
+        warmup, cooldown = cooldown, warmup
     rest = (1 - progress) / cooldown
     late = "You let the rate fall from progress cooldown on; it must fall from 1 - cooldown on."
     hold = "The rate falls as soon as the warmup ends; hold it at 1 until progress 1 - cooldown."
     cosine = 0.5 - 0.5 * math.cos(math.pi * min(1.0, rest))
     rising = 1 - rest if rest < 1 else 1
+    low = "This line does not get from 0 to 1: divide progress by warmup, and what is left of the run by cooldown."
     lines = [
-        1.0 if wrong("warmup missing", "The factor starts at 1; it must rise from 0 first.") else progress / warmup,
+        wrong.choose(
+            progress / warmup,
+            ("warmup missing", "The factor starts at 1; it must rise from 0 first.", 1.0),
+            *(("not divided", low, x) for x in (progress, progress if progress < warmup else 1)),
+        ),
         math.inf if wrong("no ceiling", "The factor passes 1: the rise must end at the end of the warmup.") else 1.0,
         wrong.choose(
             rest,
@@ -289,6 +305,8 @@ def hold_schedule(wrong, progress, warmup, cooldown):
             ("no hold", hold, (1 - progress) / (1 - warmup)),
             ("cooldown taken for its start", late, (1 - progress) / (1 - cooldown)),
             ("cosine for a line", "This cooldown is half a cosine; the task asks for a straight line.", cosine),
+            *(("not divided", low, x) for x in (1 - progress, 1 - progress if rest < 1 else 1)),
+            ("no straight fall", "The factor drops to 0 at once; let it fall in a line.", 0 if rest < 1 else 1),
             ("cooldown rises", "In the cooldown your factor rises from 0; it must fall to 0.", rising),
         ),
     ]
