@@ -23,6 +23,7 @@ OVER_QUERIES = (
     "keys: dim=-1."
 )
 OVER_HEADS = "The weights share out 1 among the heads; they must among the keys, the last axis: dim=-1."
+OVER_IMAGES = OVER_HEADS.replace("heads", "images")
 NO_SCALE = "With d numbers a vector, q @ k has variance d. Divide the scores by the root of d."
 WHOLE_WIDTH = (
     "The root is of the whole width D = H * d. Each dot product sums over the d numbers of one head: divide by sqrt(d)."
@@ -39,17 +40,27 @@ NOT_DIVIDED = "Exponentials alone do not sum to 1: divide each row by its sum."
 
 def weigh(wrong, q, k, keep=None):
     """Attention weights `(B, H, N, N)`, with the mistakes of the softmax, the scale and the product."""
-    _, H, _, d = q.shape
+    B, H, N, d = q.shape
+    others = (("N, the tokens", N), ("H, the heads", H), ("B, the images", B))
     if wrong("q and k swapped", SWAPPED):
         q, k = k, q
-    if wrong("query with query", "Each query is compared with the queries; compare it with the keys, k."):
-        k = q
-    dots = q @ (k.T if wrong("all axes turned", ALL_AXES) else k.transpose(-2, -1))
+    q, k = wrong.choose(
+        (q, k),
+        ("query with query", "Each query is compared with the queries; compare it with the keys, k.", (q, q)),
+        ("key with key", "Each key is compared with the keys; the rows belong to the queries, q.", (k, k)),
+    )
+    turned = k.transpose(-2, -1)
+    dots = q @ wrong.choose(
+        turned,
+        ("all axes turned", ALL_AXES, k.T),
+        ("reshaped, not transposed", "reshape tears the keys apart; k.transpose(-2, -1).", k.reshape(turned.shape)),
+    )
     scores = dots / wrong.choose(
         d**0.5,
         ("missing 1/sqrt(d)", NO_SCALE, 1.0),
         ("sqrt of the whole width", WHOLE_WIDTH, (H * d) ** 0.5),
         ("divided by d", DIVIDED_BY_D, d),
+        *(("root of another axis", f"This is the root of {what}; d is q.shape[-1].", n**0.5) for what, n in others),
         ("multiplied by sqrt(d)", MULTIPLIED, d**-0.5),
     )
     if keep is not None:
@@ -62,8 +73,8 @@ def weigh(wrong, q, k, keep=None):
         return scores.sigmoid()
     if wrong("not divided by the sum", NOT_DIVIDED):
         return scores.exp()
-    over = (("softmax over the queries", OVER_QUERIES, -2), ("softmax over the heads", OVER_HEADS, 1))
-    return scores.softmax(wrong.choose(-1, *over))
+    over = ("softmax over the queries", OVER_QUERIES, -2), ("softmax over the heads", OVER_HEADS, 1)
+    return scores.softmax(wrong.choose(-1, *over, ("softmax over the images", OVER_IMAGES, 0)))
 
 
 def queries_and_keys():
@@ -93,7 +104,7 @@ def zebra():
 )
 def mix(wrong):
     """The three tokens mixed with their attention weights, `(3, 2)`."""
-    scores = TOKENS @ TOKENS.T
+    scores = TOKENS @ TOKENS.T / (2**0.5 if wrong("scores divided", "Nothing is divided by a root here yet.") else 1)
     weights = scores.softmax(0 if wrong("softmax over the queries", OVER_QUERIES) else -1)
     weights = wrong.choose(
         weights,
@@ -103,7 +114,9 @@ def mix(wrong):
     )
     order = "The tokens stand first: write weights @ tokens, (N, N) @ (N, D), so that row i mixes with row i's weights."
     turned = (("wrong order", order, TOKENS.T @ weights), ("wrong order", order, TOKENS.T @ weights.T))
-    return wrong.choose(weights @ TOKENS, *turned)
+    mixed = weights @ TOKENS
+    added = "The old tokens were added; the new ones are the mixtures alone."
+    return wrong.choose(mixed, *turned, ("tokens added", added, TOKENS + mixed))
 
 
 @written("Each row of the attention is positive and sums to 1, at every width d.", queries_and_keys)
@@ -163,10 +176,11 @@ def merge(wrong, x):
     interleaved = "The heads are interleaved number by number. They stand side by side: (B, N, H, d), then reshape."
     if wrong("heads interleaved", interleaved):
         return x.permute(0, 2, 3, 1).reshape(B, N, H * d)
-    if wrong("heads averaged", "The heads are averaged; keep all their numbers, side by side."):
-        return x.mean(1)
-    if wrong("heads added", "The heads are added up; keep all their numbers, side by side."):
-        return x.sum(1)
+    other = "Other axes changed places: H comes next to d, (B, N, H, d), before the reshape."
+    if wrong("wrong axes swapped", other):
+        return x.transpose(2, 3).reshape(B, N, H * d)
+    if wrong("wrong axes swapped", other, 1):
+        return x.transpose(1, 3).reshape(B, N, H * d)
     if wrong("heads not merged", "The axes are in order, (B, N, H, d): now join H and d by reshape."):
         return x.transpose(1, 2)
     return x.transpose(1, 2).reshape(B, N, H * d)
@@ -181,6 +195,10 @@ def merge(wrong, x):
 )
 def merge_heads(wrong, x):
     """A function of heads `(B, H, N, d)` that returns tokens `(B, N, D)`."""
+    if wrong("heads averaged", "The heads are averaged; keep all their numbers, side by side."):
+        return x.mean(1)
+    if wrong("heads added", "The heads are added up; keep all their numbers, side by side."):
+        return x.sum(1)
     return merge(wrong, x)
 
 
@@ -195,16 +213,22 @@ def attention_parts():
 @written("All three faults are gone; each of them would have trained without an error message.", attention_parts)
 def repair_attention(wrong, x, qkv, proj, num_heads):
     """A function of `x, qkv, proj, num_heads` (two linear layers) that is multi-head self-attention."""
-    tokens = qkv(x)
-    if wrong(
-        "parts of qkv interleaved", "qkv holds all queries, then all keys, then all values: reshape to (B, N, 3, H, d)."
-    ):
-        parts = tokens.unflatten(-1, (-1, 3)).unbind(-1)
-    else:
-        parts = tokens.chunk(3, dim=-1)
+    tokens, D = qkv(x), x.shape[-1]
+    between = "qkv holds all queries, then all keys, then all values: reshape to (B, N, 3, H, d)."
+    parts = wrong.choose(
+        tokens.chunk(3, dim=-1),
+        ("parts of qkv interleaved", between, tokens.unflatten(-1, (-1, 3)).unbind(-1)),
+        ("parts of qkv interleaved", between, tokens.unflatten(-1, (num_heads, 3, -1)).movedim(-2, 0).flatten(3)),
+    )
     q, k, v = (split(wrong, part, num_heads) for part in parts)
-    if wrong("q mixed", "The weights mix the queries; what is mixed are the values, v."):
-        v = q
+    if wrong("nothing mended", "All three faults are left: the divisor, the softmax, the way back to (B, N, D)."):
+        return proj(((q @ k.mT / D**0.5).softmax(-2) @ v).reshape(x.shape))
+    k, v = wrong.choose(
+        (k, v),
+        ("q mixed", "The weights mix the queries; what is mixed are the values, v.", (k, q)),
+        ("k mixed", "The weights mix the keys; what is mixed are the values, v.", (k, k)),
+        ("k and v swapped", "The middle third of qkv are the keys, the last the values.", (v, k)),
+    )
     mixed = merge(wrong, weigh(wrong, q, k) @ v)
     return mixed if wrong("no output projection", "The last linear layer, proj, is not used.") else proj(mixed)
 
@@ -220,9 +244,9 @@ def score_divisor(wrong):
     return wrong.choose(
         4 * root,
         ("deviation left out", "sqrt(512) is right for numbers of deviation 1. Here each is twice as large.", root),
-        ("one deviation", "One factor 2 is missing: q is twice as large, and so is k.", 2 * root),
+        ("one deviation", "This is right if only q, or only k, is twice as large.", 2 * root),
         ("divided by the variance", "That is the variance. To bring it to 1, divide by its root.", 16 * 512),
-        ("divided by d", "That is d. The variance is 512 * 2**2 * 2**2; divide by its root.", 512),
+        ("divided by d", "That is the variance for deviation 1. Divide by the root of the variance.", 512),
         ("inverse", "That is the factor to multiply by. Asked is the number to divide by.", 1 / (4 * root)),
     )
 
@@ -252,6 +276,12 @@ def masked_attention(wrong, q, k, v, keep):
         return (weigh(wrong, q, k) * rows) @ v
     if wrong("queries masked", row, place=1):
         return weigh(wrong, q, k, rows) @ v
+    scores, few = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5, "The masked tokens still have some weight: use -inf."
+    for place, low in enumerate((-1.0, -10.0)):
+        if wrong("mask too weak", few, place):
+            return scores.masked_fill(~columns, low).softmax(-1) @ v
+    if wrong("queries masked", row, place=2):
+        return scores.masked_fill(~rows, -1e9).softmax(-1) @ v
     if wrong("scores set to 0", zero):
-        return (q @ k.transpose(-2, -1) * columns / q.shape[-1] ** 0.5).softmax(-1) @ v
+        return (scores * columns).softmax(-1) @ v
     return weigh(wrong, q, k, ~columns if wrong("mask inverted", inverted) else columns) @ v

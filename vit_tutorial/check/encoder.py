@@ -313,7 +313,7 @@ def repaired_block(cls):
     except Wrong as wrong:
         faults[wrong.mistake] = str(wrong)
     with torch.enable_grad():
-        if not run(block).requires_grad:
+        if not run(block, x.clone().requires_grad_() + 0).requires_grad:
             faults["no gradient"] = "No gradient gets through the block, so that it cannot learn."
     if faults:
         raise Wrong(" ".join(faults.values()), " + ".join(filter(None, faults)) or None)

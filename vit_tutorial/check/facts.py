@@ -84,6 +84,8 @@ def shown(value):
     """A value for a message: a small tensor by its numbers, a larger one by its shape, anything else in short."""
     if isinstance(value, str) and len(value) <= 120:
         return repr(value)
+    if isinstance(value, float):
+        return f"{value:.6g}" if value % 1 else f"{value:.0f}"
     if not isinstance(value, torch.Tensor):
         named = isinstance(value, (nn.Module, torch.optim.Optimizer))
         return type(value).__name__ if named else describe(value)
@@ -114,7 +116,7 @@ def unlike(before, after):
     """Whether something is no longer as it was: tensors, models (weights, modes, hooks) and what holds them."""
     if isinstance(before, torch.Tensor):
         kept = before.shape == after.shape and before.requires_grad == after.requires_grad
-        return not (kept and torch.equal(before.detach().nan_to_num(), after.detach().nan_to_num()))
+        return not kept or bool(((before != after) & ~(before.isnan() & after.isnan())).any())
     if isinstance(before, nn.Module):
         state = lambda model: [  # noqa: E731
             [(name, type(m), m.training, len(m._forward_hooks)) for name, m in model.named_modules()],
@@ -138,24 +140,26 @@ def facts(task, answer, run, runs=()):
         return type(found.error).__name__, ""
     if isinstance(expected, torch.Tensor):
         if not isinstance(found, torch.Tensor):
-            return "not a tensor", ""
-        seen, wrong = list(of_tensors(task, run)), lambda other: not agree(other.found, other.right, task.tolerance)
-        tensors = [other for other in runs if isinstance(other.found, torch.Tensor) and wrong(other)]
+            return "not a tensor", "torch.as_tensor makes a tensor of an array, torch.stack of a list of tensors."
+        seen = list(of_tensors(task, run))
         sure = [fact for fact in seen if fact[0] in ("wrong shape", "nan")]  # said of the case that is shown
-        for other in tensors if len(seen) > len(sure) else ():
+        failed = [some for some in runs if not agree(some.found, some.right, task.tolerance)]
+        for other in (some for some in failed if isinstance(some.found, torch.Tensor)):
             every = list(of_tensors(task, other))
+            every += [fact for fact in seen if fact[0] in ("factor", "offset") and fact[0] in dict(every)]
             seen = [fact for fact in seen if fact in every]
-        return next(iter(seen or sure), None) or unused(task, answer, run) or (None, "")
+        seen = seen or sure or filter(None, (unused(task, answer, some, runs) for some in (run, *failed[-1:])))
+        return next(iter(seen), (None, ""))
     if isinstance(expected, tuple) and isinstance(found, tuple) and len(found) == len(expected):
         pairs = enumerate(zip(found, expected, strict=True), 1)
         place, pair = next(((n, pair) for n, pair in pairs if not agree(*pair, task.tolerance)), (0, ()))
         if pair and all(isinstance(part, torch.Tensor) for part in pair):
             part = replace(run, found=pair[0], right=pair[1])
-            return next(of_tensors(task, part), None) or (f"part {place} wrong", f"Part {place} of the result is wrong.")
+            return next(of_tensors(task, part), (f"part {place} wrong", f"Part {place} of the result is wrong."))
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         number(found, "the result")  # which raises Wrong
-        return unused(task, answer, run) or (None, "")
-    return unused(task, answer, run) or (None, "")
+        return unused(task, answer, run, runs) or (None, "")
+    return unused(task, answer, run, runs) or (None, "")
 
 
 def of_tensors(task, run):
@@ -194,22 +198,37 @@ def of_tensors(task, run):
             yield name, "These are whole numbers; the fractions are lost."
 
 
-def unused(task, answer, run):
-    """Which input the answer does not use, or which images it mixes, though the reference does not; None if neither."""
+def moved(value):
+    """A value with other numbers in the place of its own; None where it has none."""
+    if isinstance(value, torch.Tensor):
+        return value.detach() + 4 * torch.rand_like(value) + 0.5 if value.is_floating_point() else None
+    if isinstance(value, (list, tuple)):
+        parts = [*map(moved, value)]
+        return None if not parts or any(part is None for part in parts) else type(value)(parts)
+    return {int: lambda: value + 1, float: lambda: value / 2}.get(type(value), lambda: None)()
+
+
+def unused(task, answer, run, runs=()):
+    """What the answer, unlike the reference, uses in no run, or which images it mixes; None if neither."""
+
+    def anew(some, place, value):
+        again = copy.copy(some)
+        again.inputs = (*some.inputs[:place], value, *some.inputs[place + 1 :])
+        return task.referred(again), task.outcome(answer, again)[0]
+
     for place, (name, value) in enumerate(zip(task.names, run.inputs, strict=False)):
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        other = moved(value)
+        if other is None:
             continue
-        later = value.detach().clone()  # a copy of what has a history cannot be copied again
-        moved = later + torch.rand_like(later) + 0.5
-        later[1:] = moved[1:]
-        for other, all_of_it in ((moved, True), (later, False)):
-            again = copy.copy(run)
-            again.inputs = (*run.inputs[:place], other, *run.inputs[place + 1 :])
-            right, given = task.referred(again), task.outcome(answer, again)[0]
-            if all_of_it and agree(given, run.found, 1e-9) and not agree(right, run.right, 1e-9):
-                return "input not used", f"The result does not depend on {name}."
-            first = all(isinstance(x, torch.Tensor) and x.ndim and x.shape == run.right.shape for x in (right, given))
-            stays = first and not all_of_it and agree(right[0], run.right[0], 1e-9)
-            if stays and not agree(given[0], run.found[0], 1e-5):
-                return "images mixed", f"The first result depends on the other entries of {name}."
+        right = anew(run, place, other)[0]
+        matters = not isinstance(right, Raised) and not agree(right, run.right, 1e-9)
+        if matters and all(agree(anew(x, place, moved(x.inputs[place]))[1], x.found, 1e-9) for x in runs or [run]):
+            return "input not used", f"The result does not depend on {name}."
+        if not isinstance(value, torch.Tensor) or not value.ndim or not isinstance(run.right, torch.Tensor):
+            continue
+        other[:1] = value.detach()[:1]
+        right, given = anew(run, place, other)
+        first = all(isinstance(x, torch.Tensor) and x.ndim and x.shape == run.right.shape for x in (right, given))
+        if first and agree(right[0], run.right[0], 1e-9) and not agree(given[0], run.found[0], 1e-5):
+            return "images mixed", f"The first result depends on the other entries of {name}."
     return None

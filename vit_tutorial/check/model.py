@@ -38,7 +38,7 @@ def tokens_to_embed():
         yield torch.randn(B, N, D), torch.randn(1, 1, D), torch.randn(1, 1 + N, D)
 
 
-@written("Class token first, then the patches, then one position for each of the 1 + N rows.", tokens_to_embed)
+@written("Class token first, then the patches, then one position for each row.", tokens_to_embed, together=3)
 def embed_tokens(wrong, x, cls_token, pos_embed):
     """A function of patch tokens `(B, N, D)`, class token and positions that returns `(B, 1 + N, D)`."""
     single = "One image works, a batch does not: there is one class token. Repeat it: cls_token.expand(len(x), -1, -1)."
@@ -54,8 +54,9 @@ def embed_tokens(wrong, x, cls_token, pos_embed):
     if wrong("no class token", "The class token is missing: 1 + N tokens are asked for."):
         return x + others
     last = "The class token stands last. Its place is row 0: there the head reads, and row 0 of pos_embed is its own."
-    rows = [x, cls] if wrong("class token last", last) else [cls, x]
-    rows = torch.cat(rows, dim=1)
+    if wrong("class token last", last, 1):  # and its position with it
+        return torch.cat([x + others, cls + positions[:, :1]], dim=1)
+    rows = torch.cat([x, cls] if wrong("class token last", last) else [cls, x], dim=1)
     return rows * positions if wrong("positions multiplied", "Positions are added to the tokens.") else rows + positions
 
 
@@ -85,6 +86,11 @@ def count_block(wrong, D, hidden):
     single = "qkv makes three vectors of each token: 3 D outputs, not D."
     single = wrong.choose(0, ("one of q, k, v", single, D * D + D), ("one of q, k, v", single, D * D))
     proj = wrong("output projection forgotten", "Attention's output projection is missing, D to D.") * (D * D + D)
+    made = "The layer that makes queries, keys and values is missing, D to 3 D."
+    if wrong("qkv forgotten", made):
+        return D * D + 2 * D * hidden + 6 * D + hidden
+    if wrong("MLP forgotten", "The MLP is missing: fc1 and fc2, matrices and biases."):
+        return 4 * D * D + 8 * D
     half = wrong("half an MLP", "One matrix of the MLP is missing: fc1 is D x hidden, fc2 hidden x D.") * D * hidden
     return 4 * D * D + 2 * D * hidden + vectors - proj - 2 * single - half
 
@@ -112,6 +118,8 @@ def count_macs(wrong, N, D):
         ("one of q, k, v", "qkv makes three vectors of each token: N * D * 3 D.", 10),
         ("output projection forgotten", "Attention's output projection is missing: N * D * D more.", 11),
     )
+    if wrong("weights counted", "These are the block's weights; each of its matrices is used for N tokens."):
+        return 12 * D * D + 13 * D
     once = wrong("one token", "The linear layers are counted for one token; N go through them.")
     count = matrices * (1 if once else N) * D * D + products * N * N * D
     return 2 * count if wrong("FLOPs", "A multiply-add is two FLOPs. Asked are multiply-adds, half of this.") else count

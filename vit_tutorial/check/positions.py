@@ -63,7 +63,8 @@ def first_repeat(wrong):
         ("not a place", "After 2 pi the hand is exactly back, but distances are whole numbers.", 2 * math.pi),
         ("rounded up", "cos 7 = 0.75, which is not above 0.95; the hand has gone on by most of a radian.", 7),
         ("opposite", "At distance 3 the similarity is -0.99: the hand points the opposite way.", 3),
-        ("a later repeat", "At distance 19 the hand is back (0.989), but it has been back before.", 19),
+        ("not a place", "A full turn is no whole number; distances are.", 6.28),
+        *(("a later repeat", f"At distance {n} the hand is back, but it has been back before.", n) for n in (19, 25)),
         ("the best, not the first", "44 is a closer repeat (0.9998), but not the first above 0.95.", 44),
         ("degrees", "Angles are in radians here: a full turn is 2 pi, not 360.", 360),
     )
@@ -126,6 +127,8 @@ def crop_positions(wrong, pos_embed, grid, top, left, new_grid):
         height, width = width, height
     if wrong("sides of the grid swapped", "grid is (rows, columns): reshape to (1, rows, columns, D)."):
         rows, columns = columns, rows
+    if wrong("corner left out", "The window begins at row top, column left; here it begins in the corner."):
+        top = left = 0
     counted = "The class token's row was counted as the first place of the grid: all places are one off."
     places = pos_embed[:, :-1] if wrong("class token counted as a place", counted) else pos_embed[:, 1:]
     y, x = wrong.choose(
@@ -133,6 +136,8 @@ def crop_positions(wrong, pos_embed, grid, top, left, new_grid):
         ("size taken for the end", "A slice ends at top + height, not at height.", (height, width)),
         ("one too many", "A slice leaves out its end, top + height: add no 1.", (top + height + 1, left + width + 1)),
     )
+    first = "D is the last axis of the table, and stays it: reshape to (1, rows, columns, D)."
+    places = places.reshape(1, -1, places.shape[1]).mT if wrong("D before the grid", first) else places
     window = places.unflatten(1, (rows, columns))[:, top:y, left:x]
     if wrong("column by column", "The window is read column by column; patches are counted row by row."):
         window = window.transpose(1, 2)
