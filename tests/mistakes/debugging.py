@@ -150,7 +150,7 @@ WRONG = [
     (
         "repaired_attention",
         lambda q, k, v: attend(q, k, v, wide(q), -2, lambda x: x),
-        "sqrt of the whole width + softmax over the queries + heads merged without transpose",
+        "nothing mended",
     ),
     ("repaired_attention", lambda q, k, v: attend(q, k, v, merge=lambda x: x), "heads merged without transpose"),
     ("repaired_attention", lambda q, k, v: attend(q, k, v, dim=-2), "softmax over the queries"),

@@ -169,6 +169,9 @@ def heads():
 @written("Scale, softmax and merge agree with the reference on four shapes.", heads, together=3)
 def repaired_attention(wrong, q, k, v):
     """`(q, k, v) -> ` attention of heads `(B, H, N, d)`, merged to `(B, N, D)`."""
+    if wrong("nothing mended", "All three faults are left: the divisor, the softmax, the way back to (B, N, H*d)."):
+        B, H, N, d = q.shape
+        return ((q @ k.mT / (H * d) ** 0.5).softmax(-2) @ v).reshape(B, N, H * d)
     k, v = wrong.choose(
         (k, v),
         ("k and v swapped", "Queries meet the keys, k; what the weights mix are the values, v.", (v, k)),

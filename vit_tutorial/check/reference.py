@@ -233,7 +233,7 @@ def stated(praise, otherwise, tolerance=1e-4, together=None, read=lambda answer:
             shapes = [tuple(x.shape) for x in (right, run.found) if isinstance(x, torch.Tensor)]
             if len(set(shapes)) == 2:
                 raise Wrong(f"Expected a tensor of shape {shapes[0]}, found {shapes[1]}.", "wrong shape")
-            raise Wrong(f"{otherwise} Found {shown(run.found)}.")
+            raise Wrong(f"{otherwise} Found {shown(answer)}.")
 
         return checker(reference, judge, task)
 

@@ -51,7 +51,11 @@ def convnet_parameters(wrong, widths, kernels, channels, classes):
             before = width
     if wrong("head forgotten", "The head, a Linear from the last width to the classes, is missing."):
         return total
-    last = channels if wrong("channels not handed on", handed_on, place=1) else widths[-1]
+    last = wrong.choose(
+        widths[-1],
+        ("channels not handed on", handed_on, channels),
+        *(("head on another width", "The head reads the last stage's channels.", x) for x in (widths[0], sum(widths))),
+    )
     return total + wrong.choose(
         (last + 1) * classes,
         ("one class", "The head has a row of weights and a bias for each class.", last + 1),
