@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).with_name("build")))
 
-EXERCISE = re.compile(r"^\*.*?(\d+) minutes\*$", re.MULTILINE)
+EXERCISE = re.compile(r"^\*.*?(\d+) minutes?\*$", re.MULTILINE)
 ASIDE = re.compile(r"<details>.*?</details>|```.*?```|\$\$.*?\$\$", re.DOTALL)
 FIGURE = re.compile(r"\bplots\.|\bplt\.|\bax\b|\baxes\b")
 EXPLORER = re.compile(r"\bwidgets\.[A-Z]\w+\(")

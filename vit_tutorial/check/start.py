@@ -9,7 +9,7 @@ __all__ = ["token_count", "read_shape", "scale_pixels"]
 
 
 @stated(
-    "8 rows of 8 patches: the model sees 64 tokens where you see a picture.",
+    "8 rows of 8 patches. With the class token the model works on 65 tokens.",
     "Expected the number of patches. How many fit along one side, 32 / 4, and how many such rows are there?",
 )
 def token_count(wrong):
@@ -62,7 +62,7 @@ def scale_pixels(wrong, images):
     return 2 * scaled - 1 if wrong("shifted", "This runs from -1 to 1; the task asks for 0 to 1.") else scaled
 
 
-@chosen("b", "16 images, 65 tokens an image, 128 numbers a token.")
+@chosen("b", "16 images, 65 tokens per image, 128 numbers per token.")
 def read_shape():
     """What `(16, 65, 128)` says when it is read as `(B, N, D)`."""
     return {
