@@ -9,10 +9,10 @@ __all__ = [
     "zebra",
     "mix",
     "attention_weights",
+    "score_divisor",
     "split_heads",
     "merge_heads",
     "repair_attention",
-    "score_divisor",
     "masked_attention",
 ]
 
@@ -32,7 +32,7 @@ DIVIDED_BY_D = "The variance of a score is d. Divide by its root, sqrt(d)."
 MULTIPLIED = "The scores grow instead: divide by sqrt(d)."
 SCALED_AFTER = "The rows sum to 1/sqrt(d). Scale the scores, then take the softmax."
 SWAPPED = "A row belongs to a query, so q stands first: q @ k.transpose(-2, -1)."
-ALL_AXES = "k.T turns round all four axes; only the last two change places: k.transpose(-2, -1)."
+ALL_AXES = "k.T reverses all four axes; only the last two change places: k.transpose(-2, -1)."
 NO_SOFTMAX = "These are the scaled scores: turn each row into weights with softmax."
 SIGMOID = "A sigmoid weighs each key alone, so that a row does not sum to 1; softmax shares out 1 among the keys."
 NOT_DIVIDED = "Exponentials alone do not sum to 1: divide each row by its sum."
@@ -123,6 +123,24 @@ def mix(wrong):
 def attention_weights(wrong, q, k):
     """A function of queries and keys `(B, H, N, d)` that returns the attention weights `(B, H, N, N)`."""
     return weigh(wrong, q, k)
+
+
+@stated(
+    "4 * sqrt(512) = 90.5: the root of d is right only while the numbers in q and k have variance 1.",
+    "Draw q and k as the hint does and measure the standard deviation of their scores.",
+    tolerance=0.03,
+)
+def score_divisor(wrong):
+    """By what to divide q @ k so that its variance is 1, where d = 512 and the numbers in q and k have deviation 2."""
+    root = 512**0.5
+    return wrong.choose(
+        4 * root,
+        ("deviation left out", "sqrt(512) is right for numbers of deviation 1. Here each is twice as large.", root),
+        ("one deviation", "This is right if only q, or only k, is twice as large.", 2 * root),
+        ("divided by the variance", "That is the variance. To bring it to 1, divide by its root.", 16 * 512),
+        ("divided by d", "That is the variance for deviation 1. Divide by the root of the variance.", 512),
+        ("inverse", "That is the factor to multiply by. Asked is the number to divide by.", 1 / (4 * root)),
+    )
 
 
 def split(wrong, x, H):
@@ -231,24 +249,6 @@ def repair_attention(wrong, x, qkv, proj, num_heads):
     )
     mixed = merge(wrong, weigh(wrong, q, k) @ v)
     return mixed if wrong("no output projection", "The last linear layer, proj, is not used.") else proj(mixed)
-
-
-@stated(
-    "4 * sqrt(512) = 90.5: the root of d is right only while the numbers in q and k have variance 1.",
-    "Draw q and k as the hint does and measure the standard deviation of their scores.",
-    tolerance=0.03,
-)
-def score_divisor(wrong):
-    """By what to divide q @ k so that its variance is 1, where d = 512 and the numbers in q and k have deviation 2."""
-    root = 512**0.5
-    return wrong.choose(
-        4 * root,
-        ("deviation left out", "sqrt(512) is right for numbers of deviation 1. Here each is twice as large.", root),
-        ("one deviation", "This is right if only q, or only k, is twice as large.", 2 * root),
-        ("divided by the variance", "That is the variance. To bring it to 1, divide by its root.", 16 * 512),
-        ("divided by d", "That is the variance for deviation 1. Divide by the root of the variance.", 512),
-        ("inverse", "That is the factor to multiply by. Asked is the number to divide by.", 1 / (4 * root)),
-    )
 
 
 def masks():

@@ -183,4 +183,7 @@ def draw_plane(ax, title, kinds, shaded=None):
         for name, (x, y), colour in zip(names, vectors.tolist(), COLOURS, strict=False):
             ax.plot([0, x], [0, y], color=colour, linestyle=style, linewidth=thick)
             ax.plot(x, y, "o", color=colour, markersize=5, fillstyle=fill)
-            ax.annotate(name, (x, y), (5, 4), textcoords="offset points", color=colour, fontsize=9)
+            below = y <= 0 or name.startswith("new ")  # where the name of another that ends there would cover it
+            ax.annotate(
+                name, (x, y), (8, -12) if below else (5, 4), textcoords="offset points", color=colour, fontsize=9
+            )
