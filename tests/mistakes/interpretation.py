@@ -111,7 +111,7 @@ WRONG = [
     (
         "repair_rollout",
         broken_rollout,
-        "rows not normalised after discarding + identity forgotten + layers multiplied in the wrong order",
+        "nothing mended",
     ),
     ("repair_rollout", rollout_not_halved, "not halved"),
     ("repair_rollout", rollout_scaled_once, "normalised after the identity"),

@@ -127,7 +127,11 @@ def repair_rollout(wrong, attention, discard):
     maps = wrong.choose(attention.mean(2), *others)
     _, B, N, _ = maps.shape
     result, eye, drop = torch.eye(N).expand(B, N, N), torch.eye(N), int(discard * N)
+    left = wrong("nothing mended", "All three faults are left: the rows' sums, the residual connection, the order.")
     for weights in maps:
+        if left:
+            result = result @ (weights * (weights >= weights.quantile(discard, dim=-1, keepdim=True)))
+            continue
         if wrong("identity before discarding", "The identity is added before the smallest are discarded."):
             weights = weights + eye
         rank, in_table = (x.argsort(-1).argsort(-1) for x in (weights, weights.flatten(1)))
@@ -158,7 +162,7 @@ def repair_rollout(wrong, attention, discard):
             ("layers multiplied in the wrong order", ORDER, result @ layer),
             ("last layer alone", "Only the last layer is in it: multiply each with what came before.", layer),
         )
-    return result / result.sum(-1, keepdim=True) if scale == "at the end" else result
+    return result / result.sum(-1, keepdim=True) if not left and scale == "at the end" else result
 
 
 BEFORE = "Averaged first, a head that speaks for the class and one against it become one: multiply head by head."
