@@ -11,7 +11,7 @@
 # - put the class token in its place, before the positions are added;
 # - move a model from images of 224 pixels to 384 by interpolating its positions.
 #
-# About 60 minutes to read and do; 12 s of computing on two CPU cores. Read [01 Patch
+# About {minutes} minutes to read and do, in two parts; 12 s of computing on two CPU cores. Read [01 Patch
 # embedding](01_patch_embedding.ipynb) first.
 
 # %%
@@ -46,7 +46,7 @@ course.show_map(2)
 
 # %%
 trained = weights.load(CHECKPOINT)  # a small ViT that this course trained on photographs of 32 x 32 pixels
-widgets.PositionExplorer(trained)
+widgets.PositionExplorer(trained, place=25)
 
 # %% [markdown]
 # This ViT cuts a photograph into 8 x 8 patches and gets them as a list. For each place of the grid it has learned one
@@ -78,8 +78,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Left you see a cat, right a heap of cat pieces. To **attention**, the part of a transformer in which patches
-# exchange information, the two are the same picture.
+# Left you see a cat, right a heap of cat pieces. What does **attention** see, the part of a transformer in which
+# patches exchange information?
 #
 # What attention does inside is the subject of notebook 03. Here it is a closed box with one label: *attention mixes
 # tokens by content*. Each token goes in, looks at all the others, and comes out as a mixture of them: `(B, N, D)` in,
@@ -98,10 +98,15 @@ shuffled_tokens = embed(shuffled_cat)  # (1, 49, 64)
 assert torch.allclose(shuffled_tokens, tokens[:, order], atol=1e-5)
 tokens.shape
 
-# %% [markdown]
-# Now the closed box. Its weights are random; the argument below does not depend on them.
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** Now the closed box, with random weights. It gets the tokens of the cat and those of the
+# shuffled cat. Its two outputs are compared place by place; then again, after the first output has been shuffled as
+# the patches were. Each time the largest difference is printed. Which is zero?
 #
-# **Predict before you run:** two numbers will be printed. Which of them is zero?
+# - a: both
+# - b: only the first
+# - c: only the second
+# - d: neither
 
 # %%
 attention = MultiHeadAttention(embed_dim=64, num_heads=4).requires_grad_(False)
@@ -110,11 +115,10 @@ mixed, shuffled_mixed = attention(tokens), attention(shuffled_tokens)  # (1, 49,
 
 print(f"place by place:                {(mixed - shuffled_mixed).abs().max():.4f}")
 print(f"after shuffling the first too: {(mixed[:, order] - shuffled_mixed).abs().max():.4f}")
-assert torch.allclose(mixed[:, order], shuffled_mixed, atol=1e-5)
 
 # %% [markdown]
-# Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and the
-# two agree: shuffling before attention or after it is the same. The reason: an output token is a weighted sum over
+# c. Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and
+# the two agree: shuffling before attention or after it is the same. The reason: an output token is a weighted sum over
 # all tokens, the weights depend on what the tokens hold, and a sum has no order. So each token got the same mixture,
 # wherever it stood.
 #
@@ -128,6 +132,7 @@ def output_map(ax, output, title):
     plots.draw_matrix(ax, output[0, :, 0].reshape(rows, columns), title, numbers=False)  # (N,) -> (rows, columns)
 
 
+assert torch.allclose(mixed[:, order], shuffled_mixed, atol=1e-5)
 fig, axes = plots.figure(7.2, 2.5, 1, 3)
 output_map(axes[0], mixed, "of the cat")
 output_map(axes[1], shuffled_mixed, "of the shuffled cat")
@@ -234,7 +239,7 @@ placed = attention(tokens + table)[:, order]  # output tokens shuffled as the pa
 shuffled_placed = attention(shuffled_tokens + table)
 maps = [x[0, :, 0].reshape(rows, columns) for x in (mixed[:, order], shuffled_mixed, placed, shuffled_placed)]
 
-titles = ["cat, then shuffled", "shuffled cat", "the same, with positions", "the same, with positions"]
+titles = ["cat, shuffled after", "cat, shuffled before", "after, with positions", "before, with positions"]
 fig, axes = plots.figure(8, 2.2, 1, 4)
 for ax, values, title in zip(axes, maps, titles, strict=True):
     plots.draw_matrix(ax, values, title, numbers=False)
@@ -243,6 +248,7 @@ plots.show(
     "Four 7 x 7 maps of attention's output, that of the cat shuffled afterwards. Without positions the maps of the "
     "cat and of the shuffled cat are the same; with positions they differ.",
 )
+assert (placed - shuffled_placed).abs().max() > 0.1  # to spare in 30 runs: 9.8
 
 # %% [markdown]
 # The repair is one addition. A table holds one vector for each *place*; it is added to the token that lies there:
@@ -252,11 +258,6 @@ plots.show(
 # $x_n$ is the token of patch $n$, $p_n$ the **position embedding** of place $n$, and $z_n$ what goes into the
 # transformer. An eye at place 10 and the same eye at place 40 are now two different tokens. The table above is
 # random; what a better one holds is the next question.
-
-# %%
-difference = (placed - shuffled_placed).abs().max()
-assert difference > 0.1  # to spare in 30 runs: 9.8
-print(f"largest difference with positions: {difference:.1f}")
 
 # %% [markdown]
 # **Why does adding work?** Here is a toy to do by hand: two tokens of one number each, 1 and 2, at places with the
@@ -278,8 +279,7 @@ for contents in torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]):
 
 # %% [markdown]
 # So positions need a partner that *multiplies*. A transformer has two: attention compares tokens by products, and its
-# small network after attention bends the numbers (notebook 04). In a fresh model both do little yet, and the logits
-# move only in the fourth decimal:
+# small network after attention bends the numbers (notebook 04). In a fresh model the logits move only a little:
 
 # %%
 for position in "none", "learned", "sinusoidal":
@@ -292,8 +292,7 @@ for position in "none", "learned", "sinusoidal":
 # follow.)
 #
 # Why *add*, and not append the position as extra numbers? Appending would widen each token. Added, position and
-# content share D numbers, and in many dimensions there is room: the model can learn to keep some directions for
-# "where" and others for "what".
+# content share D numbers; the model may keep some directions for "where" and others for "what".
 #
 # *To remember: a table with one row for each place, added once, before the first block.*
 
@@ -393,8 +392,8 @@ row = sinusoids(torch.arange(64), many)  # (N, D) = (64, 32)
 fig, (left, right) = plots.figure(8.4, 2.9, 1, 2)
 for hand in 0, 4, 8:
     left.plot(row[:, hand], label=f"frequency {many[hand]:g}")
-left.set(xlabel="place", title="three of the 16 sines")
-left.legend(fontsize=8, loc="lower right")
+left.set(xlabel="place", ylim=(-1.1, 1.7), title="three of the 16 sines")
+left.legend(fontsize=8, loc="upper right", ncols=2)
 picture = right.imshow(row.T, aspect="auto", cmap="viridis")
 right.set(xlabel="place", ylabel="column of the table", title="the whole table: 16 sines, 16 cosines")
 fig.colorbar(picture)
@@ -446,8 +445,8 @@ hands = {"one fast hand": many[:1], "one slow hand": many[8:9], "all 16 hands": 
 fig, ax = plots.figure(6.5, 2.6)
 for name, chosen in hands.items():
     ax.plot(distance, similarity(sinusoids(distance, chosen))[0], label=name)
-ax.set(xlabel="distance in places", ylabel="similarity")
-ax.legend(fontsize=9, loc="lower left")
+ax.set(xlabel="distance in places", ylabel="similarity", ylim=(-1.1, 1.6))
+ax.legend(fontsize=9, loc="upper center", ncols=3)
 plots.show(
     fig,
     "Similarity against distance. With one fast hand it swings between 1 and -1 and is back near 1 again and "
@@ -456,7 +455,7 @@ plots.show(
 )
 
 # %% [markdown]
-# The fast hand alone takes place 44 for place 0. The slow hand alone cannot tell neighbours apart. Together they do
+# The fast hand alone takes place 44 for place 0. The slow hand alone can hardly tell neighbours apart. Together they do
 # both: one peak, at the place itself.
 #
 # A wrong picture that many people carry: "the sine *is* the position". No single number is. A place is the pattern of
@@ -554,7 +553,8 @@ widgets.PositionExplorer(trained, kind="sinusoidal", rows=14, stretched=True)
 # - The peak goes along: each place knows where it is.
 # - There is a cross. Half of the numbers tell the column alone, so a place in the same column agrees in half of them,
 #   however far away.
-# - No place is unlike. The colours are stretched here; the lowest similarity of all is 0.656. Choose *Colours from -1
+# - No place is unlike. The colours are stretched here; the lowest similarity of all is
+#   {=similarity(fixed).min():.2f}. Choose *Colours from -1
 #   to 1*, and the whole grid is some shade of orange.
 #
 # Check the explorer by hand: hold row 8, column 8 with a click and point at the places below. (It counts from 1, code
@@ -576,10 +576,39 @@ turned = 13 * 10000 ** -(torch.arange(32) / 32)  # (D/4,): how far each hand get
 print(f"{(turned < 0.1).sum()} of 32 hands turn by less than 0.1 radian (6 degrees) across the image")
 
 # %% [markdown]
-# MAE and MoCo v3 use this table as it is, and work well: the layers after it can turn up the hands that matter. It is
-# a convention, not an optimum.
+# Still, two well-known ways to train a ViT without labels, MAE and MoCo v3 (see the references), use a fixed 2-D table
+# of sinusoids. The base is a convention.
 #
-# *To remember: half of D for the column, half for the row; similarity falls with distance along each.*
+# *To remember: half of D for the column, half for the row.*
+
+# %% [markdown]
+# ### Exercise 2.4 · One table from two
+#
+# *write · medium · 5 minutes*
+#
+# You have a vector for each column of the grid, `column_table` (columns, D/2), and one for each row, `row_table` (rows,
+# D/2); they need not be sinusoids. Make the table of the whole grid, (N, D): for each place first its column's
+# vector, then its row's, in the order in which patches are counted.
+#
+# <details><summary>Hint</summary>
+#
+# `meshgrid`, as above, gives the row `y` and the column `x` of each place. `column_table[x]` picks a vector for each.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def grid_table(column_table, row_table):
+    table = ...  # (N, D)
+    return table
+
+
+# %%
+check.grid_table(grid_table)
+
+# %% [markdown] tags=["stop"]
+# **A place to stop.** You can now show what a shuffle does to attention, and write positions for a row and for a grid.
+# The second part lets a model learn its table, adds the class token, and takes a table to a larger image.
 
 # %% [markdown]
 # ## Or let the model learn the table
@@ -634,8 +663,6 @@ plots.show(
 )
 
 # %% [markdown]
-# **Predict before you run:** how well can a model without positions do, with four equally frequent quarters?
-#
 # The model below is as small as a transformer gets: patch embedding plus table, one block (attention and the small
 # network, notebook 04), the largest value of each number over all places, one linear layer. A maximum, like an
 # average, has no order. The loop shows the model new scenes, asks for the quarter and corrects the weights (notebook
@@ -669,15 +696,21 @@ tables = {
 }
 runs = {name: train_on_quarters(table) for name, table in tables.items()}
 
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** The four quarters are equally frequent. How many answers in a hundred does the model
+# without positions get right?
+#
+# - a: about 25
+# - b: about 50
+# - c: nearly all
+
 # %% tags=["nbval-ignore-output"]
 for name, accuracy in runs.items():
     print(f"{name:12} {100 * accuracy[-20:].mean():3.0f} % right in the last 20 steps")
-assert runs["no positions"][-20:].mean() < 0.35  # to spare in 30 runs: 0.084
-assert runs["learned"][-20:].mean() > 0.9 and runs["sinusoidal"][-20:].mean() > 0.9
 
 # %% [markdown]
-# Without positions it stays at one in four, however long it trains: the four quarters are the same bag of patches.
-# With either table it gets nearly all of them. And what does the learned table look like now?
+# a. Without positions it stays at about one in four: the four quarters are the same bag of patches, so no training can
+# help. With either table it gets nearly all of them. And what does the learned table look like now?
 
 # %%
 quarters_table = tables["learned"][0].detach()  # (N, D) = (36, 32)
@@ -686,7 +719,7 @@ fig, axes = plots.figure(9, 2.5, 1, 4, width_ratios=[1.8, 1, 1, 1])
 for name, accuracy in runs.items():
     axes[0].plot(100 * accuracy.unfold(0, 10, 1).mean(dim=1), label=name)  # mean of 10 steps
 axes[0].set(xlabel="step", ylim=(0, 103), title="right answers (%)")
-axes[0].legend(fontsize=8, loc="lower right")
+axes[0].legend(fontsize=8, loc="center right")
 for ax, place in zip(axes[1:], ((1, 1), (1, 4), (4, 1)), strict=True):
     draw_map(ax, quarters_table, (6, 6), place, f"learned, place {place}")
 plots.show(
@@ -695,6 +728,8 @@ plots.show(
     "with learned positions it rises to about 100 %. Right: three similarity maps of the learned table; in each "
     "one quarter of the grid is bright, that of the place.",
 )
+assert runs["no positions"][-20:].mean() < 0.35  # to spare in 30 runs: 0.084
+assert runs["learned"][-20:].mean() > 0.9 and runs["sinusoidal"][-20:].mean() > 0.9
 y, x = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
 quarter = (2 * (y // 3) + x // 3).flatten()  # (36,): the quarter of each place
 together = quarter == quarter[:, None]  # (36, 36): are two places in one quarter?
@@ -719,8 +754,8 @@ widgets.PositionExplorer(trained, kind="all")
 
 # %% [markdown]
 # Below each large map stand the small ones of all places, as in figure 7 of the ViT paper. In the learned ones, too,
-# each map is orange around its own place. Nobody told the model which places are neighbours. It found out because
-# neighbouring patches of photographs show similar things, and so are useful in similar ways. And it goes further than
+# each map is orange around its own place. Nobody told the model which places are neighbours. A likely reason: in
+# photographs neighbouring patches show similar things, and so are useful in similar ways. And it goes further than
 # the sinusoids: some places are *opposite*, those at the border to those in the middle, top to bottom.
 #
 # And there is the ghost of the first picture: many maps have a second spot, mirrored left to right. Can you guess why?
@@ -743,75 +778,19 @@ assert mirrored > upside_down
 print(f"mirror image left to right {mirrored:.2f}, top to bottom {upside_down:.2f}")
 
 # %% [markdown]
-# In training half of the photographs were mirrored at random (notebook 06), as a mirrored ship is a ship. So left and
-# right became one to the model, and up and down did not: sky is up. **The table shows what training rewarded**, here
-# as in the quarters.
+# In training half of the photographs were mirrored left to right, at random (notebook 06), as a mirrored ship is a
+# ship; none was turned upside down. That is a likely reason why left and right are alike to the model, and top and
+# bottom are not. To be sure, one would train a second model without mirroring.
 
 # %% [markdown]
 # How much is this worth on photographs? Less than on our quarters. In the ViT paper (table 8) a model without
 # positions reaches 61.4 % on ImageNet in a five-shot test (five images a class), with learned positions 64.2 %; a 2-D
-# table and one of relative distances do no better (64.0 %). What the patches show says most, and where they lie says
-# the rest.
+# table and one of relative distances do no better (64.0 %).
 #
-# A learned table costs little: for ViT-B/16, 197 rows of 768 numbers are 151,296 of 86.6 million parameters. Its
-# price is another: it fits one grid only.
+# A learned table is small: for ViT-B/16, 197 rows of 768 numbers are {=197 * 768:,} of 86.6 million parameters
+# (notebook 05). But it fits one grid only.
 #
 # *To remember: a learned table starts as noise and takes on the structure that its task rewards.*
-
-# %%
-assert (14 * 14 + 1) * 768 == 151_296
-
-# %% [markdown]
-# ## Break it: positions that shout
-
-
-# %%
-def alike(a, b):
-    """Mean cosine similarity of the tokens a and b (1, N, D), place by place."""
-    return F.cosine_similarity(a, b, dim=-1).mean()
-
-
-sizes = torch.logspace(-2, 1, 13)  # 0.01 to 10
-coffee_tokens = embed(datasets.sample_image("coffee", 224)[None] / 255)  # (1, 49, 64)
-here, there = table, table.roll(1, dims=1)  # (1, 49, 64) each: each place, and the place before it
-same_patch = [alike(tokens + s * here, tokens + s * there) for s in sizes]
-same_place = [alike(tokens + s * here, coffee_tokens + s * here) for s in sizes]
-
-# %%
-fig, ax = plots.figure(6, 2.7)
-ax.semilogx(sizes, same_patch, "o-", label="same patch, two places")
-ax.semilogx(sizes, same_place, "s-", label="same place, two photographs")
-ax.axvline(tokens.std(), color="#999999", linestyle=":")
-ax.text(tokens.std() * 1.1, 0.6, "size of the tokens", fontsize=9)
-ax.set(xlabel="size of the positions (standard deviation)", ylabel="similarity of two tokens", ylim=(-0.05, 1.05))
-ax.legend(fontsize=9, loc="lower left")
-plots.show(
-    fig,
-    "Similarity of two tokens against the size of the positions. The same patch at two places: 1 for small "
-    "positions, 0 for large ones. Patches of two photographs at the same place: about 0.8 for small positions, 1 "
-    "for large ones. The change comes where positions are as large as the tokens.",
-)
-
-# %% [markdown]
-# Which two tokens are alike: those that *show* the same, or those that *lie* at the same place? With small positions,
-# content decides. With positions of size 10, all tokens say "I lie at place 17", and none says what it shows: a cat
-# and a cup of coffee look the same.
-#
-# **Predict before you run:** what becomes of the model that learned the quarters, if its table starts with numbers of
-# size 10 instead of 0.02?
-
-# %% tags=["nbval-ignore-output"]
-shouting = train_on_quarters(nn.Parameter(10 * torch.randn(1, 36, 32)))
-print(f"{100 * shouting[-20:].mean():.0f} % right in the last 20 steps")
-assert shouting[-20:].mean() < 0.4  # to spare in 30 runs: 0.11
-
-# %% [markdown]
-# The same model, data and number of steps, and yet it learns next to nothing. Before each block, **LayerNorm**
-# (notebook 04) scales each token to a fixed size: with positions of size 10 next to content of size 0.3, what is left
-# of the content is about 3 %. The table could shrink, but each training step moves a number by about 0.005.
-#
-# So tables start at 0.02, and sinusoids stay within 1. If a model of yours gives all images the same answer, compare
-# `tokens.std()` with `pos_embed.std()`.
 
 # %% [markdown]
 # ## A token that is no patch
@@ -879,32 +858,7 @@ print(f"                                     by {(after[0] - after[1]).abs().max
 assert not torch.allclose(after[0], after[1], atol=1e-4)
 
 # %% [markdown]
-# The package makes the table in one function. `config` is the list of a model's settings (notebook 05); `pool` is
-# "cls" with a class token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained.
-# The same code is in the package:
-
-
-# %% tags=["package"]
-def position_embedding(config):
-    rows, columns = config.grid
-    N = rows * columns
-    cls_rows = 1 if config.pool == "cls" else 0
-    pos = torch.zeros(1, cls_rows + N, config.embed_dim)
-    if config.position == "learned":
-        nn.init.normal_(pos, std=0.02)
-    if config.position == "sinusoidal":
-        pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
-    return nn.Parameter(pos, requires_grad=config.position == "learned")
-
-
-# %%
-for pool in "cls", "mean":
-    for position in "learned", "sinusoidal":
-        pos = position_embedding(ViTConfig(embed_dim=64, num_heads=4, pool=pool, position=position))
-        print(f"{pool:5} {position:11} shape {tuple(pos.shape)}, trained: {pos.requires_grad}")
-
-# %% [markdown]
-# ### Exercise 2.4 · The right shape, the wrong tokens
+# ### Exercise 2.5 · The right shape, the wrong tokens
 #
 # *repair · medium · 6 minutes*
 #
@@ -938,10 +892,35 @@ def place_class_token(patch_tokens, cls_token, pos_embed):
 check.place_class_token(place_class_token)
 
 # %% [markdown]
+# The package makes the table in one function. `config` is the list of a model's settings (notebook 05); `pool` is
+# "cls" with a class token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained.
+# The same code is in the package:
+
+
+# %% tags=["package"]
+def position_embedding(config):
+    rows, columns = config.grid
+    N = rows * columns
+    cls_rows = 1 if config.pool == "cls" else 0
+    pos = torch.zeros(1, cls_rows + N, config.embed_dim)
+    if config.position == "learned":
+        nn.init.normal_(pos, std=0.02)
+    if config.position == "sinusoidal":
+        pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
+    return nn.Parameter(pos, requires_grad=config.position == "learned")
+
+
+# %%
+for pool in "cls", "mean":
+    for position in "learned", "sinusoidal":
+        pos = position_embedding(ViTConfig(embed_dim=64, num_heads=4, pool=pool, position=position))
+        print(f"{pool:5} {position:11} shape {tuple(pos.shape)}, trained: {pos.requires_grad}")
+
+# %% [markdown]
 # ## From 224 pixels to 384
 
 # %%
-fig, axes = plots.figure(3.6, 2.05, 1, 2)
+fig, axes = plots.figure(5.6, 2.9, 1, 2)
 for ax, pixels in zip(axes, (224, 384), strict=True):
     plots.draw_grid(ax, F.avg_pool2d(datasets.sample_image("cat", pixels) / 255, 2), 8)  # drawn at half size
     ax.set_title(f"{pixels} pixels: {pixels // 16} x {pixels // 16} patches", fontsize=10)
@@ -964,8 +943,8 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# Where should the 576 vectors come from? Place (0, 0) of the new grid and place (0, 0) of the old show the same
-# corner of the cat; (23, 23) shows what (13, 13) showed. So stretch the old table over the image: **interpolate** it,
+# Where should the 576 vectors come from? Place (0, 0) of the new grid lies in place (0, 0) of the old, and takes
+# about a third of its area; (23, 23) lies in (13, 13). So stretch the old table over the image: **interpolate** it,
 # as one enlarges a photograph. In fact the table *is* a picture, of 14 x 14 pixels with D channels.
 
 # %% [markdown]
@@ -976,6 +955,26 @@ except RuntimeError as error:
 # %%
 two = torch.tensor([[[0.0, 1.0]]])  # (1, D, places) = (1, 1, 2)
 F.interpolate(two, size=4, mode="linear")
+
+# %% [markdown]
+# ### Exercise 2.6 · Between two places
+#
+# *predict · easy · 4 minutes*
+#
+# Four places hold the numbers 0, 3, 6 and 30, and are stretched to six, linearly. What does the new place 4 (counted
+# from 0) hold? Work it out by hand before you let `F.interpolate` do it.
+#
+# <details><summary>Hint</summary>
+#
+# Its centre lies at (4 + 0.5) x 4/6 - 0.5 in old places. Which two old places are next to that?
+#
+# </details>
+
+# %% tags=["exercise"]
+fifth_number = ...
+
+# %%
+check.stretched(fifth_number)
 
 # %% [markdown]
 # In two dimensions and smoother, step by step. `bicubic` looks at 4 x 4 old places for each new one, where `bilinear`
@@ -1025,18 +1024,6 @@ assert torch.allclose(interpolate_positions(pos_224, (14, 14), (14, 14)), pos_22
 assert torch.equal(pos_384[:, 0], pos_224[:, 0])
 
 # %% [markdown]
-# And one more that only sinusoids allow: they can be computed for places *between* places. The new places lie at
-# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come?
-
-# %%
-between = (torch.arange(24) + 0.5) * 14 / 24 - 0.5  # (24,): -0.2083 to 13.2083
-hands = 10000 ** -(torch.arange(16) / 16)  # (D/4,)
-exact = sinusoids(between, hands)  # (24, D/2)
-found = pos_384[0, 1:25, :32]  # (24, D/2): the first row of the new grid, its column half
-error = (found - exact).abs()
-print(f"largest error: {error[2:-2].max():.4f} inside, {error.max():.4f} at the edge")
-
-# %% [markdown]
 # And a trained table? Drag *Grid* from 8 x 8 up to 24 x 24 and back:
 
 # %%
@@ -1047,7 +1034,8 @@ widgets.PositionExplorer(trained, rows=12)
 # it. Below 8 x 8 it gets coarser, and nothing is skipped.
 #
 # Now choose *sinusoidal*, *Colours from the lowest to 1*, and drag again. These are not interpolated but computed anew.
-# A neighbour's similarity is 0.983 on every grid, so the bright spot stays as many *places* wide and shrinks in the
+# A neighbour's similarity is {=similarity(fixed)[0, 1]:.2f} on every grid,
+# so the bright spot stays as many *places* wide and shrinks in the
 # image. For a model trained on 14 x 14, place (7, 7), once the middle of the image, would now mean its upper left part.
 # So interpolate sinusoids, too.
 
@@ -1061,19 +1049,18 @@ with torch.no_grad():
 tuple(larger.pos_embed.shape), tuple(logits.shape)
 
 # %% [markdown]
-# Interpolation is a good start, not a free lunch. The model has never seen so many tokens, nor steps so small between
-# neighbours. In practice one trains on for a few epochs at the new size. The further from the trained size, the more
-# it is needed.
+# Interpolation is a start. The model has never seen so many tokens, nor steps so small between neighbours. The ViT
+# paper trains on at the new size (section 3.2).
 #
 # *To remember: reshape to the grid, resize as a picture, flatten, and leave the class token alone.*
 
 # %% [markdown]
 # ## Exercises
 #
-# Exercises 2.1 to 2.4 stand above, where their ideas are. Two more:
+# Exercises 2.1 to 2.6 stand above, where their ideas are. One more:
 
 # %% [markdown]
-# ### Exercise 2.5 · Look at a part of the image
+# ### Exercise 2.7 · Look at a part of the image
 #
 # *write · medium · 8 minutes*
 #
@@ -1099,7 +1086,89 @@ def crop_positions(pos_embed, grid, top, left, new_grid):
 check.crop_positions(crop_positions)
 
 # %% [markdown]
-# ### Exercise 2.6 · Going on is turning
+# ## Going further
+#
+# What stands here can be left out without loss.
+
+# %% [markdown]
+# ### Break it: positions that shout
+
+
+# %%
+def alike(a, b):
+    """Mean cosine similarity of the tokens a and b (1, N, D), place by place."""
+    return F.cosine_similarity(a, b, dim=-1).mean()
+
+
+sizes = torch.logspace(-2, 1, 13)  # 0.01 to 10
+coffee_tokens = embed(datasets.sample_image("coffee", 224)[None] / 255)  # (1, 49, 64)
+here, there = table, table.roll(1, dims=1)  # (1, 49, 64) each: each place, and the place before it
+same_patch = [alike(tokens + s * here, tokens + s * there) for s in sizes]
+same_place = [alike(tokens + s * here, coffee_tokens + s * here) for s in sizes]
+mean = torch.cat([tokens, coffee_tokens], dim=1).mean(dim=1)  # (1, D)
+centred = alike(tokens - mean, coffee_tokens - mean)
+
+# %%
+fig, ax = plots.figure(6, 2.7)
+ax.semilogx(sizes, same_patch, "o-", label="same patch, two places")
+ax.semilogx(sizes, same_place, "s-", label="same place, two photographs")
+ax.axvline(tokens.std(), color="#999999", linestyle=":")
+ax.text(tokens.std() * 1.1, 0.6, "size of the tokens", fontsize=9)
+ax.set(xlabel="size of the positions (standard deviation)", ylabel="similarity of two tokens", ylim=(-0.05, 1.05))
+ax.legend(fontsize=9, loc="lower left")
+plots.show(
+    fig,
+    "Similarity of two tokens against the size of the positions. The same patch at two places: 1 for small "
+    "positions, 0 for large ones. Patches of two photographs at the same place: about 0.8 for small positions, 1 "
+    "for large ones. The change comes where positions are as large as the tokens.",
+)
+
+# %% [markdown]
+# Which two tokens are alike: those that *show* the same, or those that *lie* at the same place? With small positions,
+# content decides. With positions of size 10, tokens at one place are the same, whatever they show.
+# (With small positions cat and coffee are {=same_place[0]:.1f} alike, as all their tokens share a mean. With that mean
+# taken out it is {=centred:.1f}.)
+
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** What becomes of the model that learned the quarters, if its table starts with numbers of
+# size 10 instead of 0.02?
+#
+# - a: it gets nearly all right, as before
+# - b: about half
+# - c: not many more than by guessing
+
+# %% tags=["nbval-ignore-output"]
+shouting = train_on_quarters(nn.Parameter(10 * torch.randn(1, 36, 32)))
+print(f"{100 * shouting[-20:].mean():.0f} % right in the last 20 steps")
+
+# %% [markdown]
+# c. The same model, data and number of steps, and yet it learns next to nothing. Before each block, **LayerNorm**
+# (notebook 04) scales each token to a fixed size, and of a token whose positions are that large, little is content.
+# Nor can the table shrink in time: a training step moves a number by about 0.005 here. Whether these are all the
+# causes, this experiment does not tell.
+#
+# Learned tables start at 0.02. Sinusoids are not small: their root mean square is 0.71, more than these tokens have. If
+# a model of yours gives all images the same answer, compare `tokens.std()` with `pos_embed.std()`.
+
+# %%
+assert shouting[-20:].mean() < 0.4  # to spare in 30 runs: 0.11
+
+# %% [markdown]
+# ### How near is an interpolation?
+#
+# Sinusoids allow one more check: they can be computed for places *between* places. The new places lie at
+# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come?
+
+# %%
+between = (torch.arange(24) + 0.5) * 14 / 24 - 0.5  # (24,): -0.2083 to 13.2083
+hands = 10000 ** -(torch.arange(16) / 16)  # (D/4,)
+exact = sinusoids(between, hands)  # (24, D/2)
+found = pos_384[0, 1:25, :32]  # (24, D/2): the first row of the new grid, its column half
+error = (found - exact).abs()
+print(f"largest error: {error[2:-2].max():.4f} inside, {error.max():.4f} at the edge")
+
+# %% [markdown]
+# ### Exercise 2.8 · Going on is turning
 #
 # *stretch · hard · 12 minutes*
 #
@@ -1161,7 +1230,7 @@ check.shift_matrix(shift_matrix)
 # - Touvron et al. 2019, [Fixing the train-test resolution discrepancy](https://arxiv.org/abs/1906.06423): why another
 #   image size needs care.
 # - Su et al. 2021, [RoFormer](https://arxiv.org/abs/2104.09864): rotary positions, which turn queries and keys as
-#   exercise 2.6 turns hands.
+#   exercise 2.8 turns hands.
 
 # %% [markdown]
 # ## Solutions
@@ -1215,6 +1284,21 @@ assert check.first_repeat(first_solution).passed
 # %% [markdown]
 # ### Solution 2.4
 #
+# Row and column of each place pick one vector each from the two tables.
+
+
+# %% tags=["solution"]
+def grid_table_solution(column_table, row_table):
+    rows, columns = torch.arange(len(row_table)), torch.arange(len(column_table))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")  # (rows, columns) each
+    return torch.cat([column_table[x.flatten()], row_table[y.flatten()]], dim=1)  # (N, D)
+
+
+assert check.grid_table(grid_table_solution).passed
+
+# %% [markdown]
+# ### Solution 2.5
+#
 # Prepend first, then add the whole table: both faults are gone, as no slice is needed any more.
 
 
@@ -1227,7 +1311,17 @@ def place_class_token_solution(patch_tokens, cls_token, pos_embed):
 assert check.place_class_token(place_class_token_solution).passed
 
 # %% [markdown]
-# ### Solution 2.5
+# ### Solution 2.6
+#
+# The new place lies at 4.5 x 4/6 - 0.5 = 2.5, halfway between the old places 2 and 3: (6 + 30) / 2 = 18.
+
+# %% tags=["solution"]
+four = torch.tensor([[[0.0, 3.0, 6.0, 30.0]]])  # (1, D, places) = (1, 1, 4)
+fifth_solution = F.interpolate(four, size=6, mode="linear")[0, 0, 4]
+assert check.stretched(fifth_solution).passed
+
+# %% [markdown]
+# ### Solution 2.7
 #
 # On the grid a window is a slice in two axes. In the flat list it would be several pieces with gaps between them.
 
@@ -1243,7 +1337,7 @@ def crop_positions_solution(pos_embed, grid, top, left, new_grid):
 assert check.crop_positions(crop_positions_solution).passed
 
 # %% [markdown]
-# ### Solution 2.6
+# ### Solution 2.8
 #
 # The matrix turns each pair (sine, cosine) by its own angle. Rotary positions (RoPE) build on this: they turn queries
 # and keys, so that their dot product depends on the distance alone.

@@ -8,6 +8,7 @@ import torch
 
 VALUES = {
     "same_to_attention": ["b", " B ", "(b)", "b.", "B)"],
+    "stretched": [18, 18.0, torch.tensor(18.0), Fraction(18), "18", np.float32(18), [18], torch.tensor([[18.0]])],
     "first_repeat": [6, 6.0, torch.tensor(6), Fraction(6), "6", np.int64(6), [6], torch.tensor([[6.0]])],
 }
 
@@ -75,6 +76,64 @@ def unshuffle__index_select(shuffled, order):
 def unshuffle__comparison(shuffled, order):
     places = (order == torch.arange(len(order))[:, None]).int().argmax(dim=1)
     return shuffled[:, places]
+
+
+def grid_table__coordinates(column_table, row_table):
+    y, x = torch.meshgrid(torch.arange(len(row_table)), torch.arange(len(column_table)), indexing="ij")
+    return torch.cat([column_table[x.flatten()], row_table[y.flatten()]], dim=1)
+
+
+def grid_table__loops(column_table, row_table):
+    return torch.stack([torch.cat([column, row]) for row in row_table for column in column_table])
+
+
+def grid_table__repeat(column_table, row_table):
+    columns, rows = len(column_table), len(row_table)
+    return torch.cat([column_table.repeat(rows, 1), row_table.repeat_interleave(columns, dim=0)], dim=1)
+
+
+def grid_table__expand(column_table, row_table):
+    columns, rows = len(column_table), len(row_table)
+    x, y = column_table[None].expand(rows, -1, -1), row_table[:, None].expand(-1, columns, -1)
+    return torch.cat([x, y], dim=-1).reshape(rows * columns, -1)
+
+
+def grid_table__division(column_table, row_table):
+    n = torch.arange(len(column_table) * len(row_table))
+    return torch.cat((column_table[n % len(column_table)], row_table[n // len(column_table)]), dim=-1)
+
+
+def grid_table__fill(column_table, row_table):
+    (columns, half), rows = column_table.shape, len(row_table)
+    table = torch.empty(rows, columns, 2 * half)
+    table[:, :, :half] = column_table
+    table[:, :, half:] = row_table[:, None]
+    return table.flatten(0, 1)
+
+
+def grid_table__one_row_at_a_time(column_table, row_table):
+    parts = [torch.cat([column_table, row.expand(len(column_table), -1)], dim=1) for row in row_table]
+    return torch.cat(parts)
+
+
+def grid_table__product(column_table, row_table):
+    pairs = torch.cartesian_prod(torch.arange(len(row_table)), torch.arange(len(column_table)))
+    return torch.hstack([column_table[pairs[:, 1]], row_table[pairs[:, 0]]])
+
+
+def grid_table__numpy(column_table, row_table):
+    columns, rows = column_table.numpy(), row_table.numpy()
+    table = np.concatenate([np.tile(columns, (len(rows), 1)), np.repeat(rows, len(columns), axis=0)], axis=1)
+    return torch.from_numpy(table)
+
+
+def grid_table__one_place_at_a_time(column_table, row_table):
+    columns = len(column_table)
+    table = torch.zeros(columns * len(row_table), 2 * column_table.shape[1])
+    for n in range(len(table)):
+        row, column = divmod(n, columns)
+        table[n] = torch.cat([column_table[column], row_table[row]])
+    return table
 
 
 def place_class_token__whole(patch_tokens, cls_token, pos_embed):

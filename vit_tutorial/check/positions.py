@@ -7,7 +7,16 @@ import torch
 from ..layers import interpolate_positions
 from .reference import chosen, stated, whole, written
 
-__all__ = ["same_to_attention", "unshuffle", "first_repeat", "place_class_token", "crop_positions", "shift_matrix"]
+__all__ = [
+    "same_to_attention",
+    "unshuffle",
+    "first_repeat",
+    "grid_table",
+    "place_class_token",
+    "stretched",
+    "crop_positions",
+    "shift_matrix",
+]
 
 
 @chosen("b", "Only the order of the patches changes, and attention without positions has no use for the order.")
@@ -70,6 +79,43 @@ def first_repeat(wrong):
     )
 
 
+def two_tables():
+    yield torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0], [20.0]])
+    for columns, rows, half in ((5, 3, 4), (4, 7, 2), (3, 3, 6), (6, 2, 3), (1, 4, 2), (4, 1, 5)):
+        yield torch.randn(columns, half), torch.randn(rows, half)
+
+
+@written("Each place has its column's vector and its row's, in the order in which patches are counted.", two_tables)
+def grid_table(wrong, column_table, row_table):
+    """A function `(column_table (columns, D/2), row_table (rows, D/2)) -> (N, D)`: the table of a whole grid."""
+    columns, rows = len(column_table), len(row_table)
+    x, y = column_table.repeat(rows, 1), row_table.repeat_interleave(columns, dim=0)
+    along = "Row and column go on together, so most places never occur. Along a row of patches only the column changes."
+    if wrong("column by column", "The places run down the columns; patches are counted row by row."):
+        x, y = column_table.repeat_interleave(rows, dim=0), row_table.repeat(columns, 1)
+    elif wrong("rows and columns together", along):
+        y = row_table.repeat(columns, 1)
+    elif wrong("rows and columns together", along, 1):
+        x = column_table.repeat_interleave(rows, dim=0)
+    if wrong("halves swapped", "The row's vector stands first; the column's comes first, as in sinusoidal_positions."):
+        x, y = y, x
+    joined = "Column and row were added. Join them: the first D/2 numbers are the column's, the others the row's."
+    table = wrong.choose(
+        torch.cat([x, y], dim=1),
+        ("added, not joined", joined, x + y),
+        ("one half only", "The row is missing: the second half of the numbers is its.", x),
+        ("one half only", "The column is missing: the first half of the numbers is its.", y),
+        (
+            "taken in turn",
+            "Numbers of column and row take turns here; the whole vector of the column comes first.",
+            torch.stack([x, y], dim=2).flatten(1),
+        ),
+    )
+    if wrong("grid kept", "Rows and columns of the grid are still two axes. Join them to N."):
+        return table.unflatten(0, (rows, columns))
+    return table[None] if wrong("axis added", "There is an axis of 1 in front; the answer is (N, D).") else table
+
+
 def token_lists():
     yield whole(1, 2, 2), whole(1, 1, 2), whole(1, 3, 2)
     for B, N, D in ((1, 6, 4), (3, 4, 8), (2, 1, 4), (3, 3, 3)):
@@ -100,6 +146,24 @@ def place_class_token(wrong, patch_tokens, cls_token, pos_embed):
         return torch.cat([patch_tokens, cls], dim=1) + pos_embed
     parts = [cls + row, patch_tokens + rows]
     return torch.cat(parts[::-1] if wrong("class token last", last, 1) else parts, dim=1)
+
+
+@stated(
+    "New place 4 lies at 2.5 in old places, halfway between two of them: so does its number.",
+    "Expected what the straight line between two old places holds there.",
+)
+def stretched(wrong):
+    """Four places hold 0, 3, 6 and 30 and are stretched to six: what new place 4 holds, 18."""
+    return wrong.choose(
+        18.0,
+        ("corners aligned", "Here the first and last places stay where they were; map centres, with the halves.", 15.6),
+        ("half left out", "4 x 4/6 leaves out the halves: the centre of place i lies at i + 0.5.", 22.0),
+        ("too far right", "This is the last place's. Is the half taken off at the end, and the factor 4/6?", 30.0),
+        ("nearest place", "This is old place 2's number alone; the new place lies between two.", 6.0),
+        ("off by one", "This is new place 3. Places are counted from 0.", 5.5),
+        ("place, not number", "This is where the new place lies. What does the line between its neighbours hold?", 2.5),
+        ("bicubic", "This is bicubic, which looks at four old places; linear looks at two.", 18.28125),
+    )
 
 
 def tables():

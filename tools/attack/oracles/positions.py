@@ -1,4 +1,4 @@
-"""Exercises 2.2, 2.4, 2.5 and 2.6."""
+"""Exercises 2.2, 2.4, 2.5, 2.7 and 2.8."""
 
 import math
 
@@ -18,6 +18,11 @@ HANDS = [[1.0], [1.0, 0.5], [1.0, 0.1, 0.01, 0.001], [0.3, 1.7, 0.9], [0.25, 2.0
 @oracle(lambda: [(torch.randn(size), torch.randperm(size[1])) for size in [*TOKENS, (2, 8, 3), (1, 9, 1)]])
 def unshuffle(shuffled, order):
     return torch.stack([shuffled[:, order.tolist().index(n)] for n in range(len(order))], dim=1)
+
+
+@oracle(lambda: [(torch.randn(x, h), torch.randn(y, h)) for x, y, h in [(1, 1, 1), (3, 2, 2), (2, 5, 3), (4, 4, 1)]])
+def grid_table(column_table, row_table):
+    return torch.stack([torch.cat([column, row]) for row in row_table for column in column_table])
 
 
 @oracle(lambda: [(torch.randn(B, N, D), torch.randn(1, 1, D), torch.randn(1, 1 + N, D)) for B, N, D in TOKENS])
