@@ -51,12 +51,13 @@ plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; a
 # one eye stand out too; the other eye does not. And it cannot decide: *dog* gets {=100 * probabilities[5]:.0f} %, *cat*
 # {=100 * probabilities[3]:.0f} %. It was trained for {=record.info["minutes"]:.0f} minutes on one CPU core, and gets
 # {=100 * record.accuracy:.0f} % of the test photographs right, none of which it learned from.
-#
-# How can a program that is given nothing but 64 small squares come that far? At the end of this course you will know
-# every step behind this picture. Here is the path; the lit box is where you are:
 
 # %%
 course.show_map(0)
+
+# %% [markdown]
+# How can a program that is given nothing but 64 small squares come that far? At the end of this course you will know
+# every step behind this picture. Above is the path; the lit box is where you are.
 
 # %% [markdown]
 # ## Ask it yourself
@@ -78,7 +79,8 @@ widgets.AttentionExplorer(model, seen, pictures=photo[None])
 # one after the other, and in each of them four **heads**, each of which looks in its own way: those are the small maps.
 # *Mean* averages the heads; *rollout*, which notebook 10 explains, follows attention through all layers so far. The
 # square above the photograph is the **class token**, an extra token from which the answer is read.
-#
+
+# %% [markdown]
 # Compare layer 1 with layer 2 and with the last one. Click a patch to hold it, then point at others to read single
 # numbers. All this works inside the page; on GitHub and in print it is a still picture.
 
