@@ -1143,7 +1143,8 @@ plots.show(
 #
 # `patch_influence` asked for gradients. Write a test that needs none: change one patch of the picture, and see
 # whether the logits move. `silent_patches(model, image, patch_size)` returns the list of the patches that have no
-# say, numbered along the rows from 0. `image` is `(C, Y, X)`; the model takes a batch.
+# say, numbered along the rows from 0. `image` is `(C, Y, X)`; the model takes a batch. A patch that moves the logits
+# only a little has a say, too. Leave the image as it was.
 #
 # <details><summary>Hint</summary>
 #
@@ -1226,7 +1227,8 @@ check.patients(answer)
 # *repair · medium · 5 minutes*
 #
 # The schedule below was meant to be called once an epoch. It is called once a *step*, and ends the training after
-# `epochs` steps. Write it so that it fits a call per step: the same warmup and cosine, over the whole run.
+# `epochs` steps. Write it so that it fits a call per step: the same warmup and cosine, over the whole run. `step`
+# counts from 0. The progress is the share of all steps that are done, with this one or without it, as you like.
 #
 # <details><summary>Hint</summary>
 #
@@ -1255,7 +1257,7 @@ check.repaired_schedule(repaired_schedule)
 # One layer puts out an infinite number or a nan ("not a number"), and three layers later everything is nan. Write the
 # tool that names the culprit: `first_broken(model, x)` runs the model and returns the name, as in
 # `model.named_modules()`, of the first layer *to run* whose output is not finite, or `""` where all are finite. A
-# layer here is a module without children of its own. Leave the model as it was.
+# layer here is a module without children of its own. Leave the model as it was, its mode and its hooks, too.
 #
 # <details><summary>Hint</summary>
 #
@@ -1370,7 +1372,7 @@ assert check.patients(("b", "c", "a")).passed
 
 # %% [markdown]
 # ### Solution 7.6
-# Steps divided by all steps.
+# Steps divided by all steps. `step + 1` is right, too: then this step counts as done, as in `sweep_run` above.
 
 
 # %% tags=["solution"]
