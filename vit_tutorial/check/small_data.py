@@ -94,10 +94,7 @@ def receptive_field(wrong, kernels):
             ("half a kernel", "A kernel of k adds k - 1 neighbours, half of them on each side.", (kernel - 1) // 2),
         )
         size += neighbours * (later if wrong("pool before the convolution", late) else step)
-        pooled = later if wrong("pool before the convolution", late, place=1) else step
-        size += (
-            0 if wrong("pool's own pixels forgotten", "A 2 x 2 pool also looks at one neighbour itself.") else pooled
-        )
+        size += 0 if wrong("pool's own pixels forgotten", "A 2 x 2 pool also looks at one neighbour itself.") else step
         step = later
     return size
 

@@ -165,8 +165,6 @@ def bfloat16_sum(wrong):
 def break_even(wrong, plain, fast, cost):
     """`(plain, fast, cost) -> steps` after which compiling has paid."""
     saving, saved = plain - fast, "What a step saves is plain - fast"
-    if wrong("absolute value", "A step that takes longer saves nothing: leave out abs."):
-        saving = abs(saving)
     formula = wrong.choose(
         lambda: cost / saving,
         ("over the old time", "A step does not save all of plain, only plain - fast.", lambda: cost / plain),
