@@ -117,8 +117,8 @@ print(f"place by place:                {(mixed - shuffled_mixed).abs().max():.4f
 print(f"after shuffling the first too: {(mixed[:, order] - shuffled_mixed).abs().max():.4f}")
 
 # %% [markdown]
-# c. Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and the
-# two agree: shuffling before attention or after it is the same. The reason: an output token is a weighted sum over
+# c. Place by place the results differ, as other patches lie there. But shuffle the first result in the same way, and
+# the two agree: shuffling before attention or after it is the same. The reason: an output token is a weighted sum over
 # all tokens, the weights depend on what the tokens hold, and a sum has no order. So each token got the same mixture,
 # wherever it stood.
 #
@@ -553,7 +553,8 @@ widgets.PositionExplorer(trained, kind="sinusoidal", rows=14, stretched=True)
 # - The peak goes along: each place knows where it is.
 # - There is a cross. Half of the numbers tell the column alone, so a place in the same column agrees in half of them,
 #   however far away.
-# - No place is unlike. The colours are stretched here; the lowest similarity of all is {=similarity(fixed).min():.2f}. Choose *Colours from -1
+# - No place is unlike. The colours are stretched here; the lowest similarity of all is
+#   {=similarity(fixed).min():.2f}. Choose *Colours from -1
 #   to 1*, and the whole grid is some shade of orange.
 #
 # Check the explorer by hand: hold row 8, column 8 with a click and point at the places below. (It counts from 1, code
@@ -857,31 +858,6 @@ print(f"                                     by {(after[0] - after[1]).abs().max
 assert not torch.allclose(after[0], after[1], atol=1e-4)
 
 # %% [markdown]
-# The package makes the table in one function. `config` is the list of a model's settings (notebook 05); `pool` is
-# "cls" with a class token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained.
-# The same code is in the package:
-
-
-# %% tags=["package"]
-def position_embedding(config):
-    rows, columns = config.grid
-    N = rows * columns
-    cls_rows = 1 if config.pool == "cls" else 0
-    pos = torch.zeros(1, cls_rows + N, config.embed_dim)
-    if config.position == "learned":
-        nn.init.normal_(pos, std=0.02)
-    if config.position == "sinusoidal":
-        pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
-    return nn.Parameter(pos, requires_grad=config.position == "learned")
-
-
-# %%
-for pool in "cls", "mean":
-    for position in "learned", "sinusoidal":
-        pos = position_embedding(ViTConfig(embed_dim=64, num_heads=4, pool=pool, position=position))
-        print(f"{pool:5} {position:11} shape {tuple(pos.shape)}, trained: {pos.requires_grad}")
-
-# %% [markdown]
 # ### Exercise 2.5 · The right shape, the wrong tokens
 #
 # *repair · medium · 6 minutes*
@@ -916,13 +892,38 @@ def place_class_token(patch_tokens, cls_token, pos_embed):
 check.place_class_token(place_class_token)
 
 # %% [markdown]
+# The package makes the table in one function. `config` is the list of a model's settings (notebook 05); `pool` is
+# "cls" with a class token and "mean" without. Sinusoidal tables leave row 0 at zero; only learned ones are trained.
+# The same code is in the package:
+
+
+# %% tags=["package"]
+def position_embedding(config):
+    rows, columns = config.grid
+    N = rows * columns
+    cls_rows = 1 if config.pool == "cls" else 0
+    pos = torch.zeros(1, cls_rows + N, config.embed_dim)
+    if config.position == "learned":
+        nn.init.normal_(pos, std=0.02)
+    if config.position == "sinusoidal":
+        pos[:, cls_rows:] = sinusoidal_positions(config.embed_dim, config.grid)
+    return nn.Parameter(pos, requires_grad=config.position == "learned")
+
+
+# %%
+for pool in "cls", "mean":
+    for position in "learned", "sinusoidal":
+        pos = position_embedding(ViTConfig(embed_dim=64, num_heads=4, pool=pool, position=position))
+        print(f"{pool:5} {position:11} shape {tuple(pos.shape)}, trained: {pos.requires_grad}")
+
+# %% [markdown]
 # ## From 224 pixels to 384
 
 # %%
-fig, axes = plots.figure(5.6, 2.9, 1, 2)
+fig, axes = plots.figure(3.6, 2.0, 1, 2)
 for ax, pixels in zip(axes, (224, 384), strict=True):
     plots.draw_grid(ax, F.avg_pool2d(datasets.sample_image("cat", pixels) / 255, 2), 8)  # drawn at half size
-    ax.set_title(f"{pixels} pixels: {pixels // 16} x {pixels // 16} patches", fontsize=10)
+    ax.set_title(f"{pixels} pixels: {pixels // 16} x {pixels // 16} patches", fontsize=8)
 plots.show(
     fig,
     "The cat twice, cut into patches of 16 pixels: at 224 pixels into 14 x 14, at 384 pixels into 24 x 24. Each "
@@ -942,8 +943,8 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# Where should the 576 vectors come from? Place (0, 0) of the new grid lies in place (0, 0) of the old, and takes about a
-# third of its area; (23, 23) lies in (13, 13). So stretch the old table over the image: **interpolate** it,
+# Where should the 576 vectors come from? Place (0, 0) of the new grid lies in place (0, 0) of the old, and takes
+# about a third of its area; (23, 23) lies in (13, 13). So stretch the old table over the image: **interpolate** it,
 # as one enlarges a photograph. In fact the table *is* a picture, of 14 x 14 pixels with D channels.
 
 # %% [markdown]
@@ -1033,7 +1034,8 @@ widgets.PositionExplorer(trained, rows=12)
 # it. Below 8 x 8 it gets coarser, and nothing is skipped.
 #
 # Now choose *sinusoidal*, *Colours from the lowest to 1*, and drag again. These are not interpolated but computed anew.
-# A neighbour's similarity is {=similarity(fixed)[0, 1]:.2f} on every grid, so the bright spot stays as many *places* wide and shrinks in the
+# A neighbour's similarity is {=similarity(fixed)[0, 1]:.2f} on every grid,
+# so the bright spot stays as many *places* wide and shrinks in the
 # image. For a model trained on 14 x 14, place (7, 7), once the middle of the image, would now mean its upper left part.
 # So interpolate sinusoids, too.
 
@@ -1103,6 +1105,8 @@ coffee_tokens = embed(datasets.sample_image("coffee", 224)[None] / 255)  # (1, 4
 here, there = table, table.roll(1, dims=1)  # (1, 49, 64) each: each place, and the place before it
 same_patch = [alike(tokens + s * here, tokens + s * there) for s in sizes]
 same_place = [alike(tokens + s * here, coffee_tokens + s * here) for s in sizes]
+mean = torch.cat([tokens, coffee_tokens], dim=1).mean(dim=1)  # (1, D)
+centred = alike(tokens - mean, coffee_tokens - mean)
 
 # %%
 fig, ax = plots.figure(6, 2.7)
@@ -1121,8 +1125,9 @@ plots.show(
 
 # %% [markdown]
 # Which two tokens are alike: those that *show* the same, or those that *lie* at the same place? With small positions,
-# content decides. With positions of size 10, tokens at one place are the same, whatever they show. (Even without positions
-# cat and coffee are about 0.8 alike: all these tokens share a large mean.)
+# content decides. With positions of size 10, tokens at one place are the same, whatever they show.
+# (With small positions cat and coffee are {=same_place[0]:.1f} alike, as all their tokens share a mean. With that mean
+# taken out it is {=centred:.1f}.)
 
 # %% [markdown] tags=["predict"]
 # **Predict before you run.** What becomes of the model that learned the quarters, if its table starts with numbers of
