@@ -226,7 +226,7 @@ def test_the_guide_speaks_of_every_notebook_with_its_minutes(name):
     part = PARTS.get(name[:2])
     assert part, f"no part '### {name[:2]} · ...' in TEACHING.md"
     first = NOTEBOOKS[name].cells[0].source
-    title, minutes = re.match(r"# \d\d · (.*)", first)[1], re.search(r"(\d+) minutes", first)[1]
+    title, minutes = re.match(r"# \d\d · (.*)", first)[1], re.search(r"(\d+(?: \+ \d+)?) minutes", first)[1]
     assert part.startswith(f"{title} ({minutes} minutes)")
     assert all(word in part for word in ("**Aim.**", "**Ask.**", "**Listen for.**", "**Late?**"))
     ask, late = re.search(r"\*\*Ask\.\*\*(.*?)\* \*\*", part, re.S)[1], part.split("**Late?**")[1]

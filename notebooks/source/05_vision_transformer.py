@@ -8,7 +8,7 @@
 # - take the weights of another library and get the same logits
 # - let a trained ViT answer on a photograph, also at another image size
 #
-# About 70 minutes to read and do; 10 s of computing on two CPU cores.
+# About {minutes} minutes to read and do; 10 s of computing on two CPU cores.
 # Read [04 Encoder block](04_encoder_block.ipynb) first.
 
 # %%
@@ -835,7 +835,7 @@ for name, model_with_weights, other in (("reference", reference, reference), ("t
 
 # %% [markdown]
 # Nothing is kept yet? Then you saw the package against itself. Go back to a part that you would like to have written
-# (1.2, 3.3 to 3.5, 4.1, 4.3, 4.4, 5.1, 5.6, or 6.4 to come), let it pass, keep it, and run these cells again.
+# (1.2, 3.3, 3.5 and 3.6, 4.1, 4.3, 4.4, 5.1, 5.6, or 6.4 to come), let it pass, keep it, and run these cells again.
 
 # %% [markdown]
 # ### ViT-B/16
