@@ -11,7 +11,8 @@
 # - put the class token in its place, before the positions are added;
 # - move a model from images of 224 pixels to 384 by interpolating its positions.
 #
-# About {minutes} minutes to read and do, in two parts; 12 s of computing on two CPU cores. Read [01 Patch
+# About {minutes} minutes to read and do, in two parts; 12 s of computing on two CPU cores.
+# Read [01 Patch
 # embedding](01_patch_embedding.ipynb) first.
 
 # %%

@@ -11,7 +11,8 @@
 # - switch dropout and stochastic depth on and off, and show that they leave the mean where it was;
 # - count the parameters of a block in your head.
 #
-# About {minutes} minutes to read and do; 25 s of computing on two CPU cores. Read [03 Attention](03_attention.ipynb)
+# About {minutes} minutes to read and do; 25 s of computing on two CPU cores.
+# Read [03 Attention](03_attention.ipynb)
 # first.
 
 # %%

@@ -11,7 +11,8 @@
 # - train a ViT on ten classes here, watch it learn, and look at what it gets wrong,
 # - start the same training on CIFAR-10.
 #
-# About {minutes} minutes to read and do; 80 s of computing on two CPU cores. Read [05 Vision
+# About {minutes} minutes to read and do; 80 s of computing on two CPU cores.
+# Read [05 Vision
 # Transformer](05_vision_transformer.ipynb) first.
 
 # %%

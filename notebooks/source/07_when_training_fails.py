@@ -10,7 +10,8 @@
 # - say which bugs a test cannot see, and which bugs let a model train all the same, only worse,
 # - choose a learning rate by measuring, and know how much warmup and weight decay matter beside it.
 #
-# About {minutes} minutes to read and do; 60 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
+# About {minutes} minutes to read and do; 60 s of computing on two CPU cores.
+# Read [06 Training](06_training.ipynb) first.
 
 # %%
 import json

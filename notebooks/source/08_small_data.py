@@ -11,7 +11,8 @@
 # - stretch few pictures with crop, flip, colour jitter, mixup, CutMix and label smoothing, and measure what pays,
 # - choose a model for the number of pictures that you have.
 #
-# About {minutes} minutes to read and do; 60 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
+# About {minutes} minutes to read and do; 60 s of computing on two CPU cores.
+# Read [06 Training](06_training.ipynb) first.
 
 # %%
 import json

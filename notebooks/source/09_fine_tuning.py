@@ -11,7 +11,8 @@
 # - move a model to another image size,
 # - tell when pre-training does not help.
 #
-# About {minutes} minutes to read and do; 70 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
+# About {minutes} minutes to read and do; 70 s of computing on two CPU cores.
+# Read [06 Training](06_training.ipynb) first.
 
 # %%
 import json

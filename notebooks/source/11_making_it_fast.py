@@ -11,7 +11,8 @@
 # - judge fused attention, bfloat16, compilation, the data path and patch dropout by measurement,
 # - train with several processes and know that it is still the same training.
 #
-# About {minutes} minutes to read and do; 60 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
+# About {minutes} minutes to read and do; 60 s of computing on two CPU cores.
+# Read [06 Training](06_training.ipynb) first.
 
 # %%
 import json

@@ -11,7 +11,8 @@
 # - find out from the worst mistakes what the model goes by,
 # - save the model, load it in three lines, and hand it on as an ONNX file.
 #
-# About {minutes} minutes to read and do; 30 s of computing on two CPU cores. Read [06 Training](06_training.ipynb) first.
+# About {minutes} minutes to read and do; 30 s of computing on two CPU cores.
+# Read [06 Training](06_training.ipynb) first.
 
 # %%
 import tempfile
