@@ -70,7 +70,7 @@ maps = interpret.head_maps(attention, grid)  # (L, B, H, rows, columns): the cla
 masks = interpret.head_maps(attention, grid, mass=0.5)  # the fewest patches that hold half of it
 
 # %%
-fig, axes = plots.figure(6.6, 2.9, 2, 5)
+fig, axes = plots.figure(4.8, 2.2, 2, 5)
 plots.draw_image(axes[0, 0], sharp, "the picture")
 plots.draw_image(axes[1, 0], small, "what the model sees")
 for head in range(4):
@@ -390,7 +390,7 @@ assert torch.allclose(rolled, interpret.rollout(model, images), atol=1e-6)
 
 # %%
 ways = {"mean": {}, "max": {"fuse": "max"}, "min": {"fuse": "min"}, "mean, less 90 %": {"discard": 0.9}}
-fig, axes = plots.figure(7, 1.65, 1, 6)
+fig, axes = plots.figure(6.2, 1.5, 1, 6)
 plots.draw_image(axes[0], sharp, "the picture")
 plots.draw_matrix(axes[1], maps[-1, 0].mean(dim=0), "last layer", numbers=False, vmin=0)
 for ax, (name, options) in zip(axes[2:], ways.items(), strict=True):
@@ -735,7 +735,7 @@ titles = {
     "deletion": "deletion area\n(small: good)",
     "insertion": "insertion area\n(large: good)",
 }
-fig, axes = plots.figure(7.4, 3.8, 1, 3, sharey=True)
+fig, axes = plots.figure(6.6, 3.3, 1, 3, sharey=True)
 kinds = (("shapes", "models of shapes", plots.COLOURS[0], -0.15), ("shipped", "shipped model", plots.COLOURS[1], 0.15))
 for ax, (score, title) in zip(axes, titles.items(), strict=True):
     unit = 100 if score == "pointing" else 1
@@ -857,7 +857,7 @@ for stage, broken in destroyed(subject):
     agreement[stage] = [rank_correlation(before[name], now[name]) for name in compared]
 
 # %% tags=["nbval-ignore-output"]
-fig, ax = plots.figure(6.6, 2.8)
+fig, ax = plots.figure(5.8, 2.5)
 lines = dict(zip(compared, zip(*agreement.values(), strict=True), strict=True))
 for (name, values), style in zip(lines.items(), ("s-", "o-", "^-", "v-", "k--"), strict=True):
     ax.plot(values, style, label=name.replace("\n", " "), markersize=5)
@@ -967,7 +967,7 @@ correct = (read == many.labels).float().mean(dim=1)  # (L + 1,)
 assert correct[0] < 0.2 and correct[0] + 0.05 < correct[2] < correct[4] - 0.05
 
 # %%
-fig, (left, right) = plots.figure(7.6, 2.9, 1, 2, width_ratios=[2, 1])
+fig, (left, right) = plots.figure(6.8, 2.6, 1, 2, width_ratios=[2, 1])
 lines = ["embedding", *(f"layer {number}" for number in range(1, 7))]
 names = list(model.config.classes)
 plots.draw_matrix(left, 100 * stages_of, "the picture, through the lens (%)", lines, names, True, 0, aspect="auto")
@@ -1012,7 +1012,7 @@ alike_folds = [rank_correlation(folds["trained"], found) for found in folds.valu
 assert max(top["wreck"].max(), top["random"].max()) < 0.025 and alike_folds[1] > alike_folds[2] + 0.2
 
 # %%
-fig, axes = plots.figure(7, 3.7, 3, 5)
+fig, axes = plots.figure(6.2, 3.3, 3, 5)
 lowest, highest = folds["trained"].min(), folds["trained"].max()
 for line, name in zip(axes, cats, strict=True):
     for number, (ax, found) in enumerate(zip(line, heads[name], strict=False), start=1):
@@ -1148,7 +1148,7 @@ if not (FILE or files):  # the course's cat
 alike = interpret.position_similarity(model)  # (rows, columns, rows, columns)
 mosaic = F.pad(alike, (0, 1, 0, 1), value=torch.nan)  # a gap between the maps
 mosaic = mosaic.permute(0, 2, 1, 3).reshape(8 * 9, 8 * 9)  # (rows * 9, columns * 9)
-fig, (left, right) = plots.figure(5.8, 3.0, 1, 2, width_ratios=[1.35, 1])
+fig, (left, right) = plots.figure(5.0, 2.6, 1, 2, width_ratios=[1.35, 1])
 plots.draw_matrix(left, mosaic[:-1, :-1], "one map for each place", numbers=False, vmin=-1, vmax=1)
 bar = plots.draw_matrix(right, alike[3, 3], "row 4, column 4", numbers=False, vmin=-1, vmax=1)
 fig.colorbar(bar, ax=right, shrink=0.7, label="cosine")
@@ -1222,7 +1222,7 @@ shuffled = interpret.shuffle_curve(own, many, amounts)
 hidden = interpret.shuffle_curve(own, many, amounts, change=interpret.cover_patches)
 
 # %% tags=["nbval-ignore-output"]
-fig, (*axes, right) = plots.figure(8, 2.1, 1, 4, width_ratios=[1, 1, 1, 1.7])
+fig, (*axes, right) = plots.figure(7.2, 1.9, 1, 4, width_ratios=[1, 1, 1, 1.7])
 star = (test.labels == test.classes.index("star")).nonzero()[0]
 for ax, amount in zip(axes, (0.0, 0.5, 1.0), strict=True):
     plots.draw_image(ax, interpret.shuffle_patches(test.images[star] / 255, 4, amount)[0], f"{amount:.0%} shuffled")
