@@ -652,7 +652,7 @@ hits = {name: interpret.pointing_game(found, few.masks) for name, found in score
 
 # %%
 chosen = (3, 5)
-fig, axes = plots.figure(8, 2.5, len(chosen), len(scored) + 1)
+fig, axes = plots.figure(7, 2.2, len(chosen), len(scored) + 1)
 for line, index in zip(axes, chosen, strict=True):
     plots.draw_image(line[0], few.images[index], test.classes[few.labels[index]])
     line[0].contour(few.masks[index].float(), [0.5], colors="white", linewidths=1)
@@ -697,7 +697,7 @@ for name in ("rollout", "relevance", "occlusion", "edges", "random"):
     curves[name], areas[name] = curve.mean(dim=0), area.mean().item()
 
 # %% tags=["nbval-ignore-output"]
-fig, ax = plots.figure(5.4, 2.6)
+fig, ax = plots.figure(5, 2.4)
 for (name, curve), style in zip(curves.items(), ("-", "-", "-", "--", ":"), strict=True):
     ax.plot(torch.linspace(0, 100, 17), curve, style, label=f"{name}: area {areas[name]:.2f}")
 ax.set(xlabel="patches hidden (%)", ylabel="probability", ylim=(0, 1))
