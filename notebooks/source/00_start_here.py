@@ -96,8 +96,8 @@ for layer, share in enumerate(shared, start=1):
     print(f"layer {layer}: two patches share {share:.0%} of their attention")
 
 # %% [markdown]
-# b: in layer 1 nearly all of it, and on average about {=100 * shared.min():.0f} % or more in every layer. That holds for
-# this cat in this model; another model may look differently.
+# b: in layer 1 nearly all of it, and on average about {=100 * shared.min():.0f} % or more in every layer. That holds
+# for this cat in this model; another model may look differently.
 #
 # Such a map shows where information was taken from, not why the answer came out. What maps do and do not tell you is
 # the subject of [notebook 10](10_looking_inside.ipynb).
