@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from mistakes import tables
+from test_check_switches import TASKS, switches
 
 from vit_tutorial import check, cli
 from vit_tutorial.classroom import bundle, check_place, editions, find_notebooks, install, sandbox
@@ -216,6 +217,8 @@ def test_a_bundle_without_its_wheels_or_damaged_says_so(unpacked, tmp_path):
 
 def test_every_check_and_mistake_in_the_guide_exists():
     known = {name: {mistake for _, mistake in wrong} for name, (_, wrong) in tables().items()}
+    for name in known.keys() & TASKS.keys():
+        known[name] |= {mistake for mistake, _ in switches(TASKS[name].task)[1]}
     named = re.findall(r"`check\.(\w+)`: `([^`]+)`", TEACHING)
     assert len(named) > 40 and set(re.findall(r"`check\.(\w+)`", TEACHING)) == {name for name, _ in named}
     assert [f"{name}: {mistake}" for name, mistake in named if mistake not in known.get(name, ())] == []

@@ -677,6 +677,7 @@ assert len(rises) != 4 or (rises[1] > max(rises[0], *rises[2:]) and rises[3] > 0
 result = training.evaluate(model, test_set)
 error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test_set))  # standard error of a share
 print(f"test accuracy {result.accuracy:.1%} ± {error:.1%}, test loss {result.loss:.4f}")
+assert result.accuracy > 0.7
 
 # %% [markdown]
 # The ± is the luck of which pictures are in the test set: two models closer than that are equally good, as far as

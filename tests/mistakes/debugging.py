@@ -127,6 +127,7 @@ WRONG = [
     ("softmax_bounds", (LOW, math.log(100)), "guess taken for the worst"),
     ("softmax_bounds", (3.632, 4.632), "one class too many"),
     ("softmax_bounds", LOW, "wrong count"),
+    ("shuffled_batch", "a", "memory taken for understanding"),
     ("shuffled_batch", "b", "memory taken for a fault"),
     ("shuffled_batch", "e", "not a choice"),
     ("silent_patches", inverted, "inverted"),
