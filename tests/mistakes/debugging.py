@@ -147,7 +147,7 @@ WRONG = [
     ("silent_patches", lambda *inputs: torch.manual_seed(0) and silent()(*inputs), "seeded"),
     ("silent_patches", lambda *inputs: 3, "not a list of numbers"),
     ("silent_patches", lambda *inputs: [0.5], "not a list of numbers"),
-    ("silent_patches", lambda *inputs: [1000], None),
+    ("silent_patches", lambda *inputs: [1000], "input not used"),
     (
         "repaired_attention",
         lambda q, k, v: attend(q, k, v, wide(q), -2, lambda x: x),
@@ -179,7 +179,7 @@ WRONG = [
     ("repaired_schedule", schedule(lambda s, n, e: (s + 2) / (n * e)), None),
     ("repaired_schedule", schedule(lambda s, n, e: (s + s % 2) / (n * e)), None),  # both conventions in turn
     ("repaired_schedule", lambda s, n, e: s / (n * e), "progress taken for the factor"),
-    ("repaired_schedule", lambda s, n, e: s / e, None),
+    ("repaired_schedule", lambda s, n, e: s / e, "input not used"),
     ("repaired_schedule", lambda s, n, e: warmup_cosine(s / (n * e), 0.0), "no warmup"),
     ("repaired_schedule", lambda s, n, e: "fast", "not a number"),
     ("first_broken", trace(pick=lambda broken: broken[-1]), "the last"),

@@ -115,7 +115,6 @@ WRONG = [
     ("accuracy", lambda logits, labels: (logits.max(1).values == labels).float().mean(), "logits for their place"),
     ("accuracy", lambda logits, labels: 100 * (logits.argmax(1) != labels).float().mean(), "errors + percent"),
     ("accuracy", lambda logits, labels: (logits.argmin(1) == labels).float().mean(), "smallest for largest"),
-    ("accuracy", lambda logits, labels: 0.5, None),
     ("dropout_left_on", "a", "eval taken for no_grad"),
     ("dropout_left_on", "e", "not a choice"),
     ("decays", lambda name, p: name not in ("cls_token", "pos_embed"), "norms decay + biases decay"),
