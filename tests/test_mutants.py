@@ -114,6 +114,7 @@ RIGHT, WRONG, FATAL, HUGE, ENDLESS = (
 )
 
 
+@pytest.mark.slow  # minutes of one core
 def test_a_sample_is_judged_rightly():
     """A few mutants of each exercise (`python tools/attack/mutants.py` tries all), after some that would end it."""
     sample = list(mutants.mutants(each=4, seed=1))
