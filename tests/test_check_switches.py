@@ -17,7 +17,7 @@ TASKS = {name: checker for name, checker in check.EXERCISES.items() if getattr(c
 def switches(task):
     """The runs of a task and its switches, `{(name, place): why}`."""
     runs, why = [Run(inputs, 0) for inputs in task.cases()], {}
-    for on in task.sets(runs, why):
+    for on, _ in task.sets(runs, why):
         if len(on) > 1:
             break
     return runs, why

@@ -159,8 +159,10 @@ class Task:
         why, until = {}, time.monotonic() + SECONDS
         if all(isinstance(run.found, torch.Tensor) and run.found.isnan().all() for run in runs):
             return None  # nan looks alike, whatever it comes from
-        for on in self.sets(runs, why):
-            if all(agree(run.found, self.referred(run, on), self.tolerance, True) for run in runs):
+        first, *others = runs
+        for on, given in self.sets(runs, why):
+            same_first = agree(first.found, given, self.tolerance, True)
+            if same_first and all(agree(x.found, self.referred(x, on), self.tolerance, True) for x in others):
                 named = [key for key in on if why[key]]  # one mistake may be made at two places
                 return {n: " ".join({why[key]: 0 for key in named if key[0] == n}) for n, _ in named}
             if len(on) > 1 and time.monotonic() > until:
@@ -168,15 +170,17 @@ class Task:
         return None
 
     def sets(self, runs, why):
-        """The sets of switches, smallest first. `why` collects the switches; some show only while another is on."""
+        """The sets of switches, smallest first, and what each gives in the first of `runs`.
+
+        `why` collects the switches; some show only while another is on.
+        """
         for size in range(self.together + 1):
             done = set()
             while todo := [on for on in combinations(why, size) if on not in done]:
                 for on in todo:
                     done.add(on)
                     switches = Switches(on)
-                    self.referred(runs[0], switches)
-                    yield on
+                    yield on, self.referred(runs[0], switches)
                     why |= {key: text for key, text in switches.why.items() if key not in why}
 
 
