@@ -96,7 +96,8 @@ def verdict_on(mutant, seconds=SECONDS, search=SEARCH):
     verdict.fresh_seed = reference.fresh_seed = lambda: draw.getrandbits(48)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(0)
-    space = {name: verdict.copied(x) for name, x in vars(import_module(f"answers.{mutant['topic']}")).items()}
+    space = vars(import_module(f"answers.{mutant['topic']}"))  # whose tensors a mutant may change in place
+    space = {name: x.clone() if torch.is_tensor(x) else x for name, x in space.items()}
     space.pop(mutant["answer"], None)
     linecache.cache["<mutant>"] = (0, None, mutant["source"].splitlines(True), "<mutant>")
 
