@@ -263,6 +263,13 @@ def of_tokens(attn):
     return lambda x: turned(attn(*3 * [turned(x)])[0])
 
 
+def too_quiet(run, block, stream):
+    """Whether dropout leaves less of a block's branch, on the mean over calls and images, than there is in eval."""
+    branch = run(copy.deepcopy(block).eval()) - stream
+    share = torch.stack([((run(block) - stream) * branch).sum((1, 2)) for _ in range(30)]) / branch.square().sum((1, 2))
+    return share.mean() < 0.93 and 1 - share.mean() > 5 * share.std() / share.numel() ** 0.5
+
+
 @exercise
 def repaired_block(cls):
     """The class `RepairedBlock(embed_dim, num_heads)`, with both of its faults mended."""
@@ -312,9 +319,17 @@ def repaired_block(cls):
             replace(pre_norm_block.task, cases=lambda: [(x, *parts), (x[:1, :1], *parts)]).judge(undropped)
     except Wrong as wrong:
         faults[wrong.mistake] = str(wrong)
+    if not faults and any(too_quiet(run, branch, still) for branch in heard.values()):
+        faults["dropout without rescaling"] = "Divide what is kept by 1 - rate, as F.dropout does: so the mean stays."
     with torch.enable_grad():
-        if not run(block, x.clone().requires_grad_() + 0).requires_grad:
-            faults["no gradient"] = "No gradient gets through the block, so that it cannot learn."
+        learns = copy.deepcopy(block).requires_grad_()
+        weights = [p for name in ("norm1", "attn", "norm2", "mlp") for p in getattr(learns, name).parameters()]
+        found = run(learns).square().sum()
+        try:
+            if not found.requires_grad or None in torch.autograd.grad(found, weights, allow_unused=True):
+                faults["no gradient"] = "No gradient gets to some part of the block, so that it cannot learn."
+        except RuntimeError as error:
+            faults["changed in place"] = f"Backward fails, for your block changes what it needs in place: {error}."
     if faults:
         raise Wrong(" ".join(faults.values()), " + ".join(filter(None, faults)) or None)
     return "The stream is free of norms, and dropout works in training alone."

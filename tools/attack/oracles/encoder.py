@@ -119,6 +119,9 @@ def repaired_block(answer):
         block.train()(x)
         assert all(part.training for part in block.modules()) and state([block.eval(), x]) == before
     assert alike(silent(block, "attn", "mlp").train()(x), x)  # the highway drops nothing
+    with torch.enable_grad():
+        block(x).square().sum().backward()  # it can be trained
+        assert all(weight.grad is not None for weight in block.parameters())
     for part in ("attn", "mlp"):
         other = silent(block, part)  # the branch is dropped in part, and its mean stays
         branch, noise = other(x) - x, other.train()(x) - other.eval()(x)

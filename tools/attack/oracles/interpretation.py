@@ -22,7 +22,8 @@ MANY = 400  # pictures, of which no table shall be made
 
 
 def rows():
-    """Rows and masses, without one whose sum is near the mass."""
+    """Rows and masses: one whose first patch holds just the mass, and others without a sum near it."""
+    yield torch.tensor([[0.5, 0.25, 0.125, 0.125]]), 0.5
     for H, N in ROWS:
         for mass in (0.05, 0.5, 0.8, 0.97):
             near = torch.zeros(1)

@@ -20,7 +20,8 @@ BOXES = [  # B, C, Y, X, top, left, size
 PLAIN = """add radd iadd sub rsub isub subtract mul rmul imul multiply div truediv divide neg relu clamp clamp_min
     sum linear matmul rmatmul mm mv dot inner einsum addmm bmm get set len iter size dim numel view view_as reshape
     flatten unsqueeze squeeze expand expand_as transpose t permute stack cat concat unbind getitem setitem clone detach
-    contiguous to type float double full_like zeros_like ones_like empty_like tensor as_tensor new_tensor full zeros
+    contiguous to type float double half bfloat16
+    full_like zeros_like ones_like empty_like tensor as_tensor new_tensor full zeros
     ones empty arange fill zero copy uniform kaiming_uniform set_grad_enabled requires_grad"""
 
 
@@ -120,5 +121,5 @@ def compare_counts(answer):
             return False
         if n is not line and not torch.equal(score.sign(), right):
             return False
-    turns = score.double().diff(n=2).abs()
-    return (turns > 1e-4 * score.abs().max()).sum() <= 12
+    turns, rounding = score.double().diff(n=2).abs(), max(1e-4, 4 * torch.finfo(score.dtype).eps)
+    return (turns > rounding * score.abs().max()).sum() <= 12

@@ -90,7 +90,7 @@ def break_even(answer):
     found = [float(answer(*call)) for call in PAYS]
     exact = [cost / (plain - fast) for plain, fast, cost in PAYS]
     pays = any(all(map(alike, found, right)) for right in (exact, [math.ceil(steps) for steps in exact]))
-    return pays and all(float(answer(*call)) == math.inf for call in NEVER)
+    return pays and all(answer(*call) == math.inf for call in NEVER)  # a number, not its text
 
 
 @oracle(lambda: PARTS)
