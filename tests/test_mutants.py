@@ -114,12 +114,11 @@ RIGHT, WRONG, FATAL, HUGE, ENDLESS = (
 )
 
 
-@pytest.mark.slow  # minutes of one core
 def test_a_sample_is_judged_rightly():
     """A few mutants of each exercise (`python tools/attack/mutants.py` tries all), after some that would end it."""
-    sample = list(mutants.mutants(each=4, seed=1))
+    sample = list(mutants.mutants(each=2, seed=1))
     assert {x["exercise"] for x in sample if not mutants.oracle(x)} == set(), "exercises without an oracle"
-    assert max(Counter(x["exercise"] for x in sample).values()) == 4
+    assert max(Counter(x["exercise"] for x in sample).values()) == 2
     right, wrong, fatal, huge, again, *found = mutants.judged([RIGHT, WRONG, FATAL, HUGE, RIGHT, *sample], search=0)
     assert right == again == RIGHT | {"equivalent": True, "passed": True, "mistake": None}
     assert not any(x["equivalent"] or x["passed"] for x in (wrong, fatal, huge))

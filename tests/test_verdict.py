@@ -19,6 +19,12 @@ def doubled(wrong, x):
     return x * x if wrong("squared", "This squares the tensor; add it to itself.") else 2 * x
 
 
+@written("The sum.", lambda: [(1, 2), (5, 3)])
+def added(wrong, a, b):
+    """A function that adds two numbers."""
+    return a * b if wrong("multiplied", "This multiplies.") else a + b
+
+
 @stated("One half.", "Divide 1 by 2.")
 def half(wrong):
     """The number 0.5."""
@@ -61,6 +67,11 @@ ANSWERS = {
     "named, compared": (doubled, lambda x: x * x, False, "squared", ": expected ["),
     "other values": (doubled, lambda x: 2 * x + x**3, False, None, "Not yet. For x ["),
     "a fact": (doubled, lambda x: 3 * x, False, "factor", "Everything is 1.5 times what it should be."),
+    "half precision": (doubled, lambda x: 2 * x.half(), False, "dtype", "rounding of torch.float16"),
+    "a factor": (added, lambda a, b: 2 * (a + b), False, "factor", "Every result is 2 times what it should be."),
+    "an offset": (added, lambda a, b: a + b - 1, False, "offset", "Every result is too small by 1."),
+    "the other sign": (added, lambda a, b: -a - b, False, "sign", "Every result's sign should be the other one."),
+    "another number": (added, lambda a, b: 3 * a + b, False, None, "Not yet. For a 1, b 2: expected 3, found 5."),
     "seeded": (doubled, lambda x: torch.manual_seed(0) and 2 * x, False, "seeded", "seeds torch's generator"),
     "nan": (doubled, half_filled, False, "nan", "found [nan"),
     "shape": (doubled, lambda x: x[None] * 2, False, "wrong shape", "the shape is not"),

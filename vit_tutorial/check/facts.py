@@ -157,7 +157,11 @@ def facts(task, answer, run, runs=()):
             part = replace(run, found=pair[0], right=pair[1])
             return next(of_tensors(task, part), (f"part {place} wrong", f"Part {place} of the result is wrong."))
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
-        number(found, "the result")  # which raises Wrong
+        pairs = torch.tensor([[number(some.found, "the result"), some.right] for some in runs]).double().T  # or Wrong
+        as_one = replace(run, inputs=(), found=pairs[0], right=pairs[1])
+        seen = [fact for fact in of_tensors(task, as_one) if fact[0] in ("sign", "factor", "offset")]
+        if seen and len(runs) > 1:
+            return seen[0][0], seen[0][1].replace("Everything", "Every result").replace("sign", "result's sign")
     return unused(task, answer, run, runs) or (None, "")
 
 
@@ -183,12 +187,14 @@ def of_tensors(task, run):
     for axis in range(expected.ndim):
         if alike(expected.flip(axis)):
             yield "reversed", f"The numbers are right, but in reverse order along axis {axis}."
+    if found.dtype in (torch.half, torch.bfloat16) and agree(found.double(), expected.double(), 0.02):
+        yield "dtype", f"The numbers are right but for the rounding of {found.dtype}: stay in float32."
     found, expected = found.double(), expected.double()
     if expected.std(correction=0) > 0 and not found.isinf().any():
         factor = (found * expected).sum() / expected.square().sum()
         if factor.abs() > 1e-6 and agree(found, factor * expected, task.tolerance):
             text = f"Everything is {factor:.4g} times what it should be."
-            yield ("sign", "Every sign is the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
+            yield ("sign", "Every sign should be the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
         offset = (found - expected).mean()
         if agree(found, expected + offset, task.tolerance):
             yield "offset", f"Everything is too {'large' if offset > 0 else 'small'} by {offset.abs():.4g}."
