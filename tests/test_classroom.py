@@ -64,6 +64,28 @@ def test_students_get_no_solution_and_no_output(name):
         assert cell.source in given or json.dumps(cell.source)[1:-1] not in text
     assert sum("exercise" in tags(cell) for cell in edition.cells) == sum("exercise" in tags(c) for c in notebook.cells)
     assert "## Solutions" in "\n".join(cell.source for cell in editions.solved(notebook).cells)
+    told = [cell.source for cell in edition.cells if re.search(r"\bsolutions?\b", cell.source, re.IGNORECASE)]
+    assert told == []  # nothing speaks of what is not there
+
+
+def test_only_the_sentences_about_solutions_are_left_out():
+    text = "Try it. The solution, at the\nend, trains\nit. Then go on.\n\nSolution 2.1 shows how.\n\nA high resolution."
+    assert editions.without_pointers(text) == "Try it. Then go on.\n\nA high resolution."
+    points = "- one;\n- the solutions: last;\n- two."
+    assert editions.without_pointers(points) == "- one;\n- two."
+    code = "```\nsolution = 1\n```"
+    assert editions.without_pointers(code) == code
+    cells = [nbformat.v4.new_markdown_cell(text) for text in ("See the solution.", "No more.")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert [cell.source for cell in editions.student(notebook).cells] == ["No more."]
+    assert len(notebook.cells) == 2
+
+
+def test_the_solved_edition_opens_its_solutions_and_leaves_the_setup_cell_folded():
+    folded = {"jupyter": {"source_hidden": True}}
+    cells = [nbformat.v4.new_code_cell("1", metadata={"tags": [tag]} | folded) for tag in ("setup", "solution")]
+    edition = editions.solved(nbformat.v4.new_notebook(cells=cells))
+    assert [cell.metadata.get("jupyter") for cell in edition.cells] == [folded["jupyter"], None]
 
 
 @notebooks
