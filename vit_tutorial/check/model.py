@@ -165,7 +165,10 @@ def smaller_patches(wrong):
     )
 
 
-@stated("256 patches in 16 rows of 16, each 14 pixels wide.", "Find the rows of patches, then their pixels.")
+@stated(
+    "256 patches in 16 rows of 16, each 14 pixels wide. What no shape tells is num_heads: qkv is (3 D, D) with any.",
+    "Find the rows of patches, then their pixels.",
+)
 def image_side(wrong):
     """The side in pixels of the square images of a model with 257 positions, a class token and patches of 14 pixels."""
     rows = "That is the number of rows of patches. Each has pixels."
