@@ -43,7 +43,7 @@ def build_parser():
         epilog=TORCHRUN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint")
+    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint on a dataset's test images")
     add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
     add("doctor", doctor.main, doctor.add_arguments, "check this machine, and say what to do about what does not work")
     about = "for teachers: student edition, slides, hand-outs, marking, an offline bundle"
@@ -68,7 +68,8 @@ def add_train_arguments(command):
 
 
 def add_evaluate_arguments(command):
-    command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT")
+    about = "a model.safetensors (default: the one that the course ships)"
+    command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT", help=about)
     add_data_argument(command)
 
 
