@@ -155,9 +155,7 @@ def jupyter() -> Finding:
 
     version = installed("jupyterlab")
     if version is None:
-        return Finding(
-            "Jupyter", NOTE, "no JupyterLab; none is needed where notebooks open elsewhere, as on Colab"
-        )
+        return Finding("Jupyter", NOTE, "no JupyterLab; none is needed where notebooks open elsewhere, as on Colab")
     kernel = KernelSpecManager().get_kernel_spec("python3").argv[0]
     # A bare "python" means the one that runs Jupyter.
     if os.path.dirname(kernel) and Path(kernel).parent.resolve() != Path(sys.executable).parent.resolve():

@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): 60,000 photographs of 32 x 32 pixels in 10 classes; read, and on demand downloaded.
 
-Whatever it is downloaded as becomes one thing on the disk: the six files of the original's binary version, in which
+However it is downloaded, the disk ends up with the same: the six files of the original's binary version, in which
 each image is a record of 3,073 bytes, its label and its pixels `(3, 32, 32)`. Their digests decide whether it is
 CIFAR-10.
 """

@@ -1,4 +1,4 @@
-"""A reader's own pictures, from a folder, a zip file or an upload: all that can be read, and a list of what cannot."""
+"""A reader's own pictures, from a folder, a zip file or an upload: what can be read, and a list of what cannot."""
 
 from dataclasses import dataclass
 

@@ -19,7 +19,7 @@ export function answerCard(el) {
   const view = card(el, {
     name: "answer",
     title: "3 · What it answers",
-    hint: "One of the ten things it knows, even for a face.",
+    hint: "Always one of the ten things that it knows, even for a face.",
   });
   const say = calmly(view.say);
   const rows = CLASSES.map((name) => {
