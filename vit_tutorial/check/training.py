@@ -325,7 +325,7 @@ def accuracy(wrong, logits, labels):
         ("wrong dim", dim, logits.argmax(0)),
         ("smallest for largest", "argmin picks the least likely class; argmax the best.", logits.argmin(1)),
         ("logits for their place", values, logits.amax(1)),
-        ("no dim", "argmax() without a dim is one place in the whole table; argmax(1) has one a row.", logits.argmax()),
+        ("no dim", "argmax() without a dim is one place in the whole table; argmax(1) has one per row.", logits.argmax()),
     )
     table = "With keepdim=True it is a column (B, 1), and every image is compared with every label."
     hits = best[..., None] == labels if wrong("every label for every image", table) else best == labels
