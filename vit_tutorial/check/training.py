@@ -109,7 +109,7 @@ def decays(wrong, name, parameter):
     if parameter.ndim == 1:
         kind = "norm" if name.endswith("weight") else "bias"
     kind = name if name in ("cls_token", "pos_embed") else kind
-    three = "It has 3 axes, and yet is no matrix that multiplies a token: leave it alone."
+    three = "It has 3 axes, yet it is not a matrix that multiplies a token: leave it alone."
     both = "They have 3 axes, and yet are no matrices that multiply a token: leave them alone."
     one = "A norm's weight of 1 leaves a normalised token as it is; decay would pull it to 0."
     four = "The patch embedding does not decay: its matrix is kept as a convolution's, with 4 axes."
@@ -325,7 +325,7 @@ def accuracy(wrong, logits, labels):
         ("wrong dim", dim, logits.argmax(0)),
         ("smallest for largest", "argmin picks the least likely class; argmax the best.", logits.argmin(1)),
         ("logits for their place", values, logits.amax(1)),
-        ("no dim", "argmax() without a dim is one place in the whole table; argmax(1) has one per row.", logits.argmax()),
+        ("no dim", "argmax() without a dim is one place in the table; argmax(1) has one per row.", logits.argmax()),
     )
     table = "With keepdim=True it is a column (B, 1), and every image is compared with every label."
     hits = best[..., None] == labels if wrong("every label for every image", table) else best == labels
