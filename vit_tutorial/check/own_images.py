@@ -221,9 +221,7 @@ def pictures_needed(wrong):
 def learned_in_grey():
     """How well models that were fine-tuned in grey do in grey, as a letter."""
     never = "The models above had never met grey; these learn from it. Train them, and test each on its own fold."
-    lost = (
-        "The colour of the stickers leads astray as often as it helps. Train the four models and count what is right."
-    )
+    lost = "Train the four models in grey, and count what they get right of all pictures, each on its own fold."
     return {"a": ("tested, not trained", never), "b": ("no gain", lost)}
 
 
