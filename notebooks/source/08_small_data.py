@@ -326,9 +326,9 @@ for n, runs in more_steps.items():
 
 # %% [markdown]
 # c. The ViT can learn the question; 250 steps were too few. With 500 images it now reaches
-# {=mean(more_steps[500]):.0f} %. The CNN still needs least: 400 images and 250 steps for {=mean(cnn_400):.0f} %. So its
-# bias saves images and steps, and how much it seems to save depends on where you stop. Whoever compares two models at
-# one number of steps only, as we did at first, may take a slow learner for a bad one.
+# {=mean(more_steps[500]):.0f} %. The CNN still needs least: 400 images and 250 steps for {=mean(cnn_400):.0f} %. So it
+# saves images and steps, and how much it seems to save depends on where you stop. Whoever compares two models at one
+# number of steps only, as we did at first, may take a slow learner for a bad one.
 
 # %% [markdown]
 # ## How far does a network see?
@@ -441,9 +441,9 @@ answer = ...
 check.best_sum(answer)
 
 # %% [markdown]
-# Training does not even look for that. It lowers the cross-entropy, which is about *probabilities*. Try many $a$ and
-# $b$ at once (`softplus(-s)` is the cross-entropy of a score $s$ where "same" is right, `softplus(s)` where it is
-# wrong):
+# Training does not even look for that. It lowers the cross-entropy, which is about *probabilities*. At a score $s$ the
+# probability of "same" is sigmoid(s), and minus its logarithm is `softplus(-s)`; where "different" is right, the
+# cross-entropy is `softplus(s)`. Try many $a$ and $b$ at once:
 
 # %%
 a, b = torch.arange(-40, 41)[:, None] / 10, torch.arange(-40, 41) / 10  # from -4 to 4
@@ -921,7 +921,7 @@ for name, values in longer.items():
 # | hundreds of images, few steps, from scratch | a CNN | its bias stands in for both: the first curves |
 # | hundreds of images, pre-trained weights | a fine-tuned ViT or CNN: notebook 09 | others paid for the images |
 # | an answer that hangs on far-apart places | a net that bends after they have met | a sum does not compare |
-# | patches in no order, or parts missing | a ViT | it reads a set |
+# | patches in no order, or parts missing | a ViT | it reads a set (Naseer et al. 2021) |
 # | a million images and strong augmentation | either | DeiT-B reaches 81.8 % on ImageNet |
 # | hundreds of millions | either; opinions differ | see below |
 
