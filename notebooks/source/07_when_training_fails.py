@@ -118,7 +118,7 @@ assert 0 < min(costs) and max(abs(c - v / 2) for c, v in zip(costs, variances, s
 # %% [markdown]
 # So epochs 2 to 4 alone do *not* exclude a learning rate of 0: an untrained model looks the same. What excludes it is
 # that the epochs differ. Each goes through the same images, and with weights that rest it would cost the same, but for
-# dropout and augmentation. These do not make 6.06 of 2.32: the weights moved.
+# dropout and augmentation. These do not turn 2.32 into 6.06: the weights moved.
 #
 # Keep this as the first hypothesis: **the weights move, and yet the logits do not come to depend on the image.**
 
@@ -283,7 +283,7 @@ print(f"half of a fresh model's weights are smaller than {fresh.median():.2f}")
 # - **Step 1 is healthy**, here and in all {=len(runs):d} runs. So the head is not too large at the start; the first
 #   *steps* do the damage. In its first step AdamW moves every weight by the learning rate (06), here 0.03. Most
 #   weights are smaller than that.
-# - **The gradient tells.** It leaps together with the loss, to some {=max(recorded) / median:.0f} times its median.
+# - **The gradient tells.** It leaps together with the loss, to {=max(recorded) / median:.0f} times its median.
 #   Print its length in every run of yours.
 #
 # And the hypothesis from the log, that the logits do not depend on the image? Ask the model that you have trained:
@@ -375,8 +375,8 @@ for name, (shift, scale) in {"only subtract": (127.5, 1), "only divide": (0, 127
     print(f"{name:14} second epoch {halves[name]:.2f}")
 
 # %% [markdown]
-# So a. The size of the numbers does little harm here; that nothing was subtracted does. If you blame the size, as most
-# of us would, and divide, you see no difference. (Why subtracting matters so much, this experiment does not tell.) An
+# So a. The size of the numbers does little harm here; the missing subtraction does. If you blame the size, as most of
+# us would, and divide, you see no difference. (Why subtracting matters so much, this experiment does not tell.) An
 # explanation that sounds right is a suspect, too: test it.
 
 # %%
@@ -767,7 +767,7 @@ assert not reference_fails(healthy) and reference_fails(wide)
 #
 # <details><summary>Hint</summary>
 #
-# One is in each line but the first. Which width belongs into the scale? Which axis must sum to 1? In
+# One is in each line but the first. Which width belongs in the scale? Which axis must sum to 1? In
 # which order do the numbers lie in memory when `reshape` comes?
 #
 # </details>
@@ -986,7 +986,7 @@ LADDER += (one_batch_fails, rates_fail, signal_fails)
 
 
 # %% [markdown] tags=["predict"]
-# **Predict before you run.** How many of the fifteen bugs does one rung catch that no other rung catches?
+# **Predict before you run.** How many of the fifteen bugs are caught by one rung only?
 #
 # - a: none: a bug shows in several places
 # - b: one
@@ -1028,15 +1028,15 @@ by_rung = {column: sum(column in rungs for rungs in bugs.values()) for column in
 assert not hits["nothing wrong"] and all(bugs.values())
 
 # %% [markdown]
-# So c: {=len(alone):d} here, all on two rungs. Read the table by columns:
+# So c: {=len(alone):d} here, all on two rungs:
 #
 # - **Shapes** catch {=by_rung["1 shapes"]:d} bug of fifteen.
 # - **The reference** catches most, {=by_rung["4 reference"]:d}, and at least three that *nothing else* catches:
-#   $\sqrt D$ for $\sqrt d$, heads merged without the transpose, the softmax along the wrong axis. Their models start at
+#   $\sqrt D$ for $\sqrt d$, heads merged without the transpose, softmax along the wrong axis. Their models start at
 #   ln 10, look at every patch, learn their batch and beat the shuffled labels.
 # - But the reference cannot see what is no formula: a frozen or saturated head, loud positions, a wrong schedule,
-#   labels of other images. These last only **shuffled labels** catch.
-# - The other rungs catch nothing here that no other does. They are quick, and say where to look.
+#   labels of other images. Only **shuffled labels** catch these last.
+# - What the other rungs catch, at least two catch. Each says more about where to look.
 
 # %% [markdown]
 # One row surprises. **Attention over the batch** passes 3c, which was made for it, and falls at 3a. Why? All class
@@ -1057,7 +1057,7 @@ assert {bugs[name][0] for name in alone} == {"4 reference", "7 shuffled labels"}
 # *experiment · medium · 10 minutes*
 #
 # `patient_a`, `patient_b` and `patient_c` make a model from a config, each with a different illness in its attention.
-# Examine them; there is no need to look at their code. Which has which?
+# Examine them; there is no need to look at their code. Who has which?
 #
 # - **a** every token attends to itself alone
 # - **b** the second half of the patches is never looked at
@@ -1169,7 +1169,7 @@ check.repaired_schedule(repaired_schedule)
 # ## Going further
 #
 # What follows can be left out without loss: a large search over learning rate, weight decay and warmup, and a tool that
-# finds where a nan comes from.
+# finds the layer at which numbers cease to be finite.
 #
 # ### How sensitive is it? Rate, warmup, weight decay
 #
