@@ -689,10 +689,10 @@ else:
     assert difference["BILINEAR"] < 1e-3 < difference["BICUBIC"]
 
 # %% [markdown]
-# With `BILINEAR`, as in training, both programs say the same. `BICUBIC`, which Pillow's `resize` takes where nothing is
-# said, moves the logits of the same network on the same pictures. All of "What a picture file can hide" waits on the
-# other side again: transparency and 16 bits, too, are still missing above. (The class names are in the file:
-# `json.loads(session.get_modelmeta().custom_metadata_map["classes"])`.)
+# With `BILINEAR`, as in training, both programs say the same here. `BICUBIC`, which Pillow's `resize` takes where
+# nothing is said, moves the logits of the same network on the same pictures. All of "What a picture file can hide"
+# waits on the other side again: transparency and 16 bits, too, are still missing above. (The class names are in the
+# file: `json.loads(session.get_modelmeta().custom_metadata_map["classes"])`.)
 
 # %% [markdown]
 # ### Exercise 12.7 · "I do not know"
@@ -810,11 +810,11 @@ assert check.pictures_needed(solution).passed
 # %% [markdown]
 # ### Solution 12.6
 # With no colour to rely on, the models learn the shapes, which grey pictures of this size still show. Here is the first
-# of the four, with its fold.
+# of the four, with its fold: it does far better than the models above do in grey.
 
 # %% tags=["solution"]
 in_grey = training.evaluate(fine_tune(grey[fold != 0]), grey[fold == 0]).logits.argmax(dim=1)  # (pictures of fold 0,)
-assert FOLDER != stickers or (in_grey == data.labels[fold == 0]).float().mean() > kept["as they are"]
+assert FOLDER != stickers or (in_grey == data.labels[fold == 0]).float().mean() > kept["in grey"] + 0.1
 assert check.learned_in_grey("c").passed
 
 # %% [markdown]
