@@ -335,7 +335,7 @@ def test_a_full_disk_loses_nothing(name, tmp_path, monkeypatch, file_size_limit)
                 monkeypatch.setattr(run_folder.weights, "save", lambda *_: None)
             file_size_limit(min(len(kept[name]) - 1, 2000))
 
-    with pytest.raises(OSError, match=r"expected to write the run into .*too large.*make room, then continue") as caught:
+    with pytest.raises(OSError, match=r"expected to write the run into .*too large.*then continue") as caught:
         begin(run, fill_the_disk)
     assert "run" in str(caught.value) and kept
     file_size_limit(resource.RLIM_INFINITY)
