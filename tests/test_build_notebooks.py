@@ -79,7 +79,8 @@ def test_built_notebook_holds_what_readers_need_and_no_more(course):
     title, setup, printed, sum_, again, solution = notebook.cells
     assert "(https://colab.research.google.com/github/" in title.source
     assert title.source.endswith("/blob/main/notebooks/01_title.ipynb)")
-    assert setup.outputs == [] and setup.metadata == {"tags": ["setup"]}
+    assert setup.outputs == []
+    assert setup.metadata == {"tags": ["setup"], "jupyter": {"source_hidden": True}, "cellView": "form"}
     assert printed.outputs[0].text == "a\nb\n"
     assert again.id == f"{sum_.id}-2"
     assert solution.metadata == {"tags": ["solution"], "jupyter": {"source_hidden": True}}
@@ -156,6 +157,7 @@ def test_setup_cell_asks_for_the_course_only_where_it_is_missing():
     assert ast.unparse(tried.body) == "import vit_tutorial"
     assert [ast.unparse(handler.type) for handler in tried.handlers] == ["ModuleNotFoundError"]
     assert max(map(len, cell.splitlines())) <= 120 and len(cell.splitlines()) <= 10
+    assert cell.startswith("# @title ")  # what Colab shows of it, folded
 
 
 @pytest.fixture
@@ -170,6 +172,14 @@ def project(course, tmp_path, monkeypatch):
         (tmp_path / name).write_text("git clone https://github.com/a/b && cd b\n", encoding="utf-8")
     notebooks.build(course)
     return tmp_path
+
+
+def test_a_fork_keeps_the_values_that_the_build_wrote(project, course):
+    course.write_text(SOURCE + "\n# %% [markdown]\n# Together {=10 / 3:.1f}.\n", encoding="utf-8")
+    notebooks.build(course)
+    fork.move("https://github.com/a/b", "https://github.com/you/mine")
+    assert nbformat.read(notebooks.target(course), as_version=4).cells[-1].source == "Together 3.3."
+    assert notebooks.check(course) == []
 
 
 def test_a_fork_changes_every_address_and_no_output(project, course):

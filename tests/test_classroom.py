@@ -16,7 +16,7 @@ from mistakes import tables
 from test_check_switches import TASKS, switches
 
 from vit_tutorial import check, cli
-from vit_tutorial.classroom import bundle, check_place, editions, find_notebooks, install, sandbox
+from vit_tutorial.classroom import bundle, check_place, editions, find_notebooks, install, sandbox, write_bundle
 from vit_tutorial.classroom.exercises import answers_in, find_exercises, solutions_start, tags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +64,28 @@ def test_students_get_no_solution_and_no_output(name):
         assert cell.source in given or json.dumps(cell.source)[1:-1] not in text
     assert sum("exercise" in tags(cell) for cell in edition.cells) == sum("exercise" in tags(c) for c in notebook.cells)
     assert "## Solutions" in "\n".join(cell.source for cell in editions.solved(notebook).cells)
+    told = [cell.source for cell in edition.cells if re.search(r"\bsolutions?\b", cell.source, re.IGNORECASE)]
+    assert told == []  # nothing speaks of what is not there
+
+
+def test_only_the_sentences_about_solutions_are_left_out():
+    text = "Try it. The solution, at the\nend, trains\nit. Then go on.\n\nSolution 2.1 shows how.\n\nA high resolution."
+    assert editions.without_pointers(text) == "Try it. Then go on.\n\nA high resolution."
+    points = "- one;\n- the solutions: last;\n- two."
+    assert editions.without_pointers(points) == "- one;\n- two."
+    code = "```\nsolution = 1\n```"
+    assert editions.without_pointers(code) == code
+    cells = [nbformat.v4.new_markdown_cell(text) for text in ("See the solution.", "No more.")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert [cell.source for cell in editions.student(notebook).cells] == ["No more."]
+    assert len(notebook.cells) == 2
+
+
+def test_the_solved_edition_opens_its_solutions_and_leaves_the_setup_cell_folded():
+    folded = {"jupyter": {"source_hidden": True}}
+    cells = [nbformat.v4.new_code_cell("1", metadata={"tags": [tag]} | folded) for tag in ("setup", "solution")]
+    edition = editions.solved(nbformat.v4.new_notebook(cells=cells))
+    assert [cell.metadata.get("jupyter") for cell in edition.cells] == [folded["jupyter"], None]
 
 
 @notebooks
@@ -212,6 +234,15 @@ def test_a_bundle_without_its_wheels_or_damaged_says_so(unpacked, tmp_path):
     assert done.returncode == 1 and "expected the file wheels/tinydep" in done.stderr
 
 
+def test_writing_a_bundle_without_wheels_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bundle, "write", lambda notebooks, course, out: Path(__file__))
+    write_bundle({}, ROOT, tmp_path, download=False)
+    assert "add --download, or put wheels into OUT/wheels" in capsys.readouterr().out
+    tiny_wheel(tmp_path / "wheels")
+    write_bundle({}, ROOT, tmp_path, download=False)
+    assert "add --download" not in capsys.readouterr().out
+
+
 # --------------------------------------------------------------------------------------------------- TEACHING.md
 
 
@@ -249,8 +280,6 @@ def test_timetables_add_up_and_name_exercises_that_exist():
     assert sums == [90, 360]
     known = {exercise.number for notebook in NOTEBOOKS.values() for exercise in find_exercises(notebook)}
     assert set(re.findall(r"\b(\d+\.\d+)\b(?! [s%])", "\n".join(days))) <= known
-    weeks = re.findall(
-        r"^\| [1-6] \|[^|]*\|[^|]*\|[^|]*\|$", (ROOT / "TEACHING.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    assert len(weeks) == 6
+    weeks = re.findall(r"^\| [1-8] \| \d\d[^|]*\| \d+ \|[^|]*\|[^|]*\|$", text, re.MULTILINE)
+    assert len(weeks) == 8
     assert {name[:2] for name in NOTEBOOKS} <= set(re.findall(r"\b\d\d\b", " ".join(weeks)))

@@ -110,7 +110,7 @@ def other_classes(folder):
 
 BAD_FOLDERS = {
     empty: r"expected images in .*/<class>/, found none",
-    one_left: "at least 2 different images a class.*found 1 in: red",
+    one_left: "at least 2 different images per class.*found 1 in: red",
     truncated: r"found .*3\.png unreadable",
     text: r"found .*3\.png unreadable",
     bomb: r"found .*3\.png unreadable .*decompression bomb",

@@ -92,6 +92,6 @@ def test_the_report_counts_faults(capsys):
     hub_load.report(pupils, memory, 9.0)
     said = capsys.readouterr().out
     assert re.search(r"run +2\.0 s the first, +5\.0 s the last student", said)
-    assert "1000 to 2000 MB a student" in said and "3000 MB together (PSS)" in said
+    assert "1000 to 2000 MB per student" in said and "3000 MB together (PSS)" in said
     assert "2.5 s (bob): x = 1\n" in said
     assert "1 of 2 students, 2 cells run, 1 failed\n  bob: ValueError: seen" in said

@@ -233,7 +233,7 @@ def test_hostile_zip_files_never_get_through():
 BAD_SOURCES = {
     "nothing there": (lambda path: path / "none", "a zip file of one, found none at .*none"),
     "a picture": (lambda path: write(path, {"a.png": saved(scene(1))}) / "a.png", "a zip file of one, found none"),
-    "empty": (lambda path: path, "at least 2 folders, one a class, with pictures in them, found 0; put"),
+    "empty": (lambda path: path, "at least 2 folders, one per class, with pictures in them, found 0; put"),
     "one class": (lambda path: write(path, {"cat/1.png": saved(scene(1))}), r"found 1 \(cat\); put each class"),
     "no class folders": (
         lambda path: write(path, {f"{i}.png": saved(scene(i)) for i in range(4)}),

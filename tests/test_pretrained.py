@@ -159,7 +159,7 @@ FAILURES = {
     ),
     "no config": (no_config, NAME, FileNotFoundError, "expected config.json in .*which says what model it is"),
     "unknown": (lambda *_: None, NAME, FileNotFoundError, f"found none called 'timm/{NAME}'; look its name up at http"),
-    "no server": (no_server, NAME, ConnectionError, "found neither; run the same line once with a network, or go on"),
+    "no server": (no_server, NAME, ConnectionError, "found neither; run the same line once with a network, or use"),
     "server error": (broken_server, NAME, ConnectionError, "found neither"),
     "no name": (lambda *_: None, "a/b/c", ValueError, "expected a name such as 'owner/model', found 'a/b/c'"),
 }

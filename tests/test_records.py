@@ -2,6 +2,7 @@
 
 import json
 
+import copies
 import fine_tuning
 import interpretation
 import pytest
@@ -13,6 +14,7 @@ from records import Record
 from vit_tutorial.files import DATA
 
 WRITERS = {
+    "copies": copies.as_text,
     "fine-tuning": fine_tuning.as_text,
     "interpretation": interpretation.as_text,
     "small-data": small_data.as_text,

@@ -335,7 +335,7 @@ def test_a_full_disk_loses_nothing(name, tmp_path, monkeypatch, file_size_limit)
                 monkeypatch.setattr(run_folder.weights, "save", lambda *_: None)
             file_size_limit(min(len(kept[name]) - 1, 2000))
 
-    with pytest.raises(OSError, match=r"expected to write the run into .*too large.*make room, then go on") as caught:
+    with pytest.raises(OSError, match=r"expected to write the run into .*too large.*then continue") as caught:
         begin(run, fill_the_disk)
     assert "run" in str(caught.value) and kept
     file_size_limit(resource.RLIM_INFINITY)
@@ -385,7 +385,7 @@ def shell_run(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(training, "train", stopped)
         assert cli.main(["train", "--data", "pictures", "--epochs", "6", "--out", "run", "--seed", "3"]) == 0
-    assert "Go on with: vit-tutorial train --resume run" in capsys.readouterr().out
+    assert "Continue with: vit-tutorial train --resume run" in capsys.readouterr().out
     return tmp_path / "run"
 
 
@@ -415,7 +415,7 @@ def test_what_contradicts_the_run_is_named(shell_run, capsys):
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert cli.main(["train", "--data", "pictures", "--out", "run"]) == 2
-    assert "or go on with --resume run" in capsys.readouterr().err
+    assert "or continue with --resume run" in capsys.readouterr().err
     assert cli.main(["train", "--resume", "nowhere"]) == 2
     assert "found no checkpoint.pt there" in capsys.readouterr().err
     (shell_run / "checkpoint.pt").write_bytes(b"PK")
@@ -430,7 +430,7 @@ def test_a_full_disk_in_a_shell_is_one_line(shell_run, capsys, file_size_limit):
     status = cli.main(["train", "--resume", "run"])
     file_size_limit(resource.RLIM_INFINITY)
     error = capsys.readouterr().err.split("\r")[-1].strip().splitlines()[-1]
-    assert status == 2 and "make room, then go on with --resume run" in error and "Traceback" not in error
+    assert status == 2 and "make room, then continue with --resume run" in error and "Traceback" not in error
     assert {path.name: path.read_bytes() for path in shell_run.iterdir()} == before
 
 

@@ -471,7 +471,7 @@ def test_the_keyboard_reaches_everything(page):
         "astronaut",
     ]
     expected += ["Your picture", "Zoom", "The patches that the model gets", "Which patch matters", "Layer", "Show"]
-    expected += ["The picture and the chosen map", "All layers, one a row, and all heads, one a column"]
+    expected += ["The picture and the chosen map", "All layers, one per row, and all heads, one per column"]
     assert [name for name in expected if name not in seen] == []
 
 

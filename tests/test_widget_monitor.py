@@ -224,7 +224,7 @@ def test_a_failing_front_end_does_not_end_the_training(model, monkeypatch):
 
     monitor = TrainingMonitor()
     monkeypatch.setattr(TrainingMonitor, "send_state", broken)
-    with pytest.warns(UserWarning, match="the training monitor stands still, training goes on: OSError"):
+    with pytest.warns(UserWarning, match="the training monitor has stopped, the training continues: OSError"):
         history = training.train(model, brightness(), RECIPE, on_step=monitor)
     assert len(history.steps["loss"]) == 16 and not history.stopped
 

@@ -2,6 +2,7 @@
 
     python tools/minutes.py          minutes: before the mark to stop, after it, and of what goes further
     python tools/minutes.py --cells  and which cells they come from, running sum first
+    python tools/minutes.py --write  put the minutes into README.md and TEACHING.md
 
 Words at 200 a minute; a line of code 5 s, in a cell that draws a figure 2 s; an explorer or a prediction (a text cell
 tagged `predict`) 2 minutes; the stated minutes of each exercise. Hints, formulas, references and solutions do not
@@ -13,11 +14,16 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).with_name("build")))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tools" / "build"))
 
 EXERCISE = re.compile(r"^\*.*?(\d+) minutes?\*$", re.MULTILINE)
 ASIDE = re.compile(r"<details>.*?</details>|```.*?```|\$\$.*?\$\$", re.DOTALL)
 FIGURE = re.compile(r"\bplots\.|\bplt\.|\bax\b|\baxes\b")
+COURSE_ROW = re.compile(  # of README.md's table: number, title, file name, minutes, aim
+    r"^\| (\d\d) \| \[(.+?)\]\(notebooks/(\w+)\.ipynb\) \| (\d+(?: \+ \d+)?) \| (.+) \|$", re.MULTILINE
+)
+LESSON = 70  # minutes of work in a lesson of 90: the rest is for the start, questions and talk
 EXPLORER = re.compile(r"\bwidgets\.[A-Z]\w+\(")
 
 
@@ -70,13 +76,73 @@ def longest_without_exercise(cells):
     return longest
 
 
+def lesson(first, second):
+    """How a notebook's core, in minutes, fits lessons of 90."""
+    if round(first) + round(second) <= LESSON:
+        return "whole"
+    if second and max(first, second) <= LESSON:
+        return "one part; the other in a second lesson, or at home"
+    return "more than one lesson, with no marked place to stop"
+
+
+def readme(text, found):
+    """README.md with the minutes that `course` found in its table, and with the number of exercises."""
+    text = re.sub(r"Each of the \d+ exercises", f"Each of the {exercises()} exercises", text)
+    row = re.compile(r"^(\| (\d\d) \| \[[^]]*\]\([^)]*\) \| )[^|]*( \|)", re.MULTILINE)
+    return row.sub(lambda match: f"{match[1]}{found[match[2]][1]}{match[3]}", text)
+
+
+def teaching(text, found):
+    """TEACHING.md with the minutes that `course` found in its headings, its table of lessons and its weeks."""
+
+    def sum_of(numbers):
+        return sum(int(part) for number in numbers.split(", ") for part in found[number][1].split(" + "))
+
+    heading = re.compile(r"^(### (\d\d) · .*) \([^)]* minutes\)$", re.MULTILINE)
+    text = heading.sub(lambda match: f"{match[1]} ({found[match[2]][1]} minutes)", text)
+    week = re.compile(r"^(\| \d \| ((?:\d\d(?:, )?)+) \| )\d+( \|)", re.MULTILINE)
+    text = week.sub(lambda match: f"{match[1]}{sum_of(match[2])}{match[3]}", text)
+    rows = ["| | notebook | core | going further | in a lesson of 90 minutes |", "|---|---|---|---|---|"]
+    rows += [f"| {number} | {' | '.join(columns)} |" for number, columns in found.items()]
+    table = re.compile(r"(<!-- tools/minutes.py --write -->\n\n).*?(?=\n\n)", re.DOTALL)
+    return table.sub(lambda match: match[1] + "\n".join(rows), text)
+
+
+def exercises():
+    """How many exercises the course has."""
+    from notebooks import find_sources
+
+    texts = (source.read_text(encoding="utf-8") for source in find_sources([]))
+    return sum(len(re.findall(r"^# ### Exercise \d", text, re.MULTILINE)) for text in texts)
+
+
+def course():
+    """`{number: (title, minutes of the core, of what goes further, how it fits a lesson)}` of every notebook."""
+    from notebooks import find_sources, read_source
+
+    found = {}
+    for source in find_sources([]):
+        cells = read_source(source).cells
+        first, second, further = minutes(cells)
+        title = re.match(r"# \d\d · (.*)", cells[0].source)[1]
+        found[source.stem[:2]] = title, stated(cells), f"{further:.0f}", lesson(first, second)
+    return found
+
+
 def main():
     from notebooks import find_sources, read_source
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prefixes", nargs="*", metavar="NN", help="only the notebooks whose names start so")
     parser.add_argument("--cells", action="store_true", help="each cell with the minutes so far")
+    parser.add_argument("--write", action="store_true", help="put the minutes into README.md and TEACHING.md")
     options = parser.parse_args()
+    if options.write:
+        found = course()
+        for name, written in (("README.md", readme), ("TEACHING.md", teaching)):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            (ROOT / name).write_text(written(text, found), encoding="utf-8", newline="\n")
+        return
     print(f"{'notebook':26}{'core':>9}{'further':>9}{'without an exercise':>21}")
     for source in find_sources(options.prefixes):
         cells, so_far = read_source(source).cells, 0.0

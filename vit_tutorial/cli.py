@@ -19,7 +19,7 @@ from .machine import distributed, run_folder
 from .machine.threads import keep_memory
 
 TORCHRUN = """\
-Several processes, one a GPU or one a CPU core, train the same run faster:
+Several processes, one per GPU or per CPU core, train the same run faster:
   torchrun --nproc-per-node N -m vit_tutorial.cli train ...
 The recipe's batch size is that of all together."""
 
@@ -43,10 +43,10 @@ def build_parser():
         epilog=TORCHRUN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint")
-    add("download", run_download, add_download_arguments, "fetch a data set that does not come with the course")
-    add("doctor", doctor.main, doctor.add_arguments, "say what works on this machine and what to do about the rest")
-    about = "for teachers: editions, slides, hand-outs, marks, an offline bundle"
+    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint on a dataset's test images")
+    add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
+    add("doctor", doctor.main, doctor.add_arguments, "check this machine, and say what to do about what does not work")
+    about = "for teachers: student edition, slides, hand-outs, marking, an offline bundle"
     add("classroom", classroom.main, classroom.add_arguments, about)
     return parser
 
@@ -54,27 +54,28 @@ def build_parser():
 def add_train_arguments(command):
     what = command.add_mutually_exclusive_group(required=True)
     add_data_argument(what, required=False)
-    what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was interrupted")
+    what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue an interrupted run")
     command.add_argument("--start", metavar="CHECKPOINT", help="fine-tune these weights, with a new head for the data")
     command.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
     length = command.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, metavar="M", help="train this long, the schedule fitted to it")
+    length.add_argument("--minutes", type=float, metavar="M", help="train this long; the schedule is fitted to it")
     length.add_argument("--epochs", type=int, metavar="E", help="train this many passes over the data")
     command.add_argument("--seed", type=int, metavar="S", help="seed of weights and order (default: 0)")
-    command.add_argument("--out", type=Path, metavar="RUN_DIR", help="folder of the run (default: runs/NAME-seedS)")
+    command.add_argument("--out", type=Path, metavar="RUN_DIR", help="folder of the run (default: runs/RECIPE-seedS)")
     command.add_argument(
-        "--shard", action="store_true", help="under torchrun: share the weights out too (FSDP2), for large models"
+        "--shard", action="store_true", help="under torchrun: shard the weights too (FSDP2), for large models"
     )
 
 
 def add_evaluate_arguments(command):
-    command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT")
+    about = "a model.safetensors (default: the one that the course ships)"
+    command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT", help=about)
     add_data_argument(command)
 
 
 def add_download_arguments(command):
-    command.add_argument("name", choices=["cifar10"], help="CIFAR-10: 170 MB, checked; goes on where it broke off")
-    command.add_argument("--from", dest="source", metavar="SOURCE", help="an archive of it, as a file or web address")
+    command.add_argument("name", choices=["cifar10"], help="CIFAR-10: 170 MB, checked; resumes where it stopped")
+    command.add_argument("--from", dest="source", metavar="SOURCE", help="an archive of it: a file or a web address")
 
 
 def add_data_argument(command, required=True):
@@ -144,7 +145,7 @@ def train_on(device, args):
         print(f"{ending}: {summary(history)}")
         print(f"Kept in {out}: model.safetensors, history.json, {run_folder.NAME}")
         if history.stopped:
-            print(f"Go on with: vit-tutorial train --resume {out}")
+            print(f"Continue with: vit-tutorial train --resume {out}")
     return 0
 
 
@@ -165,7 +166,7 @@ def new_run(args):
     if (out / "model.safetensors").exists() or (out / run_folder.NAME).exists():
         raise ValueError(
             f"expected a new run folder, found a checkpoint in {out}; choose another with --out, "
-            f"or go on with --resume {out}"
+            f"or continue with --resume {out}"
         )
     above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -190,7 +191,7 @@ def resumed_run(args):
     if own["data"] is None:
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
-            "go on with training.train(..., resume=True)"
+            "continue with training.train(..., resume=True)"
         )
     for name, value in own.items():
         if (given := getattr(args, name)) is not None and given != value:

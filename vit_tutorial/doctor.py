@@ -85,7 +85,7 @@ def torch_and_torchvision() -> Finding:
             f"torch and torchvision do not work together: {first_line(error)}",
             "install both from one source: python -m pip install --force-reinstall torch torchvision",
         )
-    return Finding("PyTorch", OK, f"torch {torch.__version__} and torchvision {torchvision.__version__} fit")
+    return Finding("PyTorch", OK, f"torch {torch.__version__} and torchvision {torchvision.__version__} work together")
 
 
 def processor() -> Finding:
@@ -97,7 +97,7 @@ def processor() -> Finding:
     cores, used = threads.usable_cores(), torch.get_num_threads()
     found = f"{cores} usable {'core' if cores == 1 else 'cores'}, torch computes with {used}"
     if used > cores or used == 1 < cores:
-        why = "threads that share a core slow each other" if used > cores else "faster with all of them"
+        why = "threads that share a core slow each other down" if used > cores else "faster with all of them"
         return Finding("Processor", NOTE, found, f"{why}: set OMP_NUM_THREADS={cores}")
     return Finding("Processor", OK, found)
 
@@ -185,7 +185,7 @@ def disk() -> Finding:
     if free < 0.2:
         return Finding("Disk", PROBLEM, found, "make room: a training run cannot be saved")
     if free < 2:
-        return Finding("Disk", NOTE, found, "enough for the notebooks; CIFAR-10 and your own runs want 2 GB")
+        return Finding("Disk", NOTE, found, "enough for the notebooks; CIFAR-10 and your own runs need 2 GB")
     return Finding("Disk", OK, found)
 
 
@@ -199,10 +199,10 @@ def data() -> list[Finding]:
     if complete(downloads()):
         photographs = Finding("CIFAR-10", OK, f"in {here}")
     elif here:
-        photographs = Finding("CIFAR-10", NOTE, f"in {here}, incomplete or damaged", f"to have the rest: {get_it}")
+        photographs = Finding("CIFAR-10", NOTE, f"in {here}, incomplete or damaged", f"to get the rest: {get_it}")
     else:
         found = "not here; the notebooks show recorded runs instead"
-        photographs = Finding("CIFAR-10", NOTE, found, f"to have it: {get_it}")
+        photographs = Finding("CIFAR-10", NOTE, found, f"to get it: {get_it}")
     file = f"data/{CHECKPOINT.name}"
     if CHECKPOINT.is_file():
         model = Finding("Checkpoint", OK, f"{file}, {CHECKPOINT.stat().st_size / 1e6:.1f} MB")

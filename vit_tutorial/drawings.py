@@ -107,11 +107,11 @@ def draw_blocks(canvas, model, image, streams, maps):
         canvas.write(left + small / 2, bottom + small + 0.43, f"after block {number}", weight="bold")
         canvas.matrix(left, bottom, small, streams[number][0])
         draw_attention(canvas.place(left, 0.42, small, small), image, maps[number - 1, 0, 1:], model.config.grid)
-        canvas.join(left + (small + step) / 2, bottom + small / 2, "→", "norm" if number == L else "")
+        canvas.join(left + (small + step) / 2 + 0.06 * (number == L), bottom + small / 2, "→", "norm" * (number == L))
     text = "Above: the tokens. Below: where the class token looks in that block (bright: much)."
     canvas.write(0.15, 0.34, text, ha="left", color=GREY)
     canvas.write(9.35, 0.34, f"Drawn: the first {min(D, 32)} of a token's {D} numbers.", ha="right", color=GREY)
-    return 0.15 + step * len(shown)
+    return 0.15 + step * len(shown) + 0.12
 
 
 def draw_answer(canvas, left, cls, share, classes):

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
     parser.add_argument("--ip", help="the address to listen on (default: this machine only)")
     parser.add_argument(
-        "--port", type=port_number, help="the port to listen on (default: 8888 or the next that is free)"
+        "--port", type=port_number, help="the port to listen on (default: 8888, or the next one that is free)"
     )
 
 
@@ -51,7 +51,7 @@ def lab_options(args: argparse.Namespace, folder: Path) -> list[str]:
     options = [
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}",
-        "--log-level=WARN",  # the address is printed all the same
+        "--log-level=WARN",  # the address is printed anyway
     ]
     if args.no_browser or not can_show_browser():
         options.append("--no-browser")
@@ -68,7 +68,7 @@ def use_course_settings() -> None:
     """Let JupyterLab start without its pop-ups about news and updates.
 
     The course's defaults (`jupyter/labconfig/default_setting_overrides.json`) join Jupyter's search path for this
-    process alone: nothing is written, and a reader's own settings keep the last word.
+    process alone: nothing is written, and a reader's own settings take precedence.
     """
     folders = [str(CONFIG), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, folders))

@@ -1,6 +1,6 @@
 """The parts of a Vision Transformer, each small enough to read at a glance.
 
-Shapes: images are `(B, C, Y, X)`; tokens are `(B, N, D)` with B images in the batch, N tokens and D numbers a token;
+Shapes: images are `(B, C, Y, X)`; tokens are `(B, N, D)` with B images in the batch, N tokens and D numbers per token;
 H heads of width d = D / H; patches of P x P pixels.
 
 Papers: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (ViT); Vaswani et al. 2017, "Attention Is All You
@@ -207,7 +207,7 @@ class DropPath(nn.Module):
     def forward(self, x):
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate  # one decision an image
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate  # one decision per image
         return x * keep / (1.0 - self.rate)
 
 

@@ -38,7 +38,7 @@ class FirstHalf(SickAttention):
 
 
 class NotScaled(SickAttention):
-    """The scores are not divided by the root of a head's width."""
+    """The scores are not divided by the square root of a head's width."""
 
     def attend(self, q, k):
         return (q @ k.transpose(-2, -1)).softmax(dim=-1)

@@ -138,9 +138,9 @@ def training_curve(history):
         middle.annotate(
             f"{accuracy[-1]:.1f} %",
             (epochs[-1]["epoch"], accuracy[-1]),
-            (0, -14),
+            (0, -16),
             textcoords="offset points",
-            ha="right",
+            ha="center",
         )
     middle.set(xlabel="epoch", title="test accuracy (%)", ylim=(0, 100))
     right.plot(steps, history.steps["learning_rate"], color=COLOURS[2])

@@ -1,6 +1,7 @@
 """Right answers to the exercises of notebook 09."""
 
 import copy
+import functools
 import math
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -184,6 +185,66 @@ def layer_factors__tensors(depth, decay):
 def layer_factors__matrix(depth, decay):
     above = torch.ones(depth + 2, depth + 2).triu(1).sum(dim=1)
     return torch.tensor(decay) ** above
+
+
+def weight_left__product(rates, decay):
+    return (1 - decay * rates).prod()
+
+
+def weight_left__torch(rates, decay):
+    return torch.prod(1 - rates * decay)
+
+
+def weight_left__loop(rates, decay):
+    left = 1.0
+    for rate in rates:
+        left = left * (1 - rate * decay)
+    return left
+
+
+def weight_left__floats(rates, decay):
+    left = 1.0
+    for rate in rates.tolist():
+        left -= left * rate * decay
+    return left
+
+
+def weight_left__numpy(rates, decay):
+    return np.prod(1 - decay * rates.numpy())
+
+
+def weight_left__math(rates, decay):
+    return math.prod(1 - decay * rate for rate in rates.tolist())
+
+
+def weight_left__cumprod(rates, decay):
+    return torch.cumprod(1 - decay * rates, dim=0)[-1]
+
+
+def weight_left__accumulate(rates, decay):
+    return [*accumulate(rates.tolist(), lambda left, rate: left * (1 - rate * decay), initial=1.0)][-1]
+
+
+def weight_left__item(rates, decay):
+    return (torch.ones_like(rates) - rates.mul(decay)).prod().item()
+
+
+def weight_left__logarithm(rates, decay):
+    return torch.log1p(-decay * rates).sum().exp()
+
+
+def weight_left__reduce(rates, decay):
+    return functools.reduce(lambda left, rate: left - left * decay * rate, rates, torch.tensor(1.0))
+
+
+def weight_left__optimizer(rates, decay):
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0, weight_decay=decay)
+    for rate in rates.tolist():
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.zeros(1)
+        optimizer.step()
+    return weight.item()
 
 
 def merge_lora__plain(weight, down, up):

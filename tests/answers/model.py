@@ -13,7 +13,9 @@ from vit_tutorial import EncoderBlock, weights
 
 RATIO = 78_147_569_664 / 17_563_828_224  # multiply-adds of ViT-B/8 and of ViT-B/16
 VALUES = {
+    "loud_slip": ["a", "A", " a", "(a)", "a."],
     "where_weights_live": ["c", " C ", "(c)", "c.", "C"],
+    "image_side": [224, 224.0, "224", torch.tensor(224), np.int64(224), Fraction(448, 2), [224], 16 * 14, "224.0"],
     "smaller_patches": [RATIO, 4.45, torch.tensor(4.47), "4.4", Fraction(89, 20), np.float32(4.449), [4.4], "4.4493"],
 }
 
@@ -82,7 +84,7 @@ def embed_tokens__float64(x, cls_token, pos_embed):
     return torch.concatenate([ones * cls_token, x.double()], dim=1) + pos_embed
 
 
-# ------------------------------------------------------------------------------------------------ 5.3
+# ------------------------------------------------------------------------------------------------ 5.5
 
 
 def count_block__linear(D, hidden):
@@ -148,7 +150,7 @@ def count_block__pairs(D, hidden):
     return (ins * outs + outs).sum() + 4 * D
 
 
-# ------------------------------------------------------------------------------------------------ 5.4
+# ------------------------------------------------------------------------------------------------ 5.6
 
 
 def count_macs__formula(N, D):
@@ -213,7 +215,7 @@ def count_macs__float(N, D):
     return 12.0 * N * D * D + 2.0 * N * N * D
 
 
-# ------------------------------------------------------------------------------------------------ 5.6
+# ------------------------------------------------------------------------------------------------ 5.2
 
 
 def read_out__norm_then_row(model, tokens):
@@ -276,7 +278,7 @@ def read_out__no_grad(model, tokens):
         return model.head(F.layer_norm(tokens, tokens.shape[-1:], *model.norm.parameters(), model.norm.eps))[:, 0]
 
 
-# ------------------------------------------------------------------------------------------------ 5.7
+# ------------------------------------------------------------------------------------------------ 5.9
 
 
 def rename_weights__replaced(name):

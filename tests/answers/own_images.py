@@ -14,6 +14,7 @@ from vit_tutorial.datasets import copies
 VALUES = {
     "copy_in_training": [32 / 39, 0.82, 82, "82 %", torch.tensor(1 - 7 / 39), Fraction(32, 39), "32/39", [0.8205]],
     "pictures_needed": [70, 70.0, torch.tensor(70), "70", np.int64(70), [70], Fraction(70)],
+    "learned_in_grey": ["c", " C ", "c\n", "(c)", "c."],
 }
 
 

@@ -19,6 +19,17 @@ VALUES = {
         np.log(100),
         [4.605],
     ],
+    "decoupled_step": [
+        1.8,
+        "1.80",
+        Fraction(9, 5),
+        2 * (1 - 0.1 * 0.5) - 0.1,
+        torch.tensor(1.8),
+        np.float32(1.8),
+        [1.8],
+    ],
+    "average_lag": [9, 9.0, "9", 10, torch.tensor(9.0), np.float64(8.9999), Fraction(9), 0.9 / (1 - 0.9)],
+    "which_model": ["c", " C", "(c)", "c.", "C"],
     "stuck_schedule": [
         0.1,
         10 / 1000 / 0.1,
@@ -95,6 +106,65 @@ def smooth_targets__double(labels, num_classes, smoothing):
 def smooth_targets__embedding(labels, num_classes, smoothing):
     uniform = torch.ones(num_classes, num_classes) / num_classes
     return F.embedding(labels, (1 - smoothing) * torch.eye(num_classes) + smoothing * uniform)
+
+
+def clip_factor__one_vector(gradients, max_norm):
+    length = torch.cat([g.flatten() for g in gradients]).norm()
+    return min(1.0, max_norm / length)
+
+
+def clip_factor__sum_of_squares(gradients, max_norm):
+    length = math.sqrt(sum((g**2).sum().item() for g in gradients))
+    return max_norm / length if length > max_norm else 1.0
+
+
+def clip_factor__loop(gradients, max_norm):
+    total = 0.0
+    for g in gradients:
+        for value in g.flatten().tolist():
+            total += value * value
+    length = total**0.5
+    if length <= max_norm:
+        return 1
+    return max_norm / length
+
+
+def clip_factor__norm_of_norms(gradients, max_norm):
+    return (max_norm / torch.stack([g.norm() for g in gradients]).norm()).clamp(max=1)
+
+
+def clip_factor__hypot(gradients, max_norm):
+    return min(max_norm / math.hypot(*(g.norm().item() for g in gradients)), 1)
+
+
+def clip_factor__torch(gradients, max_norm):
+    length = nn.utils.get_total_norm(gradients)
+    return 1 / max(1, length.item() / max_norm)
+
+
+def clip_factor__clip_grad_norm(gradients, max_norm):
+    own = [nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for parameter, g in zip(own, gradients, strict=True):
+        parameter.grad = g.clone()
+    length = nn.utils.clip_grad_norm_(own, max_norm)
+    return torch.minimum(torch.tensor(1.0), max_norm / (length + 1e-12))
+
+
+def clip_factor__numpy(gradients, max_norm):
+    flat = np.concatenate([g.numpy().ravel() for g in gradients])
+    return np.minimum(1.0, max_norm / np.linalg.norm(flat))
+
+
+def clip_factor__vector_norm(gradients, max_norm):
+    squares = torch.tensor([torch.linalg.vector_norm(g) ** 2 for g in gradients])
+    length = squares.sum() ** 0.5
+    return torch.where(length > max_norm, max_norm / length, torch.ones(()))
+
+
+def clip_factor__dot(gradients, max_norm):
+    long = torch.cat([g.reshape(-1) for g in gradients])
+    length = (long @ long).sqrt().item()
+    return sorted([1.0, max_norm / length])[0]
 
 
 def training_step__plain(model, images, labels, optimizer):

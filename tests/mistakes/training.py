@@ -48,6 +48,15 @@ def count_right(logits, labels):
     return sum(int(row.argmax()) == label for row, label in zip(logits, labels.tolist(), strict=True))
 
 
+def squares(gradients):
+    return [(g**2).sum().item() for g in gradients]
+
+
+def clipped_by(length):
+    """The factor with a length computed in another way, from the sums of squares of the tensors."""
+    return lambda gradients, max_norm: min(1.0, max_norm / length(squares(gradients)))
+
+
 def no_hold(p, warmup, cooldown):
     return p / warmup if p < warmup else (1 - p) / (1 - warmup)
 
@@ -71,6 +80,42 @@ WRONG = [
     ("first_loss", -math.log(10), "ten classes + sign"),
     ("first_loss", "2", "decimal logarithm"),
     ("first_loss", 0.01, "no logarithm"),
+    ("decoupled_step", 1.9, "no decay"),
+    ("decoupled_step", 0.9, "decay without the rate"),
+    ("decoupled_step", -1.1, "step follows the gradient"),
+    ("decoupled_step", -1, "no decay + step follows the gradient"),
+    ("decoupled_step", 1.8293, "means not corrected"),
+    ("decoupled_step", "2.0", "sign"),
+    ("decoupled_step", 1.805, "decay after the step"),
+    ("decoupled_step", 0.2, "change for the weight"),
+    ("decoupled_step", 1.4, None),
+    ("clip_factor", clipped_by(sum), "root forgotten"),
+    ("clip_factor", clipped_by(lambda squares: sum(x**0.5 for x in squares)), "lengths added"),
+    ("clip_factor", clipped_by(lambda squares: max(squares) ** 0.5), "longest tensor alone"),
+    ("clip_factor", lambda gradients, max_norm: max_norm / sum(squares(gradients)) ** 0.5, "short ones stretched"),
+    ("clip_factor", lambda gradients, max_norm: sum(squares(gradients)) ** 0.5, "length for the factor"),
+    ("clip_factor", lambda gradients, max_norm: min(1, sum(squares(gradients)) ** -0.5), "one over the length"),
+    (
+        "clip_factor",
+        lambda gradients, max_norm: max(1, max_norm / sum(squares(gradients)) ** 0.5),
+        "larger for smaller",
+    ),
+    ("clip_factor", lambda gradients, max_norm: 1, "never clipped"),
+    (
+        "clip_factor",
+        lambda gradients, max_norm: min(1, max_norm / max(g.abs().max().item() for g in gradients)),
+        "largest entry",
+    ),
+    ("clip_factor", lambda gradients, max_norm: 0.5 * min(1, max_norm / sum(squares(gradients)) ** 0.5), None),
+    ("average_lag", 191, "average for its distance"),
+    ("average_lag", 99, "another decay"),
+    ("average_lag", 0, "never behind"),
+    ("average_lag", -9, "sign"),
+    ("average_lag", 1 / 9, "shares swapped"),
+    ("average_lag", 30, None),
+    ("which_model", "a", "chosen on the training set"),
+    ("which_model", "b", "choice and report on one set"),
+    ("which_model", "d", "chosen on the test set"),
     ("smooth_targets", lambda labels, C, s: F.one_hot(labels) * (1 - s) + s / C, "classes counted from the labels"),
     ("smooth_targets", softened("1 - s", "s / C"), "true class without its share"),
     ("smooth_targets", softened("1 - s", "s / (C - 1)"), "shared among the others only"),

@@ -1,7 +1,7 @@
 """Mutants of the right answers in tests/answers: does a check pass what is wrong by now, or refuse what still is right?
 
     python tools/attack/mutants.py                      all of them, which takes hours; below the table, what went wrong
-    python tools/attack/mutants.py --each 60 --jobs 2   at most 60 an exercise, drawn alike from kinds and answers
+    python tools/attack/mutants.py --each 60 --jobs 2   at most 60 per exercise, drawn evenly from kinds and answers
     python tools/attack/mutants.py split merge          only exercises whose names contain one of these words
 
 A mutant is one answer with one step changed in its syntax tree (`steps.py`); the answer itself is one too, with nothing

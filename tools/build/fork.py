@@ -35,6 +35,9 @@ def move(old: str, new: str) -> list[str]:
         for ours, theirs in zip(notebook.cells, built.cells, strict=True):
             if ours.cell_type == "code":
                 ours.outputs, ours.execution_count = theirs.outputs, theirs.execution_count
+            elif notebooks.VALUE.search(ours.source):  # the build wrote values into this text
+                ours.source = theirs.source.replace(old, new)
+                ours.source = ours.source.replace(notebooks.on_colab(old), notebooks.on_colab(new))
         notebooks.write(notebook, path)
         changed.append(path)
     return [path.relative_to(notebooks.ROOT).as_posix() for path in changed]

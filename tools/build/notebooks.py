@@ -10,8 +10,8 @@ a free hosted session has, is not written.
 
 In markdown, `{=expression:format}` becomes the value that the expression has in the kernel at that place, `{minutes}`
 the time that a reader needs (tools/minutes.py), and `{colab}` the notebook's address on Colab. After the title comes a
-cell that installs the course where it is missing. Addresses are made from the Repository in pyproject.toml. The picture
-in README.md is the first figure of 00, written when that is built.
+cell that installs the course where it is missing, folded where the front end can fold it. Addresses are made from the
+Repository in pyproject.toml. The picture in README.md is the first figure of 00, written when that is built.
 """
 
 import argparse
@@ -52,9 +52,10 @@ CELL_SECONDS = 1200  # a cell takes seconds; this ends one that hangs, on a slow
 MOST_MEMORY = 1500  # MB, of the kernel and all processes that it starts
 README_PICTURES = {"00_start_here": "trained_vit_at_work.png"}  # {notebook: what its first figure is called there}
 MORE_MEMORY = {"11_making_it_fast": 2500}  # one cell starts torchrun and two processes, where that much is to be had
-# The first code cell of every notebook. `site.main` makes a Python that is running see what was installed meanwhile.
+# The first code cell of every notebook, folded: its first line is what Colab (a form's title) and JupyterLab still show.
+# `site.main` makes a Python that is running see what was installed meanwhile.
 SETUP = """\
-# On Colab this installs the course (about 20 seconds). Where the course is installed, it does nothing.
+# @title On Colab, run this first (about 20 seconds). Where the course is installed, it does nothing.
 try:
     import vit_tutorial
 except ModuleNotFoundError:
@@ -64,6 +65,8 @@ except ModuleNotFoundError:
     %pip install -q $course
     site.main()  # this Python looks again at what is installed"""
 VALUE = re.compile(r"\{=([^{}]+):([^:{}]*)\}")  # in the text: a value that the build writes
+FOLDED = {"jupyter": {"source_hidden": True}}  # in JupyterLab and Notebook 7
+FOLDED_ON_COLAB = {"cellView": "form"}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # What would differ on the next machine, and so must not be committed.
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+|\b0x[0-9a-fA-F]{8,}")
@@ -94,10 +97,14 @@ def repository() -> str:
     return project["urls"]["Repository"].removesuffix("/")
 
 
+def on_colab(address: str) -> str:
+    """Where Colab looks for a repository on GitHub."""
+    return address.replace("//github.com/", "//colab.research.google.com/github/")
+
+
 def colab_address(source: Path) -> str:
     """Where Colab opens the notebook."""
-    on_colab = repository().replace("//github.com/", "//colab.research.google.com/github/")
-    return f"{on_colab}/blob/main/notebooks/{target(source).name}"
+    return f"{on_colab(repository())}/blob/main/notebooks/{target(source).name}"
 
 
 def read_source(source: Path) -> nbformat.NotebookNode:
@@ -117,8 +124,8 @@ def read_source(source: Path) -> nbformat.NotebookNode:
         cell.id = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
-        if cell.cell_type == "code" and "solution" in tags:
-            cell.metadata["jupyter"] = {"source_hidden": True}
+        if cell.cell_type == "code" and {"setup", "solution"} & set(tags):
+            cell.metadata.update(nbformat.from_dict(FOLDED | (FOLDED_ON_COLAB if "setup" in tags else {})))
     return notebook
 
 

@@ -84,7 +84,7 @@ def reference(model):
 
 
 def build(out):
-    """Write the page into the folder `out`, which is made anew.
+    """Write the page into the folder `out`, which is emptied first.
 
     Raises `OSError` where npm cannot fetch ONNX Runtime, `ImportError` without the export extra.
     """

@@ -40,14 +40,13 @@ REPOSITORY = notebooks.repository()
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 HIDE = {"solution": "hide-input", "setup": "remove-cell"}  # what myst-nb does with the course's tags
 LINK = re.compile(r"\]\((?:notebooks/)?((\d\d)_\w+)\.ipynb")
-COURSE_ROW = re.compile(r"^\| (\d\d) \| \[(.+?)\]\(notebooks/(\w+)\.ipynb\) \| (\d+) \| (.+) \|$", re.MULTILINE)
 API = ("layers", "model", "weights", "datasets", "training", "interpret")
 API += ("plots", "drawings", "course", "widgets", "check")
 
 
 def course():
     """Number, title, file name, minutes and aim of each notebook, from the table in README.md."""
-    return COURSE_ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    return notebooks.minutes.COURSE_ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def with_links(text, names):

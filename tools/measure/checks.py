@@ -1,4 +1,4 @@
-"""What the checks make of the planted answers in tests/mistakes: one row an exercise.
+"""What the checks make of the planted answers in tests/mistakes: one row per exercise.
 
     python tools/measure/checks.py            the table; below it, what was judged otherwise than planned
     python tools/measure/checks.py cut mix    only the exercises whose names contain one of these words

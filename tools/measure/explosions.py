@@ -31,27 +31,30 @@ def measure(book, seed):
     """One run with all three faults, and the notebook's six trials with few of them, as plain numbers."""
     torch.manual_seed(seed)
     model = book["no_final_norm"](book["CONFIG"])
-    seen = {}
+    calls, ratio = [], []
 
-    def look(history, progress):
-        if len(history.steps["loss"]) == 100 * LIVE:
+    def look(model, inputs):
+        """Before the step after those that the notebook itself makes."""
+        calls.append(inputs)
+        if len(calls) == 100 * LIVE + 1:
             with torch.no_grad():
                 logits = model(book["PIXELS"][:500])  # (500, 10)
-            seen["ratio"] = (logits.std(dim=0).mean() / logits.mean(dim=0).std(correction=0)).item()
+            ratio.append((logits.std(dim=0).mean() / logits.mean(dim=0).std(correction=0)).item())
 
-    history, norms = book["plain_loop"](model, book["PIXELS"], 0.03, EPOCHS, on_step=look)
-    losses, trials = history.steps["loss"], {}
+    model.register_forward_pre_hook(look)
+    losses, norms = book["plain_loop"](model, book["PIXELS"], 0.03, EPOCHS)
+    means, trials = [sum(losses[end - 100 : end]) / 100 for end in range(100, len(losses) + 1, 100)], {}
     for name, (make, images, rate, warmup) in book["trials"].items():
         torch.manual_seed(seed)
-        steps = book["plain_loop"](make(book["CONFIG"]), images, rate, 2, warmup)[0].steps["loss"]
+        steps = book["plain_loop"](make(book["CONFIG"]), images, rate, 2, warmup)[0]
         trials[name] = {"highest": round(max(steps), 2), "second": round(sum(steps[100:]) / 100, 3)}
     return {
         "seed": seed,
         "first": round(losses[0], 3),
         "early": round(max(losses[1:21]), 2),  # the largest of the next 20 steps
-        "epochs": [round(entry["train_loss"], 3) for entry in history.epochs],
+        "epochs": [round(mean, 3) for mean in means],
         "leap": next((step for step, loss in enumerate(losses[100:], start=101) if loss > 5), None),
-        "images_to_classes": round(seen["ratio"], 3),
+        "images_to_classes": round(ratio[0], 3),
         "trials": trials,
         "steps": [[float(f"{value:.4g}") for value in pair] for pair in zip(losses, norms, strict=True)],
     }

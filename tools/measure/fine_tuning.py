@@ -128,7 +128,7 @@ def shipped():
 
 
 def as_text(content):
-    """JSON, a line a run."""
+    """JSON, one line per run."""
     parts = []
     for name, part in content.items():
         runs = ",\n".join(f"   {json.dumps(run)}" for run in part["runs"])

@@ -104,7 +104,7 @@ def run(seed, learning_rate, weight_decay, warmup, steps=STEPS, bug="nothing wro
 
 
 def as_text(content):
-    """JSON, a line a run."""
+    """JSON, one line per run."""
     lists = (f' "{key}": [\n' + ",\n".join(f"  {json.dumps(run)}" for run in content[key]) for key in ("runs", "bugs"))
     return f'{{"info": {json.dumps(content["info"], indent=1)},\n' + "\n ],\n".join(lists) + "\n ]}\n"
 

@@ -278,7 +278,7 @@ def report(pupils, memory, wall):
         print(f"{stage:14} {seconds[0]:6.1f} s the first, {seconds[-1]:6.1f} s the last student")
     print(f"{'in all':14} {wall:6.1f} s")
     for name, what in (("PSS", memory.pss), ("RSS", memory.rss)):
-        print(f"memory ({name})   {min(what.values()) / 1e6:.0f} to {max(what.values()) / 1e6:.0f} MB a student")
+        print(f"memory ({name})   {min(what.values()) / 1e6:.0f} to {max(what.values()) / 1e6:.0f} MB per student")
     print(f"all students   {memory.all / 1e6:.0f} MB together (PSS)")
     cells = [(seconds, pupil.name, source) for pupil in pupils for seconds, source in pupil.cells]
     if cells:

@@ -1,4 +1,4 @@
-"""Exercises that answer back: `check.<exercise>(answer)` prints a verdict, never raises, and names the mistake.
+"""Checks of the exercises: `check.<exercise>(answer)` prints a verdict, never raises, and names the mistake.
 
 What passes is remembered on this machine (`progress`), and the parts of a ViT can be kept (`keep`, `my_vit`).
 """

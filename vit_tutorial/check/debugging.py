@@ -50,12 +50,12 @@ def softmax_bounds(wrong):
     return (highest, lowest) if swapped else (lowest, highest)
 
 
-@chosen("c", "Learning by heart takes gradients that flow, and no more. Only fresh pictures show whether labels fit.")
+@chosen("c", "Learning by heart takes gradients that flow, and no more. Only fresh images show whether labels fit.")
 def shuffled_batch():
     """What a loss of 0.01 on one batch with shuffled labels says."""
     return {
         "a": ("memory taken for understanding", "With shuffled labels there is nothing to understand: it memorised."),
-        "b": ("memory taken for a fault", "A model with more weights than pictures can memorise any labels."),
+        "b": ("memory taken for a fault", "A model with more weights than images can memorise any labels."),
         "d": ("labels taken for right", "Right labels or shuffled ones: on one batch both are learned by heart."),
     }
 

@@ -223,7 +223,7 @@ def drop_path(wrong, x, rate, training):
     still = "With training=False the branch must come out as it went in: nothing dropped, nothing rescaled."
     always = wrong("drop path in eval", still)
     training = not training if wrong("modes swapped", "It drops with training=False and not with True.") else training
-    (B, N, D), one = x.shape, "Draw one number an image, of shape (B, 1, 1): "
+    (B, N, D), one = x.shape, "Draw one number per image, of shape (B, 1, 1): "
     numbers = wrong.choose(
         (B, 1, 1),
         ("one decision for the batch", f"{one}all images share one fate.", (1, 1, 1)),

@@ -1,4 +1,4 @@
-"""Checks of notebook 09: a linear probe, rates for each layer, LoRA."""
+"""Checks of notebook 09: a linear probe, rates for each layer, weight decay, LoRA."""
 
 import copy
 from contextlib import suppress
@@ -12,11 +12,11 @@ from ..model import VisionTransformer, ViTConfig
 from .reference import chosen, stated, whole, written
 from .verdict import Wrong, attempted, call, describe, exercise
 
-__all__ = ["probe_size", "make_probe", "layer_factors", "moved_body", "merge_lora", "lora"]
+__all__ = ["probe_size", "make_probe", "layer_factors", "moved_body", "weight_left", "merge_lora", "lora"]
 
 
 @stated(
-    "1,351 numbers, about 190 a class: little enough for few pictures, and too little to learn a new feature.",
+    "1,351 numbers, about 190 per class: little enough for few pictures, and too little to learn a new feature.",
     "Expected the numbers of a Linear from 192 features to 7 classes: its matrix and its bias.",
 )
 def probe_size(wrong):
@@ -24,8 +24,8 @@ def probe_size(wrong):
     D, K = 192, 7
     return wrong.choose(
         D * K + K,
-        ("bias forgotten", "That is the matrix alone; a Linear has a bias too, one number a class.", D * K),
-        ("a bias for each input", "The bias is added to the logits: one a class, not one an input.", D * K + D),
+        ("bias forgotten", "That is the matrix alone; a Linear has a bias too, one number per class.", D * K),
+        ("a bias for each input", "The bias is added to the logits: one per class, not one per input.", D * K + D),
         ("one logit too few", "Each of the 7 classes has a logit of its own.", (D + 1) * (K - 1)),
         ("one class", "That is one class's share; there are 7.", D + 1),
         ("added", "Each of the 7 classes has a weight for each of the 192 features: multiply.", D + K),
@@ -134,6 +134,58 @@ def moved_body():
     c = "The frozen body keeps everything, and yet another row scores better on the new pictures."
     d = "Look at the last row: the fastest body has moved furthest, and scores less than the others."
     return {"a": ("no difference seen", a), "c": ("frozen taken for best", c), "d": ("faster taken for better", d)}
+
+
+def runs_of_steps():
+    for rates, decay in (
+        ([0.5, 0.2], 1.0),
+        ([0.1, 0.2, 0.3], 2.0),
+        ([0.4], 0.5),
+        ([0.3, 0.0, 0.1, 0.25], 1.5),
+        ([0.25, 0.25], 0.0),
+    ):
+        yield torch.tensor(rates), decay
+    yield 0.2 + 0.2 * torch.rand(7), 0.8
+
+
+def as_share_left(function, *inputs):
+    """What the function returns; one number, of whatever kind, as a tensor without dimensions."""
+    found = call(function, *inputs)
+    with suppress(Exception):
+        found = torch.as_tensor(found, dtype=torch.float32)
+        found = found.reshape(()) if found.numel() == 1 else found
+    return found
+
+
+@written(
+    "One factor for each step, multiplied: after few steps at small rates nearly all is left.",
+    runs_of_steps,
+    use=as_share_left,
+)
+def weight_left(wrong, rates, decay):
+    """A function of rates `(steps,)` and weight decay: the share of a weight that is left after all steps."""
+    steps, own = len(rates), "Each step has a rate of its own: one factor 1 - rate * decay for each, multiplied."
+    lost = rates * decay
+    multiplied = "Each step takes its share of what the step before has left: multiply the factors 1 - rate * decay."
+    without = "That multiplies what each step takes; multiply what it leaves, 1 - rate * decay."
+    factor = "A step multiplies the weight by 1 - rate * decay: rate and decay together."
+    share = wrong.choose(
+        (1 - lost).prod(),
+        ("added up", multiplied, 1 - lost.sum()),
+        *(("one rate for all", own, (1 - decay * rate) ** steps) for rate in (rates[0], rates[-1], rates.mean())),
+        *(("one step alone", "That is what a single step leaves; there are more.", 1 - lost[i]) for i in (0, -1)),
+        ("rate forgotten", factor, torch.tensor(1.0 - decay) ** steps),
+        ("decay forgotten", factor, (1 - rates).prod()),
+        ("grows", "A weight shrinks: the sign before rate * decay is minus.", (1 + lost).prod()),
+        ("without 1 -", without, lost.prod()),
+        ("mean of the steps", multiplied, 1 - lost.mean()),
+        ("exponential", "exp is close to this where the steps are small; these are not.", (-lost).exp().prod()),
+    )
+    if wrong("one factor for each step", "The factors are right; multiply them, for one number."):
+        share = (1 - lost).cumprod(dim=0) if wrong("not the last", "", 1) else 1 - lost
+    if wrong("what is lost", "That is the share that is lost; what is left is 1 minus it."):
+        share = 1 - share
+    return share
 
 
 def updates():

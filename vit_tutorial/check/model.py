@@ -11,11 +11,13 @@ from .reference import chosen, stated, whole, written
 
 __all__ = [
     "embed_tokens",
+    "read_out",
+    "loud_slip",
     "where_weights_live",
     "count_block",
     "count_macs",
     "smaller_patches",
-    "read_out",
+    "image_side",
     "rename_weights",
 ]
 EXACT = 1e-9  # relative tolerance where counts must agree to the last weight
@@ -27,9 +29,18 @@ EXACT = 1e-9  # relative tolerance where counts must agree to the last weight
 def where_weights_live():
     """The letter of the part that holds most of ViT-B/16's weights: the MLPs."""
     once = "One patch times one matrix is only 768 x 768 weights, 0.7 % of the model. Every patch uses the same ones."
-    four = "Attention has 4 matrices of D x D a block: q, k, v and the output. The other part of the block has more."
+    four = "Attention has 4 matrices of D x D per block: q, k, v and the output. The other part of the block has more."
     ends = "Positions (197 x 768) and head (768 x 1000) are used once. The blocks repeat 12 times."
     return {"a": ("patch embedding", once), "b": ("attention holds most", four), "d": ("positions and head", ends)}
+
+
+@chosen("a", "1 + N tokens and N positions cannot be added. The other two change no shape, so nothing complains.")
+def loud_slip():
+    """The letter of the slip in the assembly that PyTorch refuses."""
+    last = "The rows have another order, but there are as many of them. Write the shapes beside each part."
+    norm = "A LayerNorm gives the shape that it takes, so what follows fits with it and without."
+    none = "Write the shapes beside each part of each line, with 64 patches: one sum has no answer."
+    return {"b": ("order taken for shape", last), "c": ("norm taken for shape", norm), "d": ("none is loud", none)}
 
 
 def tokens_to_embed():
@@ -151,6 +162,27 @@ def smaller_patches(wrong):
         ("increase only", "That is what is added. Asked is the whole new cost over the old.", ratio - 1),
         ("in per cent", "That is in per cent. Asked is how many times.", 100 * ratio),
         ("weights compared", "The weights hardly change. Compare multiply-adds, mac_parts.", 1.0),
+    )
+
+
+@stated(
+    "256 patches in 16 rows of 16, each 14 pixels wide. What no shape tells is num_heads: qkv is (3 D, D) with any.",
+    "Find the rows of patches, then their pixels.",
+)
+def image_side(wrong):
+    """The side in pixels of the square images of a model with 257 positions, a class token and patches of 14 pixels."""
+    rows = "That is the number of rows of patches. Each has pixels."
+    root = "One of the 257 rows is the class token's, and has no place in the image. Take it away before the root."
+    return wrong.choose(
+        224.0,
+        ("rows of patches", rows, 16.0),
+        ("class token counted", root, 257**0.5 * 14),
+        ("class token counted", root, 257.0 * 14),
+        ("patches counted", "That is the number of patches. They stand in rows and columns.", 256.0),
+        ("one row of patches", "The 256 patches do not stand in one row, but in a square.", 256.0 * 14),
+        ("area", "That is the number of pixels in the image. Asked is the side of the square.", 224.0**2),
+        ("pixels of a patch", "That is one patch. Asked is the whole image.", 14.0),
+        ("pixels of a patch", "That is one patch. Asked is the whole image.", 14.0**2),
     )
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .reference import as_share, stated, written
+from .reference import as_share, chosen, stated, written
 from .verdict import Wrong, call, describe, exercise, fresh_seed
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "whole_groups",
     "accuracy_interval",
     "pictures_needed",
+    "learned_in_grey",
     "answer_threshold",
 ]
 
@@ -198,7 +199,7 @@ def accuracy_interval(wrong, right, n):
 
 
 @stated(
-    "70 test pictures, to tell 90 % from 80 %. Halving the gap takes about four times as many.",
+    "70 test pictures, to tell 90 % from 80 %. Half the gap takes about three times as many.",
     "Go through 10, 20, 30, ...: which is the first whose lower end is above 80 %?",
     tolerance=1e-9,
 )
@@ -214,6 +215,14 @@ def pictures_needed(wrong):
         *(("not the first", "There is one before for which it holds.", n) for n in (80, 90, 100)),
         ("another gap", "That is for telling 90 % from 85 %.", 200),
     )
+
+
+@chosen("c", "The shapes were there all along: without a colour to rely on, the models learn them.")
+def learned_in_grey():
+    """How well models that were fine-tuned in grey do in grey, as a letter."""
+    never = "The models above had never met grey; these learn from it. Train them, and test each on its own fold."
+    lost = "Train the four models in grey, and count what they get right of all pictures, each on its own fold."
+    return {"a": ("tested, not trained", never), "b": ("no gain", lost)}
 
 
 def answered():

@@ -41,8 +41,8 @@ def convnet_parameters(wrong, widths, kernels, channels, classes):
         )
         norm = wrong.choose(
             2,
-            ("norm forgotten", "Each norm learns two numbers a channel, a factor and an offset.", 0),
-            ("norm counted once", "A norm learns a factor and an offset: two numbers a channel, not one.", 1),
+            ("norm forgotten", "Each norm learns two numbers per channel, a factor and an offset.", 0),
+            ("norm counted once", "A norm learns a factor and an offset: two numbers per channel, not one.", 1),
             ("running statistics", "The norm's running mean and variance are measured, not learned.", 4),
         )
         bias = wrong("convolution's bias", "These convolutions have no bias: the norm's offset does its work.")
@@ -60,8 +60,8 @@ def convnet_parameters(wrong, widths, kernels, channels, classes):
         (last + 1) * classes,
         ("one class", "The head has a row of weights and a bias for each class.", last + 1),
         ("head's weights forgotten", "The head has a weight for each pair of a channel and a class.", classes),
-        ("head's bias forgotten", "The head is a Linear, and has one bias a class.", last * classes),
-        ("head's bias for each input", "The head's bias is added to the logits: one a class.", last * (classes + 1)),
+        ("head's bias forgotten", "The head is a Linear, and has one bias per class.", last * classes),
+        ("head's bias for each input", "The head's bias is added to the logits: one per class.", last * (classes + 1)),
     )
 
 

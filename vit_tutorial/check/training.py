@@ -15,12 +15,16 @@ from .verdict import Wrong, call, number
 
 __all__ = [
     "first_loss",
-    "smooth_targets",
+    "decoupled_step",
+    "decays",
     "stuck_schedule",
+    "clip_factor",
+    "average_lag",
     "training_step",
     "accuracy",
+    "which_model",
     "dropout_left_on",
-    "decays",
+    "smooth_targets",
     "hold_schedule",
 ]
 
@@ -50,38 +54,84 @@ def first_loss(wrong):
     return -loss if wrong("sign", "The logarithm of a probability is negative; the loss is minus that.") else loss
 
 
-def labelled():
-    yield torch.tensor([2, 0]), 4, 0.2
-    for B, C, smoothing in ((6, 10, 0.1), (1, 3, 0.3), (3, 7, 0.05), (5, 5, 0.0), (2, 2, 1.0)):
-        yield torch.randint(0, C, (B,)), C, smoothing
-
-
-@written("Each row sums to 1, and the true class keeps 1 - smoothing + smoothing / C.", labelled)
-def smooth_targets(wrong, labels, num_classes, smoothing):
-    """`(labels, num_classes, smoothing) -> (B, C)` targets of label smoothing."""
-    C = num_classes
-    counted = "The classes are counted from these labels; tell F.one_hot how many there are: num_classes."
-    hot = F.one_hot(labels, -1 if wrong("classes counted from the labels", counted) else C).float()
-    if wrong("no smoothing", "These are the hard targets, 1 and 0; no smoothing has been shared out."):
-        return hot
-    swapped = "The true class keeps the smoothing and the others share the rest; it is the other way round."
-    if wrong("shares swapped", swapped):
-        smoothing = 1 - smoothing
-    above = "The rows sum to more than 1: take the smoothing from the true class before you share it out."
-    kept = 1.0 if wrong("rows above 1", above) else 1 - smoothing
-    others = "You shared it among the C - 1 wrong classes only; every class gets smoothing / C, the true one too."
-    if wrong("shared among the others only", others):
-        return torch.where(hot > 0, kept, smoothing / (C - 1))
-    below = "Each row sums to 1 - smoothing: what was taken from the true class has not been shared out."
-    share = wrong.choose(
-        smoothing / C,
-        ("rows below 1", below, 0.0),
-        ("not divided", "Every class gets the whole smoothing; it is shared by all: smoothing / C.", smoothing),
-        ("divided by the images", "It is shared by the classes, not by the images.", smoothing / len(labels)),
-        ("divided by C - 1", "It is shared by all C classes: divide by C, not by C - 1.", smoothing / (C - 1)),
+@stated(
+    "The weight first shrinks by lr * decay = 5 % of itself; then Adam moves it by the rate, whatever the gradient.",
+    "First the weight is multiplied by 1 - lr * decay. Then comes the step: both means are corrected for their start.",
+    tolerance=0.001,
+    together=2,
+)
+def decoupled_step(wrong):
+    """A weight of 2 after AdamW's first step: gradient 30, learning rate 0.1, weight decay 0.5."""
+    w, g, lr, decay = 2.0, 30.0, 0.1, 0.5
+    kept = (
+        "This is Adam's step alone. Decay acts on the weight itself: put into the gradient, it would be divided away."
     )
-    alone = "The true class gets its share of the smoothing, too: 1 - smoothing + smoothing / C."
-    return hot * kept + share * (1 - hot if wrong("true class without its share", alone) else 1)
+    shrink = wrong.choose(
+        lr * decay,
+        ("no decay", kept, 0.0),
+        ("decay without the rate", "The weight shrinks by lr * decay of itself, not by the whole decay.", decay),
+        ("shrunk by the rate", "The weight shrinks by lr * decay of itself, not by lr.", lr),
+    )
+    sized = "Adam divides by the gradient's own size: the first step is lr long, however large the gradient is."
+    start = "Both means began at 0: divide m by 1 - 0.9 and v by 1 - 0.98 in the first step."
+    step = wrong.choose(
+        lr,
+        ("step follows the gradient", sized, lr * g),
+        ("means not corrected", start, lr * 0.1 / math.sqrt(0.02)),
+        ("only m corrected", start, lr / math.sqrt(0.02)),
+        ("only v corrected", start, lr * 0.1),
+        ("no step", "This is the decay alone; the step against the gradient is missing.", 0.0),
+    )
+    if wrong("sign", "The step goes against the gradient: this one is positive, so the weight falls."):
+        step = -step
+    if wrong("decay after the step", "The weight that shrinks is the old one: decay comes before the step."):
+        return (w - step) * (1 - shrink)
+    after = w * (1 - shrink) - step
+    moved = "This is how far the weight moves; asked is where it is then."
+    return w - after if wrong("change for the weight", moved) else after
+
+
+def named_parameters():
+    for options in ({}, {"pool": "mean", "num_classes": 1, "in_channels": 1, "mean": (0.5,), "std": (0.5,)}):
+        small = {"image_size": 8, "patch_size": 4, "num_classes": 3, "embed_dim": 8, "depth": 2, "num_heads": 2}
+        yield from VisionTransformer(ViTConfig(**small | options)).named_parameters()
+
+
+@written(
+    "Matrices decay; biases, norms, the class token and the positions keep their size.",
+    named_parameters,
+    use=lambda function, *inputs: bool(call(function, *inputs)),
+    together=3,
+)
+def decays(wrong, name, parameter):
+    """`(name, parameter) -> bool`: whether weight decay applies."""
+    kind = {"head.weight": "head", "patch_embed.proj.weight": "patches"}.get(name, "matrix")
+    if parameter.ndim == 1:
+        kind = "norm" if name.endswith("weight") else "bias"
+    kind = name if name in ("cls_token", "pos_embed") else kind
+    three = "It has 3 axes, yet it is not a matrix that multiplies a token: leave it alone."
+    both = "They have 3 axes, and yet are no matrices that multiply a token: leave them alone."
+    one = "A norm's weight of 1 leaves a normalised token as it is; decay would pull it to 0."
+    four = "The patch embedding does not decay: its matrix is kept as a convolution's, with 4 axes."
+    decay = {"matrix"} | wrong.choose(
+        set(),
+        ("class token and positions decay", both, {"cls_token", "pos_embed"}),
+        ("class token decays", three, {"cls_token"}),
+        ("positions decay", three, {"pos_embed"}),
+    )
+    for other, mistake, why, decayed in (
+        ("norm", "norms decay", one, True),
+        ("bias", "biases decay", "The biases are pulled to 0, too; they multiply nothing.", True),
+        ("patches", "patch embedding forgotten", four, False),
+        ("head", "head forgotten", "The head's matrix does not decay; it is a matrix like the others.", False),
+    ):
+        decay |= {other} if wrong(mistake, why) is decayed else set()
+    return wrong.choose(
+        kind in decay,
+        ("everything decays", "With your rule all decay: biases, norms, class token and positions, too.", True),
+        ("nothing decays", "With your rule no parameter decays at all.", False),
+        ("the wrong way round", "With your rule the matrices are kept and the rest decays.", kind not in decay),
+    )
 
 
 @stated(
@@ -104,6 +154,75 @@ def stuck_schedule(wrong):
         ("progress taken for the rate", taken, progress),
         ("rate for its fraction", "This is the learning rate; divide it by its peak.", 0.002 * progress / 0.1),
     )
+
+
+def gradients():
+    yield [torch.tensor([3.0]), torch.tensor([4.0])], 1.0
+    yield [torch.tensor([[1.0, 2.0], [2.0, 4.0]])], 10.0  # shorter than allowed
+    for shapes, size, max_norm in (
+        (((3, 2), (3,)), 1.0, 0.5),
+        (((2, 1, 3), (4,), (2, 2)), 30.0, 2.0),
+        (((5,), (5, 4)), 0.01, 1.0),
+        (((7,),), 1.0, 1.5),
+        (((3,), (2, 2)), 2e-4, 1e-4),
+    ):
+        yield [size * torch.randn(shape) for shape in shapes], max_norm
+
+
+@written("One factor for all: they keep their direction, and together are at most max_norm long.", gradients)
+def clip_factor(wrong, gradients, max_norm):
+    """`(gradients, max_norm) -> ` the factor of all gradients, a list of tensors."""
+    flat = torch.cat([g.flatten() for g in gradients]).double()
+    lengths = [g.double().square().sum().sqrt() for g in gradients]
+    apart = "These are the lengths of the tensors one by one; taken as one vector, their squares add up, then the root."
+    length = wrong.choose(
+        flat.square().sum().sqrt(),
+        ("root forgotten", "This is the square of the length; the root is missing.", flat.square().sum()),
+        ("lengths added", apart, sum(lengths)),
+        ("longest tensor alone", apart, max(lengths)),
+        ("first tensor alone", apart, lengths[0]),
+        ("last tensor alone", apart, lengths[-1]),
+        ("sum of absolute values", "The length is the root of the sum of squares.", flat.abs().sum()),
+        ("largest entry", "The length counts every entry, not only the largest.", flat.abs().max()),
+        ("mean for sum", "The squares are added, not averaged.", flat.square().mean().sqrt()),
+    ).item()
+    wanted = "This is the length; the factor is max_norm divided by it, or 1."
+    longer = "Short gradients would be stretched to max_norm; they are left alone: the factor is at most 1."
+    ratio = max_norm / length
+    factor = ratio if wrong("short ones stretched", longer) else min(1.0, ratio)
+    return wrong.choose(
+        factor,
+        ("length for the factor", wanted, length),
+        ("upside down", "The length is divided by max_norm; it is the other way round.", length / max_norm),
+        ("length after for the factor", "This is the length after clipping.", min(length, max_norm)),
+        ("never clipped", "With a factor of 1 nothing is ever clipped.", 1.0),
+        ("one over the length", "The length shall become max_norm, not 1.", min(1.0, 1 / length)),
+        ("larger for smaller", "The factor is the smaller of the two, 1 and max_norm / length.", max(1.0, ratio)),
+    )
+
+
+@stated(
+    "d / (1 - d) = 9 steps: what averages over about 1 / (1 - d) steps lies that far back.",
+    "In each step: the weight grows by 1, then a = 0.9 * a + 0.1 * w. After 200 steps, take w - a.",
+    tolerance=0.01,
+    together=2,
+)
+def average_lag(wrong):
+    """How far an average with d = 0.9 stays behind a weight that grows by 1 in each step."""
+    lag = 10.0 if wrong("the average before the weight", "") else 9.0
+    other = "0.9 belongs to the average and 0.1 to the weight; they are exchanged."
+    if wrong("shares swapped", other):
+        lag = lag / 81 if lag == 9.0 else lag / 9
+    where = "This is where the average stands; asked is how far it is behind the weight."
+    lag = wrong.choose(
+        lag,
+        ("average for its distance", where, 200 - lag),
+        ("another decay", "This is the answer for d = 0.99, the recipe's; here d is 0.9.", 99.0),
+        ("another decay", "This is the answer for d = 0.99, the recipe's; here d is 0.9.", 100.0),
+        ("never behind", "The average still holds nine tenths of what it was: it is behind.", 0.0),
+        ("weight for its distance", "This is the weight; subtract the average from it.", 200.0),
+    )
+    return -lag if wrong("sign", "The average is behind: take the weight minus the average.") else lag
 
 
 def batches():
@@ -206,7 +325,7 @@ def accuracy(wrong, logits, labels):
         ("wrong dim", dim, logits.argmax(0)),
         ("smallest for largest", "argmin picks the least likely class; argmax the best.", logits.argmin(1)),
         ("logits for their place", values, logits.amax(1)),
-        ("no dim", "argmax() without a dim is one place in the whole table; argmax(1) has one a row.", logits.argmax()),
+        ("no dim", "argmax() without a dim is one place in the table; argmax(1) has one per row.", logits.argmax()),
     )
     table = "With keepdim=True it is a column (B, 1), and every image is compared with every label."
     hits = best[..., None] == labels if wrong("every label for every image", table) else best == labels
@@ -222,6 +341,18 @@ def accuracy(wrong, logits, labels):
     return 100 * share if wrong("percent", "This is in per cent; asked is a fraction of 1.") else share
 
 
+@chosen("c", "The validation set chooses; what it says of its choice is flattered. The test set has chosen nothing.")
+def which_model():
+    """Which of three models to keep, and which number to report."""
+    best = "The training set says how well these pictures are known, by heart perhaps. It chooses nothing."
+    flattered = "The model is right. But it was taken because this number was the largest, luck included."
+    return {
+        "a": ("chosen on the training set", best),
+        "b": ("choice and report on one set", flattered),
+        "d": ("chosen on the test set", "Once it has chosen, the test set is a validation set, and no test is left."),
+    }
+
+
 @chosen("b", "Dropout and drop path act only in training mode, so eval() makes the answer repeat, and better.")
 def dropout_left_on():
     """What model.eval() does."""
@@ -232,47 +363,38 @@ def dropout_left_on():
     }
 
 
-def named_parameters():
-    for options in ({}, {"pool": "mean", "num_classes": 1, "in_channels": 1, "mean": (0.5,), "std": (0.5,)}):
-        small = {"image_size": 8, "patch_size": 4, "num_classes": 3, "embed_dim": 8, "depth": 2, "num_heads": 2}
-        yield from VisionTransformer(ViTConfig(**small | options)).named_parameters()
+def labelled():
+    yield torch.tensor([2, 0]), 4, 0.2
+    for B, C, smoothing in ((6, 10, 0.1), (1, 3, 0.3), (3, 7, 0.05), (5, 5, 0.0), (2, 2, 1.0)):
+        yield torch.randint(0, C, (B,)), C, smoothing
 
 
-@written(
-    "Matrices decay; biases, norms, the class token and the positions keep their size.",
-    named_parameters,
-    use=lambda function, *inputs: bool(call(function, *inputs)),
-    together=3,
-)
-def decays(wrong, name, parameter):
-    """`(name, parameter) -> bool`: whether weight decay applies."""
-    kind = {"head.weight": "head", "patch_embed.proj.weight": "patches"}.get(name, "matrix")
-    if parameter.ndim == 1:
-        kind = "norm" if name.endswith("weight") else "bias"
-    kind = name if name in ("cls_token", "pos_embed") else kind
-    three = "It has 3 axes, and yet is no matrix that multiplies a token: leave it alone."
-    both = "They have 3 axes, and yet are no matrices that multiply a token: leave them alone."
-    one = "A norm's weight of 1 leaves a normalised token as it is; decay would pull it to 0."
-    four = "The patch embedding does not decay: its matrix is kept as a convolution's, with 4 axes."
-    decay = {"matrix"} | wrong.choose(
-        set(),
-        ("class token and positions decay", both, {"cls_token", "pos_embed"}),
-        ("class token decays", three, {"cls_token"}),
-        ("positions decay", three, {"pos_embed"}),
+@written("Each row sums to 1, and the true class keeps 1 - smoothing + smoothing / C.", labelled)
+def smooth_targets(wrong, labels, num_classes, smoothing):
+    """`(labels, num_classes, smoothing) -> (B, C)` targets of label smoothing."""
+    C = num_classes
+    counted = "The classes are counted from these labels; tell F.one_hot how many there are: num_classes."
+    hot = F.one_hot(labels, -1 if wrong("classes counted from the labels", counted) else C).float()
+    if wrong("no smoothing", "These are the hard targets, 1 and 0; no smoothing has been shared out."):
+        return hot
+    swapped = "The true class keeps the smoothing and the others share the rest; it is the other way round."
+    if wrong("shares swapped", swapped):
+        smoothing = 1 - smoothing
+    above = "The rows sum to more than 1: take the smoothing from the true class before you share it out."
+    kept = 1.0 if wrong("rows above 1", above) else 1 - smoothing
+    others = "You shared it among the C - 1 wrong classes only; every class gets smoothing / C, the true one too."
+    if wrong("shared among the others only", others):
+        return torch.where(hot > 0, kept, smoothing / (C - 1))
+    below = "Each row sums to 1 - smoothing: what was taken from the true class has not been shared out."
+    share = wrong.choose(
+        smoothing / C,
+        ("rows below 1", below, 0.0),
+        ("not divided", "Every class gets the whole smoothing; it is shared by all: smoothing / C.", smoothing),
+        ("divided by the images", "It is shared by the classes, not by the images.", smoothing / len(labels)),
+        ("divided by C - 1", "It is shared by all C classes: divide by C, not by C - 1.", smoothing / (C - 1)),
     )
-    for other, mistake, why, decayed in (
-        ("norm", "norms decay", one, True),
-        ("bias", "biases decay", "The biases are pulled to 0, too; they multiply nothing.", True),
-        ("patches", "patch embedding forgotten", four, False),
-        ("head", "head forgotten", "The head's matrix does not decay; it is a matrix like the others.", False),
-    ):
-        decay |= {other} if wrong(mistake, why) is decayed else set()
-    return wrong.choose(
-        kind in decay,
-        ("everything decays", "With your rule all decay: biases, norms, class token and positions, too.", True),
-        ("nothing decays", "With your rule no parameter decays at all.", False),
-        ("the wrong way round", "With your rule the matrices are kept and the rest decays.", kind not in decay),
-    )
+    alone = "The true class gets its share of the smoothing, too: 1 - smoothing + smoothing / C."
+    return hot * kept + share * (1 - hot if wrong("true class without its share", alone) else 1)
 
 
 def moments():

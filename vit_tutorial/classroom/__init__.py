@@ -13,13 +13,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write to, such as ../class")
     parser.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks by their numbers (default: all)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--bundle", action="store_true", help="write one archive that installs without a network")
+    what.add_argument(
+        "--bundle",
+        action="store_true",
+        help="write one archive that installs without a network, from the wheels in OUT/wheels",
+    )
     what.add_argument("--grade", metavar="ASSIGNMENT", help="grade what is in OUT/nbgrader/submitted")
-    parser.add_argument("--download", action="store_true", help="with --bundle: fetch the wheels first (gigabytes)")
-    jobs = max(1, (os.cpu_count() or 1) // 2)
-    parser.add_argument("--jobs", type=int, metavar="N", default=jobs, help="with --grade: submissions at a time")
     parser.add_argument(
-        "--without-sandbox", action="store_true", help="with --grade: run students' code with your own rights"
+        "--download", action="store_true", help="with --bundle: download these wheels first (gigabytes)"
+    )
+    jobs = max(1, (os.cpu_count() or 1) // 2)
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=jobs, help="with --grade: how many submissions at a time"
+    )
+    parser.add_argument(
+        "--without-sandbox", action="store_true", help="with --grade: run students' code with your own permissions"
     )
 
 
@@ -86,6 +94,8 @@ def write_bundle(notebooks: dict, course: Path, out: Path, download: bool) -> No
     wheels = len(list((out / "wheels").glob("*.whl")))
     size = path.stat().st_size / 1e6
     print(f"Wrote {path} ({size:.0f} MB, {wheels} wheels). Its README.txt says how to install it.")
+    if not wheels:
+        print("Without wheels it cannot install without a network: add --download, or put wheels into OUT/wheels.")
 
 
 def grade(course: Path, assignment: str, jobs: int, without_sandbox: bool) -> None:
@@ -93,7 +103,7 @@ def grade(course: Path, assignment: str, jobs: int, without_sandbox: bool) -> No
 
     started = time.monotonic()
     if without_sandbox:
-        print("Without a sandbox: students' code may now read, change and send whatever you may.", flush=True)
+        print("Without a sandbox: students' code can now read, change and send whatever you can.", flush=True)
     results = grading.grade(course, assignment, jobs, without_sandbox)
     width = max(len(result["student"]) for result in results)
     for result in results:

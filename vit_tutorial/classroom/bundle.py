@@ -39,7 +39,7 @@ No wheels in the folder? On a machine with a network, the same operating system 
 
     python3 -m pip download -d wheels --only-binary :all: -r requirements.txt -c constraints.txt
 
-then hand on this folder, wheels included. On Linux a machine without an NVIDIA GPU needs far less where torch and
+then pass on this folder, wheels included. On Linux a machine without an NVIDIA GPU needs far less where torch and
 torchvision are both taken from PyTorch's own index for the CPU, https://download.pytorch.org/whl/cpu (--index-url).
 """
 
@@ -58,7 +58,7 @@ def download(course, wheels):
     line = [sys.executable, "-m", "pip", "download", "-d", str(wheels), "--only-binary", ":all:"]
     line += ["-c", str(course / "constraints.txt"), *requirements(course)]
     if subprocess.run(line).returncode:
-        raise OSError("pip could not fetch the wheels; run this with a network, or fetch them as README.txt says")
+        raise OSError("pip could not download the wheels; run this with a network, or download them as README.txt says")
 
 
 def contents(notebooks, course, wheels):

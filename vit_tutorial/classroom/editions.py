@@ -15,15 +15,36 @@ PREDICT = re.compile(r"\*\*Predict\b", re.IGNORECASE)
 HINTS = re.compile(r"<details[^>]*>.*?</details>\s*", re.DOTALL)
 FORMULA = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\$])\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n*")
+POINTER = re.compile(r"\bsolutions?\b", re.IGNORECASE)
+SENTENCE_END = re.compile(r"((?<=[.!?])\s+|\n(?=[-*] ))")
 NBGRADER = {"schema_version": 3, "grade": False, "locked": False, "solution": False, "task": False}
 ROOM, PICTURE = 16, 11  # lines of text on a slide, and those whose place a picture takes
 
 
+def without_pointers(text):
+    """Markdown without the sentences that speak of solutions; code between fences stays as it is."""
+    paragraphs = text.split("\n\n")
+    for number, paragraph in enumerate(paragraphs):
+        if POINTER.search(paragraph) and "```" not in paragraph:
+            parts = SENTENCE_END.split(paragraph)  # a sentence, what follows it, the next sentence, ...
+            kept = (a + b for a, b in zip(parts[::2], [*parts[1::2], ""], strict=True) if not POINTER.search(a))
+            paragraphs[number] = "".join(kept).strip()
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
 def before_solutions(notebook, *left_out):
-    """A copy of what stands before a notebook's solutions, without the cells that have one of the tags `left_out`."""
+    """A copy of what stands before a notebook's solutions, without the cells that have one of the tags `left_out`.
+
+    Its text does not speak of solutions, for whoever gets this copy has none.
+    """
     edition = copy.deepcopy(notebook)
     cells = edition.cells[: solutions_start(edition)]
-    edition.cells = [cell for cell in cells if not {SOLUTION_TAG, *left_out} & set(tags(cell))]
+    edition.cells = []
+    for cell in cells:
+        if cell.cell_type == "markdown" and POINTER.search(cell.source):
+            cell.source = without_pointers(cell.source)
+        if cell.source and not {SOLUTION_TAG, *left_out} & set(tags(cell)):
+            edition.cells.append(cell)
     return edition
 
 
@@ -40,7 +61,8 @@ def solved(notebook):
     """As the course's own, with outputs and with the solutions at its end open instead of folded."""
     edition = copy.deepcopy(notebook)
     for cell in edition.cells:
-        cell.metadata.pop("jupyter", None)
+        if SOLUTION_TAG in tags(cell):
+            cell.metadata.pop("jupyter", None)
     return edition
 
 

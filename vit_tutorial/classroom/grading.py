@@ -74,10 +74,10 @@ def make_course(notebooks, course):
 
 
 def grade(course, assignment, jobs, without_sandbox=False):
-    """Grade every submission of an assignment; returns one dict a student.
+    """Grade every submission of an assignment; returns one dict per student.
 
     Each submission is graded in a process of its own, `jobs` at a time; where that fails, its marks are 0 and `note`
-    says why. Keys: `student`, one a graded cell (`check-3-1`, its points), `total`, `of`, `seconds`, `note`. Writes
+    says why. Keys: `student`, one per graded cell (`check-3-1`, its points), `total`, `of`, `seconds`, `note`. Writes
     them to `marks-ASSIGNMENT.csv`, nbgrader's own table of all assignments to `grades.csv`, and feedback. Raises
     ValueError where there is no submission, no job, or no sandbox and not `without_sandbox`.
     """
@@ -150,7 +150,7 @@ def autograde_one(api, assignment, student, note):
 def refuse_links(assignment, student, notebooks):
     """nbgrader would follow a link in a submission and copy what it points at. Raises SystemExit where there is one.
 
-    nbgrader goes on after any other exception of a hook.
+    nbgrader carries on after any other exception of a hook.
     """
     for folder in {Path(notebook).parent for notebook in notebooks}:
         for path in sorted(folder.rglob("*")):

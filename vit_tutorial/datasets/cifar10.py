@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): 60,000 photographs of 32 x 32 pixels in 10 classes; read, and on demand downloaded.
 
-Whatever it is downloaded as becomes one thing on the disk: the six files of the original's binary version, in which
+However it is downloaded, the disk ends up with the same: the six files of the original's binary version, in which
 each image is a record of 3,073 bytes, its label and its pixels `(3, 32, 32)`. Their digests decide whether it is
 CIFAR-10.
 """
@@ -111,7 +111,7 @@ def download_cifar10(root=None, source=None):
     """Have CIFAR-10 in the folder `root`: what is there is kept, an archive there is unpacked, the rest downloaded.
 
     Tries the Hugging Face hub (needs pyarrow), then mirrors of the original archive, then the origin; or `source`
-    alone, the file or web address of an archive. A download that broke off is resumed by the next call. Several
+    alone, the file or web address of an archive. An interrupted download is resumed by the next call. Several
     processes may call this at once: one downloads, the others wait. Raises `ConnectionError` where no source could
     be used, `ValueError` for a `source` that is not CIFAR-10, `OSError` where the disk is full.
     """

@@ -68,7 +68,7 @@ def batches_of_tar(path):
                 raise Refused(f"expected paths inside the archive, found {shown}, which leads out of it")
             if parts[-1].removesuffix(".bin") not in NAMES or member.isdir():
                 continue
-            if member.size > MOST_BATCH:  # or claims to be: a hole takes no room in the archive
+            if member.size > MOST_BATCH:  # or claims to be: a sparse file takes no room in the archive
                 raise Refused(f"expected a batch of at most {MOST_BATCH / 1e6:.0f} MB, found {shown} larger")
             batch = archive.extractfile(member).read()
             yield batch if parts[-1].endswith(".bin") else records_of_pickle(batch)

@@ -1,4 +1,4 @@
-"""From the bytes of picture files to pixels: upright, RGB, and a sentence for what is no picture."""
+"""From the bytes of picture files to pixels: upright, RGB, and a sentence for what is not a picture."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")  # what
 
 
 class Unreadable(ValueError):
-    """A file that is no picture for us: the sentence, and in a few words the `reason`, for lists."""
+    """A file that cannot be read as a picture: the sentence, and in a few words the `reason`, for lists."""
 
     def __init__(self, reason, sentence):
         super().__init__(sentence)

@@ -21,7 +21,7 @@ def example_folder(folder, count=14, seed=0):
     Each picture shows a sticker on a part of one of the course's photographs. Most hearts are red, most moons blue and
     most stars yellow; every fifth has any colour. In each class one picture has EXIF rotation, one is in CMYK, one in
     16 bits of grey, and one transparent around the sticker. Besides them there are a copy; a copy that was mirrored,
-    made smaller and saved as WebP; a file that breaks off; and a text.
+    made smaller and saved as WebP; a truncated file; and a text file.
     """
     from PIL import Image, ImageOps
 

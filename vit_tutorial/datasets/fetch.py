@@ -1,4 +1,4 @@
-"""A file from the web, over lines that break: resumed where it stopped, bounded in size, refused in few words."""
+"""A file from the web, over unreliable connections: resumed where it stopped, limited in size, refused in few words."""
 
 import ssl
 import time
@@ -19,7 +19,7 @@ CHUNK = 1 << 16
 
 
 class Broken(ConnectionError):
-    """A transfer that ended too early: another try may go on with it."""
+    """A transfer that ended too early: another try may continue it."""
 
 
 class Unreached(Broken):
@@ -27,7 +27,7 @@ class Unreached(Broken):
 
 
 class Redirects(HTTPRedirectHandler):
-    """Follows at most five, and only to other places of the web."""
+    """Follows at most five, and only to other http(s) addresses."""
 
     max_redirections, max_repeats = 5, 2
 
@@ -51,7 +51,7 @@ def fetch(address, part, most):
 
     The server's word for the size is all that is checked: give `part` another name when its content is known to be
     right. Servers that cannot resume begin anew. Raises `ConnectionError` where the file cannot be had or is larger
-    than `most` bytes, `ValueError` for an address that is none of the web, and `OSError` where the disk is full.
+    than `most` bytes, `ValueError` for an address that is not http(s), and `OSError` where the disk is full.
     """
     check_address(address)
     idle, reached = 0, False
@@ -118,7 +118,7 @@ def opened(address, start):
 
 
 def chunks(response):
-    """The body of a response, as it comes. Raises `Broken` where the line breaks, stalls or drips."""
+    """The body of a response, as it comes. Raises `Broken` where the connection breaks, stalls or is too slow."""
     since, received = time.monotonic(), 0
     while True:
         try:

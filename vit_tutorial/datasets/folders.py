@@ -1,4 +1,4 @@
-"""Images from folders: one folder a class."""
+"""Images from folders: one folder per class."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
 
     Takes `root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*`, of which the fraction `holdout` of
     every class becomes the test split, copies of a picture all on one side (`find_copies`). `split` is "train" or
-    "test". With `image_size`, each image's centre square is resized to that many pixels a side; without it all images
+    "test". With `image_size`, each image's centre square is resized to that many pixels per side; without it all images
     must have one size. Colours are RGB. Raises `ValueError` for an empty folder, a class of fewer than two different
     pictures, an unreadable image or images of several sizes.
     """
@@ -25,7 +25,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
     if split not in ("train", "test"):
         raise ValueError(f"expected split 'train' or 'test', found {split!r}")
     if not root.is_dir():
-        raise ValueError(f"expected a folder with one folder of images a class, found nothing at {root}")
+        raise ValueError(f"expected a folder with one folder of images per class, found nothing at {root}")
     parts = [root / "train", root / "test"]
     fixed_split = all(part.is_dir() for part in parts)
     listed = [list_images(folder) for folder in (parts if fixed_split else [root])]
@@ -44,7 +44,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
     few = [name for i, name in enumerate(classes) if len(groups[labels == i].unique()) < 2]
     if few:
         raise ValueError(
-            f"expected at least 2 different images a class, one for each split, found 1 in: {', '.join(few)}"
+            f"expected at least 2 different images per class, one for each split, found 1 in: {', '.join(few)}"
         )
     return dataset[split_groups(labels, groups, holdout, seed)[split == "test"]]
 

@@ -1,4 +1,4 @@
-"""A reader's own pictures, from a folder, a zip file or an upload: all that can be read, and a list of what cannot."""
+"""A reader's own pictures, from a folder, a zip file or an upload: what can be read, and a list of what cannot."""
 
 from dataclasses import dataclass
 
@@ -88,8 +88,8 @@ def listed(lines, most):
 def own_images(source, image_size=128):
     """Read pictures from `source` into `OwnImages`, each as the centre square of `image_size` x `image_size` pixels.
 
-    `source` is a folder with one folder a class, a zip file of such a folder, or a list of uploaded files as
-    `(name, bytes)`: zip files again, or one zip file a class. Pictures in deeper folders belong to the class folder
+    `source` is a folder with one folder per class, a zip file of such a folder, or a list of uploaded files as
+    `(name, bytes)`: zip files again, or one zip file per class. Pictures in deeper folders belong to the class folder
     that they are in; folders named train and test are read as one. Class names are the folders' names, as text.
 
     A file that cannot be read is skipped and listed. From zip files nothing is unpacked to the disk. Raises
@@ -111,7 +111,7 @@ def own_images(source, image_size=128):
     if len(classes) < 2:
         reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in skipped[:3])
         raise ValueError(
-            f"expected at least 2 folders, one a class, with pictures in them, found {len(classes)}"
+            f"expected at least 2 folders, one per class, with pictures in them, found {len(classes)}"
             + (f" ({classes[0]})" if classes else "")
             + (f"; {len(skipped)} files were skipped: {reasons}" if skipped else "")
             + "; put each class into a folder of its own"

@@ -42,7 +42,7 @@ def files_in(source):
     elif path.is_file() and zipfile.is_zipfile(path):
         found = files_in_zip(path.name, path)
     else:
-        raise ValueError(f"expected a folder with one folder a class, or a zip file of one, found none at {path}")
+        raise ValueError(f"expected a folder with one folder per class, or a zip file of one, found none at {path}")
     found = list(found)
     if len(found) > MOST_FILES:
         raise ValueError(f"expected at most {MOST_FILES:,} files, found {len(found):,}; take a part of them")

@@ -1,4 +1,4 @@
-"""What looks inside a trained model, and what tells how far to believe it.
+"""What looks inside a trained model, and how far to believe it.
 
 Images are normalised as for `model(images)`: see `vit_tutorial.normalise`. Models are the course's own, timm's
 or torchvision's; they run in evaluation mode and are left as they were found.

@@ -100,7 +100,7 @@ def class_map(weights, grid, class_token=None):
     if prefix > 1 and class_token is None:
         raise ValueError(
             f"expected class_token=True or False for {prefix} tokens besides the patches, found neither: is the first "
-            "one a class token, or are all of them registers? model.cls_token is not None tells"
+            "one of them the class token, or are all of them registers? model.cls_token is not None tells"
         )
     reads_class_token = prefix > 0 and class_token is not False
     row = weights[..., 0, :] if reads_class_token else weights[..., prefix:, :].mean(dim=-2)  # (..., N)

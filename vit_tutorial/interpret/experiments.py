@@ -1,4 +1,4 @@
-"""What happens to the answer when the image changes; and how well a map says what will.
+"""What happens to the answer when the image changes; and how well a map predicts it.
 
 Images are `(B, C, Y, X)`, normalised as for `model(images)`. A `target` is class indices `(B,)` or "predicted". What is
 hidden gets the image's own mean colour.
@@ -30,7 +30,7 @@ def occlusion(model, images, target, size, stride):
     """How much of the target's probability is lost where a square is covered: `(B, rows, columns)`.
 
     Squares of `size` pixels, `stride` apart, row by row from the top left corner (Zeiler and Fergus 2014, section 4.2).
-    With both the patch size, one number a patch. Raises `ValueError` where the squares do not end at the borders.
+    With both the patch size, one number per patch. Raises `ValueError` where the squares do not end at the borders.
     """
     B, _, Y, X = images.shape
     if not 1 <= size <= min(Y, X) or stride < 1 or (Y - size) % stride or (X - size) % stride:
@@ -55,7 +55,7 @@ def occlusion(model, images, target, size, stride):
 def integrated_gradients(model, images, target, steps=32):
     """What each number of each image adds to its target's logit: `(B, C, Y, X)`.
 
-    The gradient, averaged over `steps` images on the straight way from zeros (the mean colour of the training data) to
+    The gradient, averaged over `steps` images on the straight line from zeros (the mean colour of the training data) to
     the image, times the image (Sundararajan et al. 2017, eq. 3; midpoint rule). The sum is nearly the difference of the
     logit between image and zeros. Parameters receive no gradient. Raises `ValueError` for targets that are no classes.
     """
@@ -123,7 +123,7 @@ def pointing_game(maps, masks):
     """Share of the images in which the highest patch of the map lies on the object (Zhang et al. 2018).
 
     `maps` `(B, rows, columns)`, `masks` bool `(B, Y, X)`. A patch lies on the object if the mask covers at least half
-    of it; patches that are equally high count in equal parts. Raises `ValueError` where a mask does not fit its map.
+    of it; patches that tie for the highest share the count. Raises `ValueError` where a mask does not fit its map.
     """
     B, rows, columns = maps.shape
     if len(masks) != B or masks.ndim != 3 or masks.shape[1] % rows or masks.shape[2] % columns:

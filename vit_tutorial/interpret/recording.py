@@ -67,7 +67,7 @@ class WatchedAttention(TorchFunctionMode):
     """In this thread, PyTorch's fused attention is two products and a softmax, and `watch(weights)` stands between.
 
     All libraries attend through that function, which keeps no weights. The weights that `watch` returns are those that
-    the model goes on with, so that its gradients reach them.
+    the model continues with, so that its gradients reach them.
     """
 
     def __init__(self, watch):

@@ -23,7 +23,7 @@ def position_similarity(model):
 def filter_components(model, count):
     """Principal components of the patch filters, `(count, C, P, P)`, and each one's share of the variance, `(count,)`.
 
-    The D filters of the patch embedding are the samples, their mean is taken off (Dosovitskiy et al. 2021, figure 7,
+    The D filters of the patch embedding are the samples, their mean is subtracted (Dosovitskiy et al. 2021, figure 7,
     left). Components have length 1; a component's largest number is positive. Raises `ValueError` where there are fewer
     than `count`.
     """
@@ -61,11 +61,11 @@ def token_norms(model, images):
 
 
 def linear_cka(x, y):
-    """How alike two sets of features of the same n images are, up to rotation and scale: `(n, p)`, `(n, q)` -> number.
+    """Similarity of two sets of features of the same n images, up to rotation and scale: `(n, p)`, `(n, q)` -> number.
 
     Linear centred kernel alignment (Kornblith et al. 2019) with the unbiased HSIC (Song et al. 2012; Nguyen et al.
     2021): 1 for the same features, about 0 for independent ones, however wide. Raises `ValueError` for fewer
-    than 4 images, or where the two have not as many.
+    than 4 images, or where the two do not have the same number.
     """
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 4:
         raise ValueError(

@@ -15,7 +15,7 @@ from . import distributed
 def try_to_compile(model, step):
     """`model`, compiled by torch in `step(model)` where that works here; and what came of it, for a run's record.
 
-    Where it fails, by whatever is missing or broken, that is the model itself, and one sentence says so; nothing is
+    Where it fails, whatever is missing or broken, that is the model itself, and one sentence says so; nothing is
     raised. Random numbers stay as they are. Of several processes all must call it: they compile together or not at all.
     """
     start, failure = time.perf_counter(), None

@@ -39,7 +39,7 @@ def process_group():
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if gpus and local_size > gpus:
         raise ValueError(
-            f"expected at most one process a GPU, found {local_size} processes and {gpus} GPUs; "
+            f"expected at most one process per GPU, found {local_size} processes and {gpus} GPUs; "
             f"start with torchrun --nproc-per-node {gpus}"
         )
     device = torch.device("cuda", local_rank) if gpus else torch.device("cpu")

@@ -36,7 +36,7 @@ def load(folder, format, parts):
     path = Path(folder) / NAME
     if not path.is_file():
         raise FileNotFoundError(
-            f"expected a run to go on with in {folder}, found no {NAME} there; start it with vit-tutorial train"
+            f"expected a run to continue in {folder}, found no {NAME} there; start it with vit-tutorial train"
         )
     advice = "start the run anew in another folder"
     try:
@@ -89,7 +89,7 @@ def writing(folder):
         cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides an OSError so
         if not isinstance(cause, (OSError, SafetensorError)):
             raise
-        advice = f"go on with --resume {folder}" if (Path(folder) / NAME).exists() else "start again"
+        advice = f"continue with --resume {folder}" if (Path(folder) / NAME).exists() else "start again"
         raise OSError(
             f"expected to write the run into {folder}, found: {cause}; what was written before is whole: "
             f"make room, then {advice}"

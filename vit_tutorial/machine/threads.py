@@ -54,7 +54,7 @@ def limit_threads() -> None:
     """Give torch, and the processes that this one starts, no more threads than there are cores for them.
 
     Called when `vit_tutorial` is imported. Changes nothing where torch counts right, nor where one of `VARIABLES` is
-    set; a `torch.set_num_threads` after it has the last word. Each process of a `torchrun` takes its share.
+    set; a `torch.set_num_threads` after it takes precedence. Each process of a `torchrun` takes its share.
     """
     cores = usable_cores()
     own_setting = {os.environ.get(name) for name in VARIABLES} - {None, os.environ.get(MARK)}

@@ -64,7 +64,7 @@ def mixed_targets(labels, num_classes, share):
 def mixup(images, labels, num_classes, alpha=0.8):
     """Blend each image `(B, C, Y, X)` with the one before it in the batch, and their labels in the same shares.
 
-    Shares come from Beta(alpha, alpha), one an image. Returns float images and targets `(B, num_classes)`.
+    Shares come from Beta(alpha, alpha), one per image. Returns float images and targets `(B, num_classes)`.
     Zhang et al. 2018.
     """
     concentration = torch.full((len(images),), alpha, device=images.device)

@@ -1,4 +1,4 @@
-"""Fine-tuning: a trained model goes on with new classes, each of its parts at a learning rate of its own."""
+"""Fine-tuning: a trained model learns new classes, each of its parts at a learning rate of its own."""
 
 from dataclasses import replace
 

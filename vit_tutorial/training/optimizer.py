@@ -1,4 +1,4 @@
-"""Which parameters decay, and which optimiser moves which."""
+"""Which parameters decay, and which optimiser trains which."""
 
 import torch
 from torch.optim import AdamW

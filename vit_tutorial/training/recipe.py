@@ -30,7 +30,7 @@ class Recipe:
     """What to train and how.
 
     `epochs` are passes over the data. `learning_rate` is AdamW's peak, `muon_learning_rate` that of Muon for the
-    matrices of the encoder blocks, 0 where AdamW moves these too. `warmup` is the fraction of training in which the
+    matrices of the encoder blocks, 0 where AdamW trains these too. `warmup` is the fraction of training in which the
     learning rates rise. `ema` is the decay of the exponential moving average of the weights, 0 for none. `crop` is the
     largest shift in pixels of the random crop, `flip` whether images may be mirrored.
 

@@ -1,4 +1,4 @@
-"""All that the next step of a run depends on: a run goes on from it as if it had never ended."""
+"""All that the next step of a run depends on: resumed from it, a run continues as if it had never stopped."""
 
 import zlib
 from dataclasses import asdict

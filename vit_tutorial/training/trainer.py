@@ -290,10 +290,11 @@ def train(model, dataset, recipe, test=None, **options):
     - `epochs` replaces the recipe's; `minutes` instead trains for that wall-clock time, evaluations included, with the
       schedule fitted to it. `seed` (0) is for torch's global generator.
     - `out` is a folder that receives `model.safetensors` and `history.json` at each evaluation, and now and then
-      `checkpoint.pt`. With `resume` the run goes on from the checkpoint in `out`, to the weights that it would have had
-      without a break; the other arguments must be those that it began with. `info` is added to the record's.
+      `checkpoint.pt`. With `resume` the run continues from the checkpoint in `out` and ends with the weights that it
+      would have had without a break; the other arguments must be those that it began with. `info` is added to the
+      record's.
     - `on_step(history, progress)` is called after every step, with progress in 0..1; if it has a method
-      `finish(history)`, that is called at the end, whatever the end is. An interrupt (Ctrl-C) ends the run early and
+      `finish(history)`, that is called at the end, however the run ends. An interrupt (Ctrl-C) ends the run early and
       keeps the model; a second one leaves out the last evaluation.
     - Of several processes (`torchrun`) each takes its share of every batch, and the first one writes; with `shard` each
       holds a part of the weights.

@@ -1,10 +1,10 @@
 """Models of torchvision, timm and transformers as ours, and ours as theirs: the same numbers under other names.
 
-The architecture is one (Dosovitskiy et al. 2021): ViT Ti/S/B/L at any patch size, DeiT without distillation (Touvron et
-al. 2021), AugReg (Steiner et al. 2022), SWAG (Singh et al. 2022), the encoders of DINO (Caron et al. 2021) and MAE
-(He et al. 2022). A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
-The eps of LayerNorm is carried both ways: transformers' default is 1e-12, everybody else's 1e-6, and the logits tell.
-Dropout rates are not carried: they belong to a training run, not to the weights.
+They share one architecture (Dosovitskiy et al. 2021): ViT Ti/S/B/L at any patch size, DeiT without distillation
+(Touvron et al. 2021), AugReg (Steiner et al. 2022), SWAG (Singh et al. 2022), the encoders of DINO (Caron et al. 2021)
+and MAE (He et al. 2022). A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
+The eps of LayerNorm is carried both ways: transformers' default is 1e-12, everybody else's 1e-6, and the logits show
+it. Dropout rates are not carried: they belong to a training run, not to the weights.
 """
 
 import re

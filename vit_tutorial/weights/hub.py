@@ -19,7 +19,7 @@ WHY_NEEDED = {
 def fetch(repo, file):
     """Path of a file of a model repository, from the cache of `huggingface_hub` or downloaded into it.
 
-    The cache stands in `HF_HOME` (default `~/.cache/huggingface`). A broken transfer is taken up where it broke; a
+    The cache stands in `HF_HOME` (default `~/.cache/huggingface`). An interrupted download is resumed; a
     large file must have the SHA-256 that the server announced. Raises `ConnectionError` where the file is not in the
     cache and cannot be had, `FileNotFoundError` where it does not exist, `ValueError` for other bytes than announced.
     """
@@ -39,7 +39,7 @@ def fetch(repo, file):
     except hub.errors.LocalEntryNotFoundError:
         raise ConnectionError(
             f"expected {file} of {repo} in the cache or a network to download it, found neither; run the same line "
-            "once with a network, or go on with the course's checkpoint: weights.load(vit_tutorial.files.CHECKPOINT)"
+            "once with a network, or use the course's checkpoint: weights.load(vit_tutorial.files.CHECKPOINT)"
         ) from None
     except hub.errors.EntryNotFoundError:
         raise FileNotFoundError(f"expected {file} in {repo}, {WHY_NEEDED[file]}, found none; choose another") from None

@@ -1,4 +1,4 @@
-"""Pictures that answer: explorers drawn in the page, and figures with controls."""
+"""Interactive pictures: explorers drawn in the page, and figures with controls."""
 
 from .attention import AttentionExplorer
 from .monitor import TrainingMonitor

@@ -61,7 +61,7 @@ def mark_patch(ax, patch, columns, height, width):
 
 
 class Explorer(anywidget.AnyWidget):
-    """A picture that answers, drawn in the page. Without a front end (on GitHub, in print) a PNG of its view stands in.
+    """An interactive picture, drawn in the page. Without a front end (on GitHub, in print) a PNG of its view stands in.
 
     Subclasses set `_esm = module("name.js")` and define `figure()`: the current view as a matplotlib figure and its alt
     text. Their `__repr__` names what was put in, and no address, so that it repeats.

@@ -172,7 +172,7 @@ class TrainingMonitor(Explorer):
             yield
         except (Exception, *also) as error:
             self._next = float("inf")
-            warnings.warn(f"the training monitor stands still, training goes on: {error!r}", stacklevel=2)
+            warnings.warn(f"the training monitor has stopped, the training continues: {error!r}", stacklevel=2)
 
 
 def clock(seconds):

@@ -22,7 +22,7 @@ class PatchExplorer(Explorer):
 
         PatchExplorer(image, patch_size=16)   # uint8 (3, Y, X), as datasets.sample_image returns
 
-    A square image of 16, 32, ... or 256 pixels a side keeps its pixels, of any other the centre square is resized to
+    A square image of 16, 32, ... or 256 pixels per side keeps its pixels, of any other the centre square is resized to
     224 x 224; `image` is what is shown. What is shown can be read and set: `patch_size`; `patch`, the index of the
     chosen one in `patchify(image[None], patch_size)`; `order`, a permutation: the list of patches that the model gets
     is `patches[:, order]`, less those in `dropped`. A new `patch_size` puts all patches back in order.

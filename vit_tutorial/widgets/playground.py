@@ -49,8 +49,9 @@ class AttentionPlayground(Explorer):
 
     What is shown can be read and set: `q`, `k` and `v`, tensors `(N, 2)`; `query`, the index of the token whose row is
     shown; `temperature`, above 0, by which scores are divided; and `width`, a power of 2 from 2 to 512. A score is a
-    sum of d products, d numbers being in a query, and the typical size of such a sum grows with the root of d. So with
-    `width` d the scores of the two numbers are multiplied by sqrt(d / 2): they are as large as those of d numbers.
+    sum of d products, where d is the width of a query, and the typical size of such a sum grows with the square root of
+    d. So with `width` d the scores of the two numbers are multiplied by sqrt(d / 2): they are as large as those of d
+    numbers.
 
     Raises `ValueError` for vectors of another shape, and where their numbers or the names do not fit together.
     """

@@ -1,4 +1,4 @@
-"""PositionExplorer: how alike the position embeddings of any two places of the grid are."""
+"""PositionExplorer: how similar the position embeddings of any two places of the grid are."""
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,12 @@ PLAIN = (768, (14, 14))  # width and grid without a model: those of ViT-B/16
 
 
 class PositionExplorer(Explorer):
-    """Point at a place of the grid and see how alike its position embedding is to that of every other place.
+    """Point at a place of the grid and see how similar its position embedding is to that of every other place.
 
         PositionExplorer(model)   # a VisionTransformer with learned positions
         PositionExplorer()        # without learned ones
 
-    Alike means cosine similarity: 1 is the same direction, 0 nothing in common, -1 opposite. What is shown can be read
+    Measured by cosine similarity: 1 is the same direction, 0 nothing in common, -1 opposite. What is shown can be read
     and set. `kind` is "learned" (on another grid than the model's, as `interpolate_positions` makes them), "sinusoidal"
     (`sinusoidal_positions` of the same width and grid), "none" (all places share one vector) or "all" three, side by
     side. `rows` says which grid, from 4 to 24 rows, its columns in proportion to the model's. `place` is the index of

@@ -1,4 +1,4 @@
-"""Exercises 9.2, 9.3, 9.5 and 9.6."""
+"""Exercises 9.2, 9.3 and 9.5 to 9.7."""
 
 import copy
 import functools
@@ -71,6 +71,14 @@ def layer_factors(depth, decay):
     for _ in range(depth + 1):
         factors = [factors[0] * decay, *factors]
     return torch.tensor(factors, dtype=torch.float64)
+
+
+@oracle(lambda: [(torch.rand(steps), decay) for steps, decay in ((1, 0.5), (2, 1.0), (3, 0.0), (5, 0.3), (9, 0.1))])
+def weight_left(rates, decay):
+    left = 1.0
+    for rate in rates.tolist():
+        left -= left * rate * decay
+    return left
 
 
 @oracle(lambda: [(torch.randn(o, i), torch.randn(r, i), torch.randn(o, r)) for o, i, r in UPDATES])

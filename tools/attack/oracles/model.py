@@ -1,4 +1,4 @@
-"""Exercises 5.1, 5.3, 5.4, 5.6 and 5.7."""
+"""Exercises 5.1, 5.2, 5.5, 5.6 and 5.9."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Exercises 12.2 to 12.4 and 12.6."""
+"""Exercises 12.2 to 12.4 and 12.7."""
 
 import math
 

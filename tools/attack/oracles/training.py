@@ -1,4 +1,4 @@
-"""Exercises 6.2, 6.4, 6.5, 6.7 and 6.8."""
+"""Exercises 6.3, 6.5, 6.7, 6.8, 6.11 and 6.12."""
 
 import copy
 
@@ -48,6 +48,19 @@ def weights():
 def decays(name, parameter):
     layer, _, kind = name.rpartition(".")
     return kind == "weight" and layer.endswith(MATRICES)
+
+
+def slopes():
+    """Gradients that are longer than allowed, shorter, and in tensors of all shapes."""
+    for shapes in ([(4,)], [(2, 3), (3,)], [(1, 2, 2), (5,), (3, 1)], [(6, 2), (2,), (1,), (3, 3)]):
+        for size in (0.02, 0.7, 25.0):
+            yield [size * torch.randn(shape) for shape in shapes], 0.8
+
+
+@oracle(slopes)
+def clip_factor(gradients, max_norm):
+    length = sum(x * x for g in gradients for x in g.flatten().tolist()) ** 0.5
+    return max_norm / length if length > max_norm else 1.0
 
 
 @oracle(lambda: [(p, w, c) for w, c in SPANS for p in (*(step / 20 for step in range(21)), w, 1 - c)])

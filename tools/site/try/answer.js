@@ -3,7 +3,7 @@ import { element } from "../../../vit_tutorial/widgets/static/draw.js";
 import { card } from "./card.js";
 import { CLASSES } from "./model.js";
 
-// say(text) without haste: of texts that follow each other quickly, screen readers get one a second and the last.
+// say(text) without haste: of texts that follow each other quickly, screen readers get one per second and the last.
 function calmly(say) {
   let [timer, next] = [null, ""];
   return (text) => {
@@ -19,7 +19,7 @@ export function answerCard(el) {
   const view = card(el, {
     name: "answer",
     title: "3 · What it answers",
-    hint: "One of the ten things it knows, even for a face.",
+    hint: "Always one of the ten things that it knows, even for a face.",
   });
   const say = calmly(view.say);
   const rows = CLASSES.map((name) => {

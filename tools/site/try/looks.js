@@ -65,7 +65,7 @@ export function looksCard(el, state, paint) {
   const tile = (width) => (width - EDGE - GAP * HEADS.length) / HEADS.length;
   const tileAt = (width, layer, i) => [EDGE + GAP + i * (tile(width) + GAP), EDGE + layer * (tile(width) + GAP)];
   const small = stage(view, smallPanel, {
-    label: "All layers, one a row, and all heads, one a column. Arrow keys choose which map is shown large.",
+    label: "All layers, one per row, and all heads, one per column. Arrow keys choose which map is shown large.",
     role: "application",
     focusable: true,
     height: (width) => EDGE + L * (tile(width) + GAP),
