@@ -61,7 +61,7 @@ def settled(reference, cases):
 
 
 def alike(found, expected):
-    """Whether a result is right: a tensor by shape and value, a number or a yes in any form but text, anything else by `==`."""
+    """Whether a result is right: a tensor by shape and value, a number or a yes in any form but text, else by `==`."""
     if isinstance(expected, torch.Tensor):
         rough = (torch.half, torch.bfloat16, torch.complex64, torch.complex128)  # asked for nowhere
         if not isinstance(found, torch.Tensor) or found.dtype in rough or found.shape != expected.shape:
