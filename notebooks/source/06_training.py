@@ -8,8 +8,8 @@
 # - say by hand what the loss of a fresh classifier must be, and what a wrong first loss tells you;
 # - explain every line of a training loop, and what happens when one of them is missing;
 # - work out on one number what AdamW, warmup and cosine, clipping and weight averaging do;
-# - train a ViT on ten classes here, watch it learn, and look at what it gets wrong;
-# - tell overfitting when you see it, choose on a validation set, and use the test set once.
+# - train a ViT on ten classes here, watch it learn, and look at its mistakes;
+# - recognise overfitting, choose on a validation set, and test once.
 #
 # About {minutes} minutes to read and do, in two parts; 90 s of computing on two CPU cores.
 # Read [05 Vision
@@ -473,7 +473,8 @@ widgets.interactive_figure(draw_schedule, warmup=[0.0, 0.05, 0.1, 0.2, 0.5], pea
 # astray (Liu et al. 2020). *Going further* tries it. **Why fade?** Each step follows one small batch and errs with it;
 # smaller steps err less. Half-way up the warmup the factor is 0.5, at its end 1, half-way down 0.5 again, and at the
 # end 0.
-#
+
+# %% [markdown]
 # In PyTorch a **scheduler** multiplies the learning rate by such a factor and counts how often `scheduler.step()`
 # is called. We plan in optimiser steps, so it must be called after every batch:
 
@@ -743,7 +744,8 @@ plots.show(draw_runs(runs), "The loss on one batch of 32 images begins at ln 10 
 # One part is new. Our recipe moves the matrices inside the blocks with **Muon**, a younger relative of AdamW, at a peak
 # rate of {=recipe.muon_learning_rate:g}; AdamW moves the rest, at {=recipe.learning_rate:g}. *Going further* shows
 # Muon's idea.
-#
+
+# %% [markdown]
 # How do you watch a loop that somebody else wrote? After each step, `train` calls a function of yours, a **callback**,
 # with the record so far and how much of the run is done. `widgets.TrainingMonitor()` is one: it draws. The one below
 # passes the news on, and after each epoch tests the weights of the moment. `train` itself tests the average.
@@ -793,7 +795,8 @@ assert history.stopped or seen[1][1] - seen[0][1] > seen[0][1] - 0.1  # the aver
 # monitor alone thinks that the second epoch taught most. At the end the rate fades, the weights move little, and the
 # average has caught up: {=100 * own[-1]:.1f} and {=100 * history.accuracy:.1f} %. Whether a run gains by averaging, the
 # validation set must tell; this short one does not need it.
-#
+
+# %% [markdown]
 # In the left panel, the jitter is the batches' own; the thick line is its running mean. The loss cannot fall below
 # 0.28, as the recipe smooths its targets (*Going further*).
 
@@ -1334,10 +1337,10 @@ else:
 # - Cross-entropy is $-\ln p$ of the right class. A fresh model of $K$ classes starts at $\ln K$: 2.3026 for ten.
 #   Its gradient is $p$ minus the one-hot label.
 # - A step: forward, loss, `backward`, clip, `optimizer.step`, `scheduler.step`, and `zero_grad` before the next
-#   `backward`. All of them for every batch.
+#   `backward`.
 # - AdamW divides by each weight's usual gradient: where gradients agree, the learning rate is the size of the step.
 #   Matrices decay, the rest does not.
-# - The learning rate rises in the first tenth and fades to 0. The average of the weights is smooth and late.
+# - The learning rate rises in the first tenth and fades to 0.
 # - First learn one batch by heart. Then train, watch and choose on the validation set, and look at the mistakes. The
 #   test set comes last, once.
 
