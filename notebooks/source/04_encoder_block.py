@@ -11,7 +11,7 @@
 # - switch dropout and stochastic depth on and off, and show that they leave the mean where it was;
 # - count the parameters of a block in your head.
 #
-# About {minutes} minutes to read and do, in two parts; 25 s of computing on two CPU cores.
+# About {minutes} minutes to read and do, in two parts; 30 s of computing on two CPU cores.
 # Read [03 Attention](03_attention.ipynb) first.
 
 # %%
@@ -220,7 +220,7 @@ for other in (token, 10 * token, token + 100, -token):
 # Both times the same: b. (With all signs turned, in the last line, the result turns its signs as well.) LayerNorm
 # forgets how loud a token is and where its zero lies; the *pattern* stays.
 #
-# So however large the stream has grown, the next branch reads size 1, and adds about as much as the branch before it.
+# So however large the stream has grown, the next branch reads size 1, and what it adds does not grow along with it.
 # Without norms it reads what all before it have added, and a stream that grows in proportion to itself explodes.
 
 # %% [markdown]
@@ -282,7 +282,7 @@ for norm in (nn.LayerNorm(D), nn.BatchNorm1d(D)):
 # %% [markdown]
 # With LayerNorm a batch of one gives the same result as a batch of a thousand, and testing the same as training.
 # BatchNorm needs a batch to average over, and a second set of statistics for testing. Ba et al. (2016) made LayerNorm
-# for networks that read sequences of any length; the transformer took it over.
+# for recurrent networks, which read sequences of any length; the transformer took it over.
 
 # %% [markdown]
 # ### Exercise 4.1 · Write LayerNorm
@@ -314,7 +314,7 @@ check.layer_norm(my_layer_norm)
 # ## What does the MLP add that attention cannot?
 #
 # What attention hands to a token is a weighted mean of tokens, times a matrix. Softmax decides how much comes from
-# where; but what is taken is handed on as it is. The **MLP** (multi-layer perceptron) bends the numbers themselves: it
+# where; but what is taken is handed on unbent. The **MLP** (multi-layer perceptron) bends the numbers themselves: it
 # widens each token to 4D numbers, puts each through a curve, the **activation function**, and narrows them to D again.
 #
 # A test: take two tokens, each alone in its image, and their middle. Does the result of the middle lie in the
@@ -452,7 +452,7 @@ plots.show(
 # %% [markdown]
 # These blocks have the weights that PyTorch gives them, not doubled as above. Read the right picture from right to
 # left, as gradients travel. Without residuals and norms (light blue) each block divides the gradient by about
-# {=(gradient[-1] / gradient[0]) ** (1 / 24):.0f}, and before the first of 24 about $10^{-30}$ is left.
+# {=(gradient[-1] / gradient[0]) ** (1 / 24):.0f}, and before the first of 24 only {=gradient[0]:.0e} is left.
 #
 # Norms (orange) repair that. They bring small tokens to size 1, and what they divide the tokens by, they also divide
 # the gradient by on its way back:
@@ -631,7 +631,7 @@ with torch.no_grad():
             update = branch(norm(x))  # (1, N, D)
             updates.append((update.norm(dim=-1) / x.norm(dim=-1)).mean().item())  # over the tokens
             x = x + update
-        print(f"block {number}: attention {updates[-2]:.1f}, MLP {updates[-1]:.1f}, length {x.norm(dim=-1).mean():.0f}")
+        print(f"block {number}: attention {updates[-2]:.2f}, MLP {updates[-1]:.2f}, length {x.norm(dim=-1).mean():.0f}")
 
 # %% [markdown]
 # For this photograph, b. Block 1 rewrites the tokens: its MLP adds a vector {=updates[1]:.1f} times as long as what
@@ -650,7 +650,7 @@ fig, axes = plots.figure(7, 2.1, 1, 2)
 for ax, x, title in ((axes[0], dropped, "dropout: single numbers"), (axes[1], ones * kept, "DropPath: whole images")):
     image = plots.draw_matrix(ax, x.flatten(1), title, numbers=False, colour_map="cividis", vmin=0)
     ax.set(ylabel="10 images", xlabel="4 tokens x 6 numbers")
-fig.colorbar(image, ax=axes, shrink=0.9)
+fig.colorbar(image, ax=axes, shrink=0.6)
 plots.show(
     fig,
     "Two heat maps of ten images by 24 numbers, all ones before. Dropout with rate 0.3: zeros strewn over single "
@@ -816,8 +816,9 @@ assert total == 12 * 768**2 + 13 * 768
 print(f"{'block':10} {total:10,}     twelve blocks {12 * total:,}")
 
 # %% [markdown]
-# Two thirds of a block are MLP, one third is attention, and the norms hardly count. ViT-B has 86.6 million parameters,
-# and all but one and a half million are in its blocks. In your head: 12 D² with D ≈ 770 is about 7 million per block.
+# Two thirds of a block are MLP, one third is attention, and the norms hardly count. ViT-B has 86.6 million parameters
+# (notebook 05 counts them), and all but one and a half million are in its blocks. In your head: 12 D² with D ≈ 770 is
+# about 7 million per block.
 
 # %% [markdown]
 # ## Take one part away
@@ -832,7 +833,7 @@ def draw(change, blocks, weight_scale):
     return draw_depth(shown, blocks, weight_scale), (
         f"{change}, {blocks} blocks, weights times {weight_scale:g}, against the complete block in black. After the "
         f"last block: size {size[-1]:.0e}, difference of tokens {differ[-1]:.0e}; gradient before the first block "
-        f"{gradient[0]:.0e}. A missing line means that numbers overflowed."
+        f"{gradient[0]:.0e}."
     )
 
 
@@ -843,7 +844,8 @@ widgets.interactive_figure(draw, change=changes, blocks=[6, 12, 24, 36, 48], wei
 # Try these:
 #
 # - *no norms*, weights times 1, then times 2: harmless, then an explosion.
-# - *post-norm*, 48 blocks: times 1 the difference of tokens stays near that of the complete block, times 2 it fades.
+# - *post-norm*, 48 blocks: times 1 the difference of tokens stays close to that of the complete block, times 2 it
+#   fades.
 # - *no attention* and *no MLP*: nothing to see. Signal and gradient travel well without them.
 #
 # Does that mean that these two are not needed? No: the plots measure *transport*. Count how many tokens hear of a
@@ -868,7 +870,7 @@ for change in COLOUR:
     print(f"{change:28}{size[-1]:9.0e}{differ[-1]:12.0e}{ratio:16.0e}{tokens_reached(change):16}")
 
 # %% [markdown]
-# (The gradient ratio compares what arrives after block 1 with what arrives after block 24.) Row by row:
+# (The gradient ratio compares what arrives after block 1 with what arrives after block 24.) Compare with *complete*:
 #
 # - *No norms*: size and gradient off by many powers of ten.
 # - *No residuals*: size and gradient in range, tokens all alike.

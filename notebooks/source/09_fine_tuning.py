@@ -772,7 +772,7 @@ for ax, of, place in zip(axes, (model, large_model), ((2, 5), (3, 8)), strict=Tr
     positions = of.pos_embed[0, 1:].detach()  # (N, D), without the class token's
     side = int(len(positions) ** 0.5)
     alike = F.cosine_similarity(positions[place[0] * side + place[1]], positions).reshape(side, side)  # (side, side)
-    image = plots.draw_matrix(ax, alike, f"{side} x {side} places", numbers=False, vmin=-0.5, vmax=1)
+    image = plots.draw_matrix(ax, alike, f"{side} x {side} places", numbers=False, vmin=-1, vmax=1)
     ax.plot(place[1], place[0], "+", color="black")
 fig.colorbar(image, ax=axes, label="cosine similarity")
 plots.show(
