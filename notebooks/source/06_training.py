@@ -363,12 +363,12 @@ print(f"mean size of the last step: {(w - before).abs().mean() / 0.1:.1f} learni
 # ### Exercise 6.2 · One step of AdamW
 # *predict · medium · 3 minutes*
 #
-# A weight is 2, its first gradient 30. The learning rate is 0.1 and the weight decay $\lambda$ 0.5. Where is the weight
+# A weight is 3, its first gradient 30. The learning rate is 0.1 and the weight decay $\lambda$ 0.5. Where is the weight
 # after its first step? Work it out on paper.
 #
 # <details><summary>Hint</summary>
 #
-# Two things happen, one after the other: what does the first line of `adamw_step` do to 2, and how long is a first
+# Two things happen, one after the other: what does the first line of `adamw_step` do to 3, and how long is a first
 # step?
 #
 # </details>
@@ -1381,7 +1381,7 @@ assert check.first_loss(solution).passed
 # or 0.03, and goes down as the gradient is positive.
 
 # %% tags=["solution"]
-solution = adamw_step(2.0, torch.tensor(30.0), 0.0, 0.0, t=1, lr=0.1, weight_decay=0.5)[0]
+solution = adamw_step(3.0, torch.tensor(30.0), 0.0, 0.0, t=1, lr=0.1, weight_decay=0.5)[0]
 assert check.decoupled_step(solution).passed
 
 # %% [markdown]

@@ -174,7 +174,8 @@ class Task:
 
         `why` collects the switches; some show only while another is on.
         """
-        most = 1 if isinstance(runs[0].found, Raised) else self.together  # an error seldom takes two mistakes
+        raised = all(isinstance(run.found, Raised) for run in runs)  # which seldom takes two mistakes
+        most = 1 if raised else self.together
         for size in range(most + 1):
             done = set()
             while todo := [on for on in combinations(why, size) if on not in done]:

@@ -61,8 +61,8 @@ def first_loss(wrong):
     together=2,
 )
 def decoupled_step(wrong):
-    """A weight of 2 after AdamW's first step: gradient 30, learning rate 0.1, weight decay 0.5."""
-    w, g, lr, decay = 2.0, 30.0, 0.1, 0.5
+    """A weight of 3 after AdamW's first step: gradient 30, learning rate 0.1, weight decay 0.5."""
+    w, g, lr, decay = 3.0, 30.0, 0.1, 0.5
     kept = (
         "This is Adam's step alone. Decay acts on the weight itself: put into the gradient, it would be divided away."
     )
