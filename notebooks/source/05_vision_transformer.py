@@ -65,8 +65,8 @@ plots.show(
 # - Right: the class token alone is normalised and multiplied by one last matrix, the **head**. Its outputs are the
 #   **logits**, one number for each class.
 #
-# The model was trained on CIFAR-10: 50,000 small photographs in ten classes. This is a cat, and it hesitates between
-# *dog* and *cat*.
+# The model was trained on CIFAR-10: 50,000 small photographs in ten classes. The photograph shows a cat, and the model
+# hesitates between *dog* and *cat*.
 #
 # You have built every part. What can still go wrong in the assembly, and what does the whole thing cost?
 
@@ -215,7 +215,7 @@ print("read the last patch:      ", answer(model.head(x[:, -1])))
 
 # %% [markdown]
 # c, and no error appears: all three are rows of D numbers, and the head takes them all. Nobody trained it for the last
-# two, so their answers mean little, even where they happen to be right. A model must be read in the way in which it was
+# two, so their answers mean little, and a right one would be luck. A model must be read in the way in which it was
 # trained; reading the wrong token is the kind of bug that only a test finds.
 
 # %% [markdown]
@@ -527,9 +527,9 @@ sharp = torch.stack([datasets.sample_image(name, 128) for name in names])  # (4,
 widgets.AttentionExplorer(model, four, sharp, names, right=1)
 
 # %% [markdown]
-# Compare *head 3* and *head 2* on the two pictures, then other layers, other pictures. (*Rollout* waits for notebook
-# 10.) In numbers, for head 3 of the last layer: how much of the class token's attention goes to the lowest row of
-# patches?
+# Bright patches get much of the class token's attention. Compare *head 3* and *head 2* on the two pictures, then other
+# layers, other pictures. (*Rollout* waits for notebook 10.) In numbers, for head 3 of the last layer: how much of the
+# class token's attention goes to the lowest row of patches?
 
 # %%
 last = model.attention_maps(normalise(four, model.config))[-1, :, :, 0, 1:]  # (B, H, 64): block 6, the class token's
@@ -581,9 +581,9 @@ plots.show(
 # %% [markdown]
 # It runs, on squares and on wide pictures, and the answer changes: {=sizes[0][1]:s} at 32 pixels, {=sizes[1][1]:s} at
 # 48, {=sizes[2][1]:s} at 64. Is larger better, then? One photograph cannot say. There is a reason for doubt: at 64
-# pixels a patch of 4 × 4 shows a quarter of what it showed in training, half an eye where there was a whole one.
-# Positions can be interpolated, what the model has learned about the size of things cannot. So in practice one trains a
-# few epochs more at the new size (Dosovitskiy et al., 3.2; notebook 09), and tests on labelled pictures.
+# pixels a patch of 4 × 4 shows a quarter of the area that it shows at 32, so a smaller piece of an eye. Positions can
+# be interpolated, what the model has learned about the size of things cannot. So in practice one trains a few epochs
+# more at the new size (Dosovitskiy et al., 3.2; notebook 09), and tests on labelled pictures.
 
 # %% [markdown] tags=["stop"]
 # **A place to stop.** You have assembled a Vision Transformer, broken it, and let a trained one answer. The second part
@@ -631,7 +631,7 @@ head = D * 1000 + 1000
 print(f"{patch_embedding:,} + {cls_and_positions:,} + {head:,}")
 
 # %% [markdown]
-# By chance a patch of 3 · 16 · 16 pixels also has 768 numbers. Do not mix the two up: change P, and only one changes.
+# By chance a patch also has 768 numbers, 3 · 16 · 16. Do not mix the two up: change P, and only one changes.
 #
 # ### Exercise 5.5 · Count a block
 # *write · medium · 7 minutes*
@@ -854,7 +854,7 @@ plots.show(
 # The bars look alike, and for a reason: each weight of a block is used once for each token, so cost ≈ weights × tokens.
 # That would be {=by_code * 197 / 1e9:.1f} billion here, and it is {=macs / 1e9:.1f}.
 #
-# What breaks the rule are the token pairs. They have no weights at all. At 224 pixels, with 197 tokens, they are
+# What breaks the rule most are the token pairs. They have no weights at all. At 224 pixels, with 197 tokens, they are
 # {=100 * mac_parts(ViTConfig())["token pairs"] / macs:.0f} % of the work. The famous "attention is quadratic" does not
 # hurt yet.
 
@@ -924,9 +924,9 @@ plots.show(
 # %% [markdown]
 # Twice the image side, or half the patch side, is four times the patches: about four times the cost, and more once the
 # token pairs count. On the right you see when they do: with patches of 8 on 1024 pixels,
-# {=100 * most["token pairs"] / sum(most.values()):.0f} % of the work is tokens looking at tokens. Both halves of a
-# block's cost meet where 12 N D² = 2 N² D, at N = 6 D: 4608 tokens for ViT-B. The weights hardly care: only the
-# position and the patch embedding know the sizes.
+# {=100 * most["token pairs"] / sum(most.values()):.0f} % of the work is tokens looking at tokens. In a block both parts
+# cost the same where 12 N D² = 2 N² D, at N = 6 D: 4608 tokens for ViT-B. The weights hardly care: only the position
+# embedding and the patch embedding know the sizes.
 
 # %% [markdown]
 # **Remember.** A block has about 12 D² weights and costs 12 N D² + 2 N² D multiply-adds. Twice the width is
@@ -1013,7 +1013,8 @@ assert faults["other eps"][1] == faults["other GELU"][1] == answer(model(images)
 # ### A ViT of your own
 # Some of your answers are parts of a ViT: the cut of 01, the attention of 03, norm and block of 04, `embed_tokens` and
 # `read_out` of this notebook. Those that you kept with `check.keep(...)` stand in `my_vit.py`, beside the notebooks.
-# `check.my_vit` puts them in the places of the package's, and says which are still missing and come from the package:
+# `check.my_vit` puts them in the places of the package's, and says which come from the package because yours are
+# missing. (`training_step` waits for notebook 06.)
 
 # %% tags=["nbval-ignore-output"]
 own = check.my_vit(ours.config).eval()
@@ -1041,6 +1042,7 @@ for name, model_with_weights, other in (("reference", reference, reference), ("t
 # ```python
 # record = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
 # model = weights.from_torchvision(torchvision.models.vit_b_16(weights=record)).eval()
+# photo = datasets.sample_image("cat", 224)[None]   # (1, 3, 224, 224)
 # logits = model(normalise(photo, model.config))   # (1, 1000)
 # print(record.meta["categories"][logits.argmax()])
 # ```

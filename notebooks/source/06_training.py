@@ -136,7 +136,7 @@ print(f"{fresh_loss:.1f}")
 # c. Ten equal logits give each class 1/10, and $-\ln(1/10) = \ln 10 = 2.3026$. The fresh model is close to that.
 #
 # Remember **2.30**. A loss that *starts* far above ln 10 belongs to a model that is sure of nonsense. A loss that
-# *stays* there belongs to one whose answers are no better than a guess.
+# *stays* at 2.30 belongs to one whose answers are no better than a guess.
 
 # %% [markdown]
 # ### Exercise 6.1 · The first loss
@@ -174,9 +174,9 @@ assert torch.allclose(z.grad, p - one_hot)
 z.grad
 
 # %% [markdown]
-# A step against the gradient raises the right logit, by what its probability lacks to be 1, and lowers each other one,
-# by the probability that it got wrongly. The three numbers sum to 0. Where the right class already has all the
-# probability, nothing is left to learn.
+# A step against the gradient raises the right logit in proportion to what its probability lacks to be 1, and lowers
+# each other one in proportion to the probability that it got wrongly. The three numbers sum to 0. Where the right class
+# already has all the probability, nothing is left to learn.
 #
 # A classic mistake: giving `cross_entropy` *probabilities*. It takes them for logits and does a second softmax. See
 # what this does to a perfect answer:
@@ -186,8 +186,8 @@ perfect = F.one_hot(torch.tensor([0]), 10).float()  # all the probability on the
 print(f"loss of a perfect answer after two softmaxes: {F.cross_entropy(perfect, torch.tensor([0])):.4f}")
 
 # %% [markdown]
-# 1.4612 is the best that ten classes can then reach, and nothing raises an error. **A ten-class loss that never passes
-# 1.46 makes a second softmax the first suspect.**
+# 1.4612 is the best that ten classes can then reach, and nothing raises an error. **A ten-class loss that never falls
+# below 1.46 makes a second softmax the first suspect.**
 
 # %% [markdown]
 # ## One weight, one step
@@ -289,9 +289,9 @@ plots.show(
 )
 
 # %% [markdown]
-# This loss is 40 times as steep along $b$ as along $a$. Above a rate of 2/40 plain gradient descent (SGD) would climb
-# out along $b$, and below it crawls along $a$. AdamW's numbers suit the picture, too; what matters is that it has one
-# rate and two step sizes.
+# This loss is 40 times as steep along $b$ as along $a$ (grey: lines of equal loss). Above a rate of 2/40 plain gradient
+# descent (SGD) would climb out along $b$, as 0.26 did above; below it, it crawls along $a$. Both rates are chosen for
+# this picture. What matters is that AdamW has one rate and two step sizes.
 #
 # Are the gradients of a ViT as unequal? Ours, on 100 images:
 
@@ -303,10 +303,10 @@ model.zero_grad()
 assert max(sizes) > 20 * min(sizes)
 
 # %% [markdown]
-# The largest mean gradient of a tensor is {=max(sizes) / min(sizes):.0f} times the smallest.
+# The largest mean gradient of a tensor, signs left out, is {=max(sizes) / min(sizes):.0f} times the smallest.
 #
 # **Adam** divides each weight's step by the usual size of its own gradient. For each weight it keeps two running
-# means of the gradient $g$:
+# means of the gradient $g$, here with $\beta_1 = 0.9$ and $\beta_2 = 0.98$:
 #
 # $$m \leftarrow \beta_1 m + (1-\beta_1)\,g, \qquad v \leftarrow \beta_2 v + (1-\beta_2)\,g^2 .$$
 #
@@ -393,8 +393,8 @@ for t in range(1, 31):
 assert torch.allclose(ours, theirs, atol=1e-5)
 
 # %% [markdown]
-# Not everything should shrink. A LayerNorm's weight of 1 means "leave the token as it is", and 0 would silence it. A
-# bias or a position is added to a token and multiplies nothing. By custom, only matrices decay.
+# Not everything should shrink. A LayerNorm's weight of 1 leaves the normalised token as it is, and 0 would silence it.
+# A bias or a position is added to a token and multiplies nothing. By custom, only matrices decay.
 #
 # ### Exercise 6.3 · What may decay?
 # *write · medium · 4 minutes*
@@ -655,8 +655,8 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
 # ### Exercise 6.7 · The step that does not learn
 # *repair · medium · 5 minutes*
 #
-# This step runs without an error. Its model hardly learns. Two things are wrong; find both, and write it again
-# below. Return the loss. Clipping is no part of this task.
+# This step raises no error, and its model hardly learns. Two things are wrong; find both, and write it again
+# below. Return the loss. Leave out clipping.
 #
 # <details><summary>Hint</summary>
 #
@@ -739,7 +739,7 @@ plots.show(draw_runs(runs), "The loss on one batch of 32 images begins at ln 10 
 # ## Now all of them, live
 #
 # `training.train` is the loop above, over epochs, with the schedule, the average, an evaluation now and then, and
-# 16-bit products on processors where these are faster (notebook 11).
+# 16-bit matrix products on processors where these are faster (notebook 11). At its end the average is in `model`.
 #
 # One part is new. Our recipe moves the matrices inside the blocks with **Muon**, a younger relative of AdamW, at a peak
 # rate of {=recipe.muon_learning_rate:g}; AdamW moves the rest, at {=recipe.learning_rate:g}. *Going further* shows
@@ -797,8 +797,8 @@ assert history.stopped or seen[1][1] - seen[0][1] > seen[0][1] - 0.1  # the aver
 # validation set must tell; this short one does not need it.
 
 # %% [markdown]
-# In the left panel, the jitter is the batches' own; the thick line is its running mean. The loss cannot fall below
-# 0.28, as the recipe smooths its targets (*Going further*).
+# In the left panel, the jitter is the batches' own; the thick line is the loss's running mean. The loss cannot fall
+# below 0.28, as the recipe smooths its targets (*Going further*).
 
 # %% [markdown]
 # ## How good is it, and where is it wrong?
@@ -876,7 +876,7 @@ plots.show(fig, "The eight worst mistakes, each with its true name, the model's 
 # %% [markdown]
 # Go through them one by one. Could you name them? Wrong labels and broken files show here, if there are any. Then make
 # a guess at what the mistakes share, and test it. Are they the small shapes? The drawings come with **masks**, which
-# say what pixels belong to the shape:
+# say which pixels belong to the shape:
 
 # %%
 area = validation.masks.float().mean(dim=(1, 2))  # (n,): the shape's share of the image
@@ -905,8 +905,8 @@ for name, choice in {"without augmentation": replace(gentle, crop=0, flip=False)
     records[name] = training.train(small_model, few, choice, test=validation, epochs=40)
 
 # %% [markdown] tags=["predict"]
-# **Predict before you run.** Without augmentation, the loss on the 300 training images ends near 0. The validation loss
-# starts near ln 10, too. How does it go on?
+# **Predict before you run.** Without augmentation, the loss on the 300 training images goes from about ln 10 to
+# almost 0. The validation loss starts at the same place. How does it go on?
 #
 # - a: it falls with the training loss, and ends a little above it
 # - b: it falls at first, then stays where it is
@@ -932,11 +932,11 @@ assert ends["train_loss"] < 0.2 and ends["test_loss"] > best["test_loss"] + 0.5
 assert other["test_loss"] < ends["test_loss"] - 0.5 and ends["test_accuracy"] > best["test_accuracy"] - 0.05
 
 # %% [markdown]
-# c. It is lowest at {=best["test_loss"]:.1f}, in epoch {=best["epoch"]:.0f}, and ends at {=ends["test_loss"]:.1f}. The
-# training loss shows nothing of it. Meanwhile the share of right names went from
-# {=100 * best["test_accuracy"]:.0f} to {=100 * ends["test_accuracy"]:.0f} %: the model is not wrong more often, but
-# surer when it is. With augmentation the validation loss ends at {=other["test_loss"]:.1f}, with
-# {=100 * other["test_accuracy"]:.0f} % right.
+# c. Measured every fourth epoch, it is lowest, {=best["test_loss"]:.1f}, in epoch {=best["epoch"]:.0f}, and ends at
+# {=ends["test_loss"]:.1f}. The training loss shows nothing of it. Meanwhile the
+# share of right names went from {=100 * best["test_accuracy"]:.0f} to {=100 * ends["test_accuracy"]:.0f} %: the model
+# is not wrong more often, but surer when it is. With augmentation the validation loss ends at
+# {=other["test_loss"]:.1f}, with {=100 * other["test_accuracy"]:.0f} % right.
 #
 # Which of the two would you keep? The validation set chooses the second. It could choose the epoch as well: to stop
 # where it is best is called **early stopping**. And 300 images are few: with 10,000, and patches of 4, it was
@@ -963,8 +963,8 @@ for name, data, part in ("validation", validation, guesses[:, :1000]), ("test", 
     print(f"{name:10} {(part[chosen] == data.labels).float().mean():.1%}")
 
 # %% [markdown]
-# b, give or take one. The best of many is partly the luckiest, and its luck was on the validation images. So the number
-# by which you chose is flattered, the more so the more you tried. The test set is for the one model that you keep:
+# b, give or take one. The best of many guessers is only the luckiest, of many models partly so, and that luck was on
+# the validation images. So the number by which you chose is flattered. The test set is for the one model that you keep:
 
 # %% tags=["nbval-ignore-output"]
 final = training.evaluate(model, test_set)
@@ -1049,10 +1049,10 @@ assert last["learning rate / 100"] > 1.5 and last["zero_grad forgotten"] < 1 and
 #
 # - **Rate x 100**: the loss leaps off the figure. When the rate has faded, it is at
 #   {=last["learning rate x 100"]:.1f}: the batch is not learned.
-# - **Rate / 100**: it creeps, and is at {=last["learning rate / 100"]:.1f}. Nothing is broken, and nothing will come of
-#   it in time.
-# - **zero_grad forgotten**: the treacherous one. It *does* learn, as all gradients come from one batch. With changing
-#   batches, each step would follow those of long ago as well.
+# - **Rate / 100**: it creeps, and is at {=last["learning rate / 100"]:.1f} at the end. Nothing is broken; it is
+#   too slow.
+# - **zero_grad forgotten**: the treacherous one. It *does* learn here, where all gradients come from one batch. With
+#   changing batches, each step would be pushed by those of long ago as well.
 # - **Softmax before the loss**: slow, with a floor at 1.46, and no error message.
 #
 # Notebook 07 makes a method of them.
@@ -1060,8 +1060,8 @@ assert last["learning rate / 100"] > 1.5 and last["zero_grad forgotten"] < 1 and
 # %% [markdown]
 # ## The ViT that you wrote, trained
 #
-# In notebook 05 you put together the parts that you kept in `my_vit.py`. They had the right logits; can they learn?
-# The one-batch test says so, with your training step of exercise 6.7 if you kept that too. What you have not kept comes
+# In notebook 05 you put together the parts that you kept in `my_vit.py`. They had the right logits; can they learn? The
+# one-batch test tells, with your step of exercise 6.7 after `check.keep(training_step)`. What you have not kept comes
 # from the package. The loss must begin near ln 10:
 
 # %% tags=["nbval-ignore-output"]
@@ -1091,8 +1091,8 @@ assert abs(losses[0] - math.log(10)) < 0.2 and losses[-1] < losses[0]
 # vit-tutorial train --data cifar10 --recipe cifar10-laptop --minutes 10
 # ```
 #
-# `--minutes` fits the schedule to the time you have. Ctrl-C stops and keeps the model. In Python: the call
-# from above, with `datasets.cifar10("train")` and `training.RECIPES["cifar10-laptop"]`.
+# `--minutes` fits the schedule to the time you have. Ctrl-C stops and keeps the model. In Python: a
+# fresh model, and the call from above with `datasets.cifar10` and `training.RECIPES["cifar10-laptop"]`.
 #
 # The record of one run is shipped:
 
@@ -1110,11 +1110,11 @@ assert run.accuracy > 0.55
 
 # %% [markdown]
 # Measured on *CIFAR-10 (JPEG copy)*: the same photographs, re-encoded as JPEG to be small. One run, one seed. (The loss
-# drops near the end because until then the recipe leaves out half of the patches, to save time: see notebook 11.)
+# drops where the recipe stops leaving out half of the patches: see notebook 11.)
 #
 # Is that good? Chance is 10 %. A small ViT trained on CIFAR-10 alone for 200 epochs has reached 91 % (ViT-Lite, Hassani
-# et al. 2021). A ViT knows nothing of images at the start, not even that neighbours belong together, and must learn it
-# from 50,000 of them. Notebooks 07 to 09 work on that gap.
+# et al. 2021). A ViT with random weights knows nothing of images, not even which patches are neighbours, and must
+# learn from 50,000 of them what a recipe does not give it. Notebooks 07 to 09 work on that gap.
 
 # %% [markdown]
 # ## Exercises
@@ -1124,8 +1124,8 @@ assert run.accuracy > 0.55
 # ### Exercise 6.10 · What does eval() switch?
 # *experiment · medium · 5 minutes*
 #
-# The model below drops 30 % of its features at random. Run the cell, then change it: give the same image twice
-# before and after `model.eval()`, and try `answers.sum().backward()` after `eval()`. What does `model.eval()` do?
+# The model below drops 30 % of its features at random, and gets one image twice. Run the cell. Then, in one of your
+# own, call `forgetful.eval()`, compute `answers` again, and try `answers.sum().backward()`. What does `eval()` do?
 #
 # - `"a"`: it stops PyTorch from recording gradients
 # - `"b"`: it switches dropout and drop path off, so that answers repeat
@@ -1246,9 +1246,8 @@ plots.show(draw_runs(hot), "Two loss curves on one batch, with warmup and withou
 
 # %% [markdown]
 # b: without warmup the loss leaps to {=max(hot["rate x 40, no warmup"][:10]):.0f} within ten steps, with it to
-# {=max(hot["rate x 40, with warmup"][:10]):.0f}. Then both fall together. Which is ahead at the end changed from run to
-# run when we tried: one small batch forgives much. The first ViTs warmed up for 10,000 steps (Dosovitskiy et al. 2021).
-# It costs a tenth of the run, so keep it.
+# {=max(hot["rate x 40, with warmup"][:10]):.0f}. Then both fall together, to about the same loss. On this one small
+# batch warmup spares the leap, and no more. The first ViTs warmed up for 10,000 steps (Dosovitskiy et al. 2021).
 
 # %%
 start = {name: max(losses[:10]) for name, losses in hot.items()}
@@ -1264,7 +1263,7 @@ assert start["rate x 40, no warmup"] > start["rate x 40, with warmup"] + 1  # in
 #
 # <details><summary>Hint</summary>
 #
-# Three lines would do: one for the rise, one for the hold, one for the fall. The smallest of the three is the
+# Draw three straight lines: one for the rise, one for the hold, one for the fall. The smallest of the three is the
 # answer.
 #
 # </details>
@@ -1420,8 +1419,8 @@ assert check.clip_factor(clip_factor_solution).passed
 
 # %% [markdown]
 # ### Solution 6.6
-# The distance settles where one step of the weight, 1, is made good by $1-d$ of the distance: at $d/(1-d)$ after the
-# average has moved. With $d = 0.99$ it is 99 steps.
+# In each step the weight runs ahead by 1, and the average makes good $1-d$ of the distance. The two balance at a
+# distance of $1/(1-d) = 10$ before the average has moved, and $d/(1-d) = 9$ after. With $d = 0.99$ it is 99 steps.
 
 # %% tags=["solution"]
 w = a = 0.0

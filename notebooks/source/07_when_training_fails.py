@@ -6,7 +6,7 @@
 # **After this notebook you can**
 #
 # - read the log of a failed training: what each number excludes, and what it does not,
-# - climb a ladder of seven tests that finds most bugs in seconds,
+# - climb a ladder of seven tests that catches every bug planted in this notebook,
 # - say which bugs a test cannot see, and which let a model train all the same, only worse,
 # - choose a learning rate by measuring instead of guessing.
 #
@@ -110,7 +110,8 @@ for seed in range(5):
 # %% [markdown]
 # So c, by up to {=max(costs):.2f}. A fresh head gives the classes random logits: opinions without evidence. They cost
 # about half their variance. For ten small logits $z$ with mean 0, $e^z \approx 1 + z + z^2/2$. So the sum of the ten
-# powers is about $10\,(1 + \text{var}/2)$, and its logarithm about $\ln 10 + \text{var}/2$.
+# powers is about $10\,(1 + \text{var}/2)$, and its logarithm about $\ln 10 + \text{var}/2$. The loss takes the right
+# class's logit off that: about 0 on average, since a fresh model does not know which class is right.
 
 # %%
 assert 0 < min(costs) and max(abs(c - v / 2) for c, v in zip(costs, variances, strict=True)) < 0.005
@@ -154,7 +155,7 @@ assert outside == [2.76, 6.06]
 # |---|---|---|
 # | 2.3 for three epochs | that all is well | a rate of 0: a fresh model costs as much |
 # | 2.76, 2.33, 6.06: epochs differ | a rate of 0 from start to end | a rate that is too large, or 0 for a while |
-# | 2.76 and 6.06 | softmax before cross-entropy | any other cause of large logits |
+# | 2.76 and 6.06 | softmax before cross-entropy | anything that makes logits large |
 #
 # Suspects that are left: a bad start (head too large), steps too large (rate, no warmup, no clipping), no norm that
 # holds the logits back, images that the model cannot read.
@@ -245,9 +246,9 @@ assert guess < min(ours) < guess + 0.3  # there 0.02 to 0.14 above
 # The same story as in our log. The first step costs {=steps[0]:.2f}; within 20 steps the loss leaps, and the first
 # epoch comes out far above ln 10. The best epoch lies a little above it, and none below.
 #
-# So far it is certain. Whether and when the loss leaps *again* is not: the last digit of a sum decides, and it differs
-# between seeds, processors and even numbers of threads. For this part we look at *recorded* runs: ten seeds on each of
-# five simulated machines, 16 epochs each (`python tools/measure/explosions.py`).
+# So far every run that we recorded agrees. Whether and when the loss leaps *again* does not repeat: the last digit of a
+# sum decides, and it differs between processors and even numbers of threads. For this part we look at the *recorded*
+# runs: ten seeds on each of five simulated machines, 16 epochs each (`python tools/measure/explosions.py`).
 
 # %%
 record = json.loads((DATA / "runs" / "explosions.json").read_text())
@@ -413,8 +414,8 @@ ax.text(2.9, 8.7, "what it looks for", fontsize=10, color="#555555")
 plots.show(fig, "A ladder of seven rungs, shapes at the bottom, shuffled labels at the top; what each looks for.")
 
 # %% [markdown]
-# Climb from the bottom: the lower rungs need a few images and no training, and say *where* the fault is. The upper ones
-# train for a while and only say *that* there is one. If a rung breaks, mend it before you climb on.
+# Climb from the bottom: the lower rungs need few images and no training, and hint at *where* the fault is. The upper
+# ones train for a while and only say *that* there is one. If a rung breaks, mend it before you climb on.
 #
 # Rung 5 is the test from 06: a model must be able to learn one batch by heart. Before you climb, one question about it.
 
@@ -574,7 +575,8 @@ assert not image_fails(healthy) and image_fails(Setup(make=loud_positions))
 #
 # Now each patch (3b). Two questions: does *every* square of the image reach the logits, and does each enter through
 # *one* token? For the first, the gradient of the logits with respect to the pixels answers for all patches at once.
-# The ten logits are mixed with random weights, since in a plain sum what one of them gains another may lose.
+# The ten logits are mixed with random weights, since in a plain sum what one of them gains another may lose. For the
+# second, change one square of the image, and count the tokens that differ.
 
 
 # %%
@@ -624,7 +626,7 @@ assert not patches_fail(healthy) and patches_fail(Setup(make=plain_reshape))
 
 # %% [markdown]
 # You know the plain reshape from notebook 01: it cuts the image into strips, colour by colour. So one square touches
-# six tokens. The shapes and the first loss had not betrayed it.
+# six tokens. The shapes and the first loss do not betray it; the gallery below will show that.
 #
 # Last, nothing else (3c): an image must get the same logits alone and among others, and the same when asked twice.
 
@@ -762,12 +764,12 @@ assert not reference_fails(healthy) and reference_fails(wide)
 # ### Exercise 7.4 · Three bugs in five lines
 # *repair · medium · 8 minutes*
 #
-# This runs, has the right shape, and learns. Three things are wrong. Find them and write it again. `q`, `k`, `v` are
+# This runs and has the right shape. Three things are wrong. Find them and write it again. `q`, `k`, `v` are
 # `(B, H, N, d)`; the result is `(B, N, H*d)`.
 #
 # <details><summary>Hint</summary>
 #
-# One is in each line but the first. Which width belongs in the scale? Which axis must sum to 1? In
+# Each of the last three lines has one. Which width belongs in the scale? Which axis must sum to 1? In
 # which order do the numbers lie in memory when `reshape` comes?
 #
 # </details>
@@ -867,9 +869,9 @@ print(f"{len(sizes)} weight tensors; the shortest gradient is {min(sizes.values(
 assert ends[0] > ends[1] > max(ends[2:4]) and ends[4] > ends[2] and min(sizes.values()) > 0
 
 # %% [markdown]
-# A valley: with too small a rate the loss crawls, and with the largest it ends higher again. The bottom lies
-# between 0.003 and 0.03. Nearer to which end? We take **the left one**: the case above has shown what 0.03 can do when
-# batches change. *Going further* measures whether that is wise.
+# A valley: with too small a rate the loss crawls, and with the largest it ends higher again. The two lowest points are
+# those at 0.003 and 0.03. We take **the left one**, even where the other lies lower: over changing batches, the
+# third sin alone, 0.03, ended higher than 0.003. *Going further* measures whether that is wise.
 
 
 # %%
@@ -1028,7 +1030,7 @@ by_rung = {column: sum(column in rungs for rungs in bugs.values()) for column in
 assert not hits["nothing wrong"] and all(bugs.values())
 
 # %% [markdown]
-# So c: {=len(alone):d} here, all on two rungs:
+# So c: {=len(alone):d} here, on two rungs. In detail:
 #
 # - **Shapes** catch {=by_rung["1 shapes"]:d} bug of fifteen.
 # - **The reference** catches most, {=by_rung["4 reference"]:d}, and at least three that *nothing else* catches:
@@ -1036,12 +1038,12 @@ assert not hits["nothing wrong"] and all(bugs.values())
 #   ln 10, look at every patch, learn their batch and beat the shuffled labels.
 # - But the reference cannot see what is no formula: a frozen or saturated head, loud positions, a wrong schedule,
 #   labels of other images. Only **shuffled labels** catch these last.
-# - What the other rungs catch here, at least two catch. Each says more about where to look.
+# - Every other bug is caught twice or more; the lower rungs say more about where to look.
 
 # %% [markdown]
 # One row surprises. **Attention over the batch** passes 3c, which was made for it, and falls at 3a. Why? All class
-# tokens start equal, and each sees only other class tokens. A mean of equal vectors is the same vector, so the class
-# tokens stay equal, whatever the images and however many they are:
+# tokens start equal, and each sees only class tokens, those of the batch. A mean of equal vectors is the same vector,
+# so the class tokens stay equal, whatever the images and however many they are:
 
 # %%
 print(f"attends over the batch: spread {spread(GALLERY['attends over the batch']):.4f}")
@@ -1051,7 +1053,7 @@ assert bugs["labels of other images"] == ["7 shuffled labels"] and max(by_rung, 
 assert {bugs[name][0] for name in alone} >= {"4 reference", "7 shuffled labels"}
 
 # %% [markdown]
-# A test catches bugs that it was not made for, and misses some that it was.
+# A test catches bugs that it was not made for, and misses some that it was made for.
 #
 # ### Exercise 7.5 · Three patients
 # *experiment · medium · 10 minutes*
@@ -1136,7 +1138,7 @@ assert max(accuracies["heads split wrongly"]) > min(accuracies["nothing wrong"])
 # %% [markdown]
 # ## Exercises
 #
-# 7.1 to 7.5 stand above, beside their ideas.
+# 7.1 to 7.5 stand above, beside their ideas; 7.7 goes further.
 #
 # ### Exercise 7.6 · A schedule for the whole run
 # *repair · medium · 5 minutes*
@@ -1235,7 +1237,7 @@ for rate in (1e-3, 1e-1):
     assert abs(here - sum(there) / 2) < 0.08
 
 # %% [markdown]
-# How much does each of the three settings matter? For each, average over the other two:
+# Close, not equal: processors differ. Now each setting alone, averaged over the other two:
 
 # %%
 effects, noise = {}, []
@@ -1401,7 +1403,7 @@ assert check.repaired_attention(repaired_attention_solution).passed
 # %% [markdown]
 # ### Solution 7.5
 # All three start at ln 10, so no head is saturated. C's logits do not depend on the image: its class token sees
-# itself alone. Half of A's patches have no influence. B passes everything but the reference.
+# itself alone. Half of A's patches have no influence. B shows neither fault, and yet differs from the reference.
 
 # %% tags=["solution"]
 for name, make in (("A", patient_a), ("B", patient_b), ("C", patient_c)):

@@ -112,8 +112,9 @@ plots.show(
 )
 
 # %% [markdown]
-# **EXIF rotation.** A phone held upright stores the picture lying on its side, with a note: *turn me*. Viewers obey,
-# `np.array` does not. A model trained on pictures that lie on their side meets upright ones later.
+# **EXIF rotation.** A phone often stores a picture lying on its side, with a note: *turn me* (6 is a quarter turn
+# clockwise). Viewers obey, `np.array` does not. A model trained on pictures that lie on their side meets upright ones
+# later.
 
 # %%
 with Image.open(files[0]) as picture:
@@ -172,8 +173,8 @@ copies.distances(prints, prints)
 
 # %% [markdown]
 # Read the first row: 0 to itself, next to nothing to the copy, much to the other moon. Two fingerprints that have
-# nothing in common are 1.41 apart, the root of 2. Where to draw the line? A record made with `tools/measure/copies.py`
-# tells, of CIFAR-10's test images (JPEG copy):
+# nothing in common (their products are 0 on average) are 1.41 apart, the root of 2. Where to draw the line? A record
+# made with `tools/measure/copies.py` tells, of CIFAR-10's test images (JPEG copy):
 
 # %%
 record = json.loads((DATA / "runs" / "copies.json").read_text())
@@ -188,10 +189,10 @@ print(f"{'pairs of different files, of 50 million':42}", *(f"{record['pairs_belo
 
 # %% [markdown]
 # The first rows say how many of the copies are found, the last how many pairs are taken for copies. The course takes
-# 0.25. Some of its {=record["pairs_below"][places[1]]:d} pairs may be real copies: CIFAR-10 is known to hold some
-# (Barz and Denzler 2020). And it has limits: most pictures that were cropped a lot, or turned to grey, get through. So
-# do two shots of one cat, one second apart. **No program knows those: you do.** Keep pictures of one cat, one day, one
-# patient on one side.
+# 0.25. Some of its {=record["pairs_below"][places[1]]:d} pairs may be real copies: CIFAR-10 is known to hold some (Barz
+# and Denzler 2020). And it has limits: most pictures that lost 6 % on each side, or were turned to grey, get through.
+# So may two shots of one cat, one second apart. **No program knows those: you do.** Keep pictures of one cat, one day,
+# one patient on one side.
 
 # %% [markdown]
 # ### Exercise 12.1 · How often does it leak?
@@ -353,7 +354,8 @@ def fine_tune(dataset, seed=0):
 
 
 # %% [markdown]
-# Four models, each tested on the fold that it has not seen. Beside them the method without learning, on the same folds:
+# Four models, each tested on the fold that it has not seen. Beside them the method without learning, now on these folds
+# (other splits than above, so another number):
 
 # %%
 models = [fine_tune(data[fold != k]) for k in range(4)]
@@ -419,8 +421,8 @@ interactive_figure(draw_interval, pictures=sizes, per_cent_right=[50, 60, 70, 80
 # %% [markdown]
 # A test picture is a coin that falls on "right" with an unknown probability. The band says which probabilities fit what
 # was seen: repeat the whole experiment many times, and about 95 of 100 such bands hold the true one. `fitting` tries
-# all probabilities. Wilson (1927) solved for the two ends. For $r$ right of $n$, with $p = r/n$ and $z = 1.96$, they
-# are
+# all probabilities. Wilson (1927) solved for the two ends. For $r$ right of $n$, with $p = r/n$, they are as below. Of
+# a normal distribution 95 % lie within $z = 1.96$ standard deviations of the mean.
 #
 # $$\frac{p + \frac{z^2}{2n} \;\pm\; z\sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}$$
 #
@@ -435,8 +437,8 @@ assert low <= right.mean() <= high
 # %% [markdown]
 # ... if the pictures to come are of the same kind. That is a big if:
 #
-# - The band knows nothing of **another camera, another room, another season**. Our stickers all lie on four
-#   photographs; nobody knows how the model does on a fifth.
+# - The band knows nothing of **another camera, another room, another season**. Our stickers lie on four photographs, or
+#   on white; nobody knows how the model does on a fifth.
 # - Copies count once, as here, and so should a series of shots of one thing: only you know of those.
 # - If you tried ten recipes and kept the best, its number is too high. Keep some pictures for one last test.
 #
@@ -575,11 +577,11 @@ assert len(kept) == 3
 
 # %% [markdown]
 # With our stickers, **b**: of {=sum(said_of["red and blue swapped"][2]):d} stars,
-# {=said_of["red and blue swapped"][2][1]:d} are now called moons. So for star or moon the colour decides. It does not
-# decide everything: of {=sum(said_of["red and blue swapped"][0]):d} hearts, now blue,
+# {=said_of["red and blue swapped"][2][1]:d} are now called moons. So for star or moon the colour counts for more than
+# the shape. It does not decide everything: of {=sum(said_of["red and blue swapped"][0]):d} hearts, now blue,
 # {=said_of["red and blue swapped"][0][0]:d} are still hearts. In grey, {=100 * kept["in grey"]:.0f} % are right instead
-# of {=100 * kept["as they are"]:.0f}; but grey pictures are also unlike all that the models were trained on, so that
-# alone would prove little.
+# of {=100 * kept["as they are"]:.0f}; but grey pictures are also unlike almost all that the models were trained on, so
+# that alone would prove little.
 
 # %% [markdown]
 # This is **shortcut learning** (Geirhos et al. 2020): in our folder most hearts are red, most moons blue and most stars
@@ -597,7 +599,7 @@ assert FOLDER != stickers or max(kept, key=kept.get) == "as they are" and said_o
 #
 # - `"a"`: about that of the models above in grey, for the colour is gone
 # - `"b"`: about that of the models above in colour
-# - `"c"`: clearly more than that
+# - `"c"`: clearly more than that of the models above in colour
 #
 # <details><summary>Hint</summary>
 #
@@ -625,7 +627,7 @@ print(f"{(workshop / 'mine.safetensors').stat().st_size / 1e6:.1f} MB, with the 
 
 # %% [markdown]
 # The file holds weights, sizes, normalisation and class names. `workshop` is a temporary folder: give a path of your
-# own to keep it. Another day, in another program, three lines:
+# own to keep it. Another day, in another program, three lines (the picture is one of those learned from):
 
 # %%
 model = weights.load(workshop / "mine.safetensors")
@@ -689,10 +691,10 @@ else:
     assert difference["BILINEAR"] < 1e-3 < difference["BICUBIC"]
 
 # %% [markdown]
-# With `BILINEAR`, as in training, both programs say the same here. `BICUBIC`, which Pillow's `resize` takes where
-# nothing is said, moves the logits of the same network on the same pictures. All of "What a picture file can hide"
-# waits on the other side again: transparency and 16 bits, too, are still missing above. (The class names are in the
-# file: `json.loads(session.get_modelmeta().custom_metadata_map["classes"])`.)
+# With `BILINEAR`, as in training, both programs say the same here. `BICUBIC`, the default of Pillow's `resize`, moves
+# the logits of the same network on the same pictures. "What a picture file can hide" waits on the other side again: the
+# function above turns pictures upright, and still lacks transparency and 16 bits. (The class names are in the file:
+# `json.loads(session.get_modelmeta().custom_metadata_map["classes"])`.)
 
 # %% [markdown]
 # ### Exercise 12.7 · "I do not know"
@@ -810,7 +812,8 @@ assert check.pictures_needed(solution).passed
 # %% [markdown]
 # ### Solution 12.6
 # With no colour to rely on, the models learn the shapes, which grey pictures of this size still show. Here is the first
-# of the four, with its fold: it does far better than the models above do in grey.
+# of the four, with its fold: it does far better than the models above do in grey, so **a** is out. What decides between
+# **b** and **c** is all four, on all pictures.
 
 # %% tags=["solution"]
 in_grey = training.evaluate(fine_tune(grey[fold != 0]), grey[fold == 0]).logits.argmax(dim=1)  # (pictures of fold 0,)
