@@ -142,7 +142,7 @@ here.shape, there.shape
 # %% [markdown]
 # `forward_features` is the model without its head. Its first row, the class token, holds 128 numbers, from which the
 # head reads the class: the picture's **features**. Here is a use for them without any training: give each test window
-# the name of the *nearest* of the 30 training windows, nearest in pixels or nearest in features.
+# the name of the *nearest* of the 30 training windows, in pixels or in features (at the smallest angle).
 
 # %% [markdown] tags=["predict"]
 # **Predict before you run.** A guess is right for one window in ten. For how many in ten is the nearest training
@@ -193,8 +193,8 @@ assert share["features"] > max(share["fresh"], share["pixels"]) + 0.2  # fresh: 
 
 # %% [markdown]
 # Its features find the right class for only {=100 * share["fresh"]:.0f} %, so it was the training. What the model
-# learned about animals and vehicles tells tissue from text as well. This is the hope of fine-tuning, and it says where
-# to expect little: **where the new question needs something that the old one never asked for.**
+# learned about animals and vehicles is of use for these ten classes, too. This is the hope of fine-tuning. It also
+# suggests where to expect little: **where the new question needs something that the old one never asked for.**
 
 # %% [markdown]
 # ## A new head
@@ -504,8 +504,8 @@ assert all(mean["layer by layer", count] > mean["all alike", count] + 2 for coun
 #   scratch, 20 are too few for that, and 50 enough. Before rounding, the lead of *layer by layer* is {=lead[10]:.0f}
 #   points with 10 pictures and {=lead[300]:.0f} with 300.
 # - **More steps are no substitute.** From scratch, {=knows[80]:.0f} % of the 100 training pictures are named right
-#   after 80 steps. Four times the steps end at {=longer.mean():.0f} % of the test windows instead of
-#   {=mean["from scratch", 100]:.0f} %.
+#   after 80 steps. Four times the steps (the empty triangles beside 100) end at {=longer.mean():.0f} % of the test
+#   windows instead of {=mean["from scratch", 100]:.0f} %.
 
 # %% [markdown]
 # - **With one picture per class, the head alone** gets {=mean["head alone", 10]:.0f} %, in
@@ -645,16 +645,17 @@ assert max(decays) - min(decays) < 3
 # %% [markdown]
 # a. **The learning rate decides.** At 0.01, ten times the best, what pre-training gave is gone:
 # {=by_rate[0.01, 0.1]:.0f} %, far below a fresh start. **Warmup** makes hardly a difference at good rates and
-# {=gap[0.01]:.0f} points at 0.01: it is an insurance. **Weight decay** moves the result by no more than
+# {=gap[0.01]:.0f} points at 0.01: it is an insurance. **Weight decay** moves the result by about
 # {=max(decays) - min(decays):.0f} points.
 #
 # Was it the layers? At its best rate, *all alike* does as well with 100 pictures as *layer by layer*. So the gain seems
-# to come from the slower body, and the factors spared the search. (We looked for the best rate on the test pictures.
-# To choose one for your own model, hold back some training pictures for validation.)
+# to come from smaller steps of the body. (We looked for the best rate on the test pictures. To choose one for your own
+# model, hold back some training pictures for validation.)
 
 # %% [markdown]
 # A weight decay of 5 is a hundred times the usual one. How much of a weight does that take away? Before each step,
-# AdamW multiplies a weight by $1 - \text{lr} \cdot \lambda$ (notebook 06). Here are the rates of our 80 steps:
+# AdamW multiplies a weight by $1 - \text{lr} \cdot \lambda$, with $\lambda$ for the weight decay (notebook 06).
+# Here are the rates of our 80 steps:
 
 # %%
 rates = recipe.learning_rate * torch.tensor([training.warmup_cosine(step / 80) for step in range(80)])  # (steps,)
@@ -809,7 +810,7 @@ print(f"at 48 pixels after 20 steps at 48: {tuned:.0%}; after 20 steps at 32: {l
 assert tuned > max(at_once, later) and tuned < at_32 + 0.15
 
 # %% [markdown]
-# The steps at the new size help, the same number at the old one do not. In the end {=100 * tuned:.0f} % are right, and
+# The steps at the new size help, as many at the old one hardly do. In the end {=100 * tuned:.0f} % are right, and
 # at 32 x 32 it was {=100 * at_32:.0f} %: more pixels are no gain in themselves, and here they are
 # {=(12 * 12 + 1) / (8 * 8 + 1):.1f} times as many tokens. Large ViTs are often pre-trained at 224 pixels, where that
 # costs less, and fine-tuned for a while at 384 (Dosovitskiy et al. 2021).
@@ -887,7 +888,8 @@ print(
 # %% [markdown]
 # The other five it never saw. Two questions are made of them: *bird, cat or dog?* and *ship or truck?* The four ways
 # again, 150 steps, now with **five seeds**, tested on all 1,000 test photographs of each class. From scratch has the
-# rate for Muon that was best here of four.
+# rate for Muon that did best of four here (see `tools/measure/fine_tuning.py`). In the figure the four ways stand side
+# by side, so that no mark hides another; the empty triangles belong to 200.
 
 # %% [markdown] tags=["predict"]
 # **Predict before you run.** With ten photographs of each class, for which question does the checkpoint help more?
@@ -1030,7 +1032,7 @@ check.lora(LoRA)
 # ## Summary
 #
 # - A trained body keeps its features; a new head, started at zero, reads them for new classes.
-# - One picture per class: the head alone comes close to the best. More: let the body move, more slowly than the head.
+# - One picture per class: the head alone comes close to the best. More: let the body move, but slowly.
 # - The learning rate decides: too high, and what was learned before is gone. The usual weight decay hardly matters in a
 #   short run.
 # - A new image size needs interpolated positions, and a few steps to get used to it.
@@ -1145,7 +1147,8 @@ class LoRASolution(nn.Module):
 assert check.lora(LoRASolution).passed
 
 # %% [markdown]
-# Into every block, at the attention's first matrix (q, k and v), with the rest of the body frozen:
+# Into every block, at the attention's first matrix (q, k and v), with the rest of the body frozen. Compare the result
+# with the table of the race, at 100 pictures:
 
 # %% tags=["solution", "nbval-ignore-output"]
 thin = training.new_head(weights.load(CHECKPOINT), hundred.classes)

@@ -47,7 +47,7 @@ course.show_map(10)
 # ## Four heads, one picture
 #
 # Run everything once as it is, with the cat: the numbers in the text are the cat's. Then bring a picture of your own,
-# with this button or by the path of a file, and run everything below again.
+# with this button or by the path of a file, and run all cells below it again.
 
 # %%
 upload = widgets.Upload("image/*", "Picture")
@@ -268,7 +268,7 @@ near = trained[1].min()  # of all heads of the shipped model
 assert near < equal - 1
 
 # %% [markdown]
-# **a**: the first layer is the *least* local one. Without training all heads lie on the line of equal weights. Most
+# **a**: on average, the heads of the first layer look furthest. Without training all lie at equal weights. Most
 # heads of the trained models lie a little below it; the most local one of the shipped model looks {=near:.0f} pixels
 # far, where equal weights make {=equal:.1f}.
 #
@@ -276,7 +276,7 @@ assert near < equal - 1
 # picture is often quoted as *what ViTs do*. It is what one large ViT does; our two small ones do something else.
 
 # %% [markdown]
-# **A picture from a paper need not appear in your model.** Measure, and give the number of no attention beside it.
+# **A picture from a paper need not appear in your model.** Measure, and give the number for equal weights beside it.
 
 # %% [markdown]
 # ## Through all layers: rollout
@@ -533,7 +533,7 @@ products, products.relu().mean(dim=0), (weights_of.mean(dim=0) * gradients.mean(
 
 # %% [markdown]
 # On patch 1, head 1 carries $0.5 \cdot 2 = 1$ for the class, and head 2 carries $0.4 \cdot 2.5 = 1$ against it. After
-# the relu the mean is 0.5. The last line averages first: the two heads cancel, and patch 1 is gone.
+# the relu the mean is 0.5. The last line averages first: head 2 outweighs head 1, and patch 1 is gone.
 #
 # Then the layers are folded. Start with the identity: each token is relevant to itself. Each layer adds its step,
 # applied to what came before: $R \leftarrow R + \bar{A} R$, with $\bar{A}$ as above. Rollout halved, here nothing is:
@@ -681,7 +681,7 @@ assert min(hits["rollout"], hits["edges"]) > hits["random"] + 0.15
 # %% [markdown]
 # Chance hits rarely, as a shape covers a small part of the picture. The edges, which know no model, hit
 # {=100 * hits["edges"]:.0f} %. So "better than chance" is a low bar, and **the edges are the bar to clear**. Of the
-# five maps that are made from the model
+# five maps that come from the model
 # {=sum(hits[name] > hits["edges"] for name in ("last layer", *list(scored)[1:4], "occlusion")):d} clear it here; but
 # this is one model, briefly trained, and 64 pictures.
 
@@ -717,7 +717,8 @@ assert max(area for name, area in areas.items() if name != "random") < areas["ra
 # ### More models, more pictures
 #
 # `python tools/measure/interpretation.py` scored every method on the shipped model and on three well trained models of
-# shapes, on three sets of 200 pictures each. The target is the predicted class.
+# shapes, all on shapes: three sets of 200 pictures. The target is the predicted class, so for the shipped model, which
+# knows no shape, one of CIFAR-10's.
 
 # %%
 record = json.loads((DATA / "runs" / "interpretation.json").read_text())
@@ -915,10 +916,10 @@ flat_to = (now["last layer"].amax(dim=(1, 2)) / now["last layer"].mean(dim=(1, 2
 assert flat_to < 1.3
 
 # %% [markdown]
-# The wreck guesses, and its map points at the shape all the same. So a rollout that lies on the object does **not**
-# show that the model *uses* the object. Why does it survive? Random blocks look everywhere alike, so rollout passes on
-# what *all* tokens looked at in the first, trained block. The mean of that block's rows agrees with the wreck's map:
-# rank correlation {=same:.1f}.
+# The wreck hardly beats a guess, and its map points at the shape all the same. So a rollout that lies on the object
+# does **not** show that the model *uses* the object. Why does it survive? Random blocks look everywhere alike, so
+# rollout passes on what *all* tokens looked at in the first, trained block. The mean of that block's rows agrees with
+# the wreck's map: rank correlation {=same:.1f}.
 #
 # Relevance falls before rollout does: its gradient comes through all later layers, the head included. That does not
 # prove that its map is right, only that it depends on what the model has learned.
@@ -1098,7 +1099,7 @@ if not (FILE or files):  # the course's cat
 # the answer does depend on those patches, but they spoke for the dog. No map of attention could have told: it has no
 # sign.
 #
-# Covering the sharpest edges does much the same, so attention was not needed to find these patches. And it is one
+# Covering the sharpest edges does much the same, so attention was not needed to find such patches. And it is one
 # picture, with holes as no photograph has.
 
 # %% [markdown]
@@ -1126,7 +1127,7 @@ if not (FILE or files):  # the course's cat
 
 # %% [markdown]
 # So, the cat: eyes, nose and cheeks lit up. That was learned: with random blocks the same heads look everywhere alike,
-# though the wreck's rollout looked about as good as the trained model's. And it was no sign of a cat: with those
+# though the wreck's rollout ranks the patches much like the trained model's. And it was no sign of a cat: with those
 # patches covered the answer changed from *dog* to *cat*. The map said where to cover; the experiment said what for.
 
 # %% [markdown]
@@ -1246,7 +1247,7 @@ assert 0.3 < max(kept["accuracy_shuffled"]) < min(kept["accuracy"]) - 0.05
 
 # %% [markdown]
 # **c**: {=100 * shuffled[-1]:.0f} % of the shapes are still named right, of {=100 * shuffled[0]:.0f} %. What looked
-# like a model of *shapes* works mostly as a bag of patches: corners, curves and tips are enough for most pictures,
+# like a model of *shapes* works mostly as a bag of patches: what the patches show is enough for most pictures,
 # wherever they lie. (Naseer et al. 2021 found large ViTs robust to shuffling as well.) The three well trained models
 # fall further, from {=100 * min(kept["accuracy"]):.0f}-{=100 * max(kept["accuracy"]):.0f} % to
 # {=100 * min(kept["accuracy_shuffled"]):.0f}-{=100 * max(kept["accuracy_shuffled"]):.0f} %: they use the arrangement
