@@ -92,7 +92,7 @@ WRONG = [
     ("count_block", lambda D, h: 2 * (D * D + D) + 2 * D * h + h + 5 * D, "one of q, k, v"),
     ("count_block", lambda D, h: block_weights(D, h, qkv_bias=False, norms=1), None),
     ("count_block", lambda D, h: f"{D} weights", "not a number"),
-    ("count_block", lambda D, h: block_weights(D, h) + 7, None),
+    ("count_block", lambda D, h: block_weights(D, h) + 7, "offset"),
     ("count_macs", lambda N, D: 12 * N * D**2, "attention forgotten"),
     ("count_macs", lambda N, D: 12 * N * D**2 + N**2 * D, "one attention product"),
     ("count_macs", lambda N, D: 2 * N**2 * D, "linear layers forgotten"),
