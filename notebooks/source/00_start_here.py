@@ -45,9 +45,11 @@ axes[3].set_title("what it says (%)", fontsize=9)
 plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; attention; the four likeliest classes.")
 
 # %% [markdown]
-# To *look* at a patch is to take numbers from it. In its last layer this model puts
+# To *look* at a patch is to take numbers from it. (`normalise` brings pixels to the scale on which the model was
+# trained.) In its last layer this model puts
 # {=100 * attention.view(8, 8)[4:7, 2:6].sum():.0f} % of its attention on twelve patches, on the nose and beside it.
-# If it looked everywhere alike, these would get {=100 * 12 / 65:.0f} %. Two patches at the upper lid of
+# If it looked at all its 65 tokens alike, the 64 patches and one token more (see below), these would get
+# {=100 * 12 / 65:.0f} %. Two patches at the upper lid of
 # one eye stand out too; the other eye does not. And it cannot decide: *dog* gets {=100 * probabilities[5]:.0f} %, *cat*
 # {=100 * probabilities[3]:.0f} %. It was trained for {=record.info["minutes"]:.0f} minutes on one CPU core, and gets
 # {=100 * record.accuracy:.0f} % of the test photographs right, none of which it learned from.
@@ -96,7 +98,7 @@ for layer, share in enumerate(shared, start=1):
     print(f"layer {layer}: two patches share {share:.0%} of their attention")
 
 # %% [markdown]
-# b: in layer 1 nearly all of it, and on average about {=100 * shared.min():.0f} % or more in every layer. That holds
+# b: on average about {=100 * shared.min():.0f} % or more in every layer, and nearly all of it in layer 1. That holds
 # for this cat in this model; another model may look differently.
 #
 # Such a map shows where information was taken from, not why the answer came out. What maps do and do not tell you is
@@ -238,9 +240,9 @@ answers.sum(dim=-1)
 # b: *{=model.config.classes[answers[1].argmax()]:}* with {=100 * answers[1].max():.0f} %,
 # *{=model.config.classes[answers[2].argmax()]:}* with {=100 * answers[2].max():.0f} %,
 # *{=model.config.classes[answers[3].argmax()]:}* with {=100 * answers[3].max():.0f} %: each more than it gave to any
-# class for the cat, which is one of its ten. The probabilities sum to 1, whatever the picture shows; there is no "I do
-# not know". A high number says that the other nine seemed less likely, not that the answer is right. Keep this in
-# mind whenever a model tells you 90 %.
+# class for the cat, which is one of its ten. The probabilities, which *softmax* makes from the logits, sum to 1,
+# whatever the picture shows; there is no "I do not know". A high number says that the other nine seemed less likely,
+# not that the answer is right. Keep this in mind whenever a model tells you 90 %.
 
 # %% [markdown]
 # ## Is everything in place?

@@ -34,10 +34,10 @@ widgets.PatchExplorer(cat, patch_size=16, patch=74)
 
 # %% [markdown]
 # A photograph, cut into squares, and the squares as a list: one row of numbers per square, in three bands for red,
-# green and blue. Point at a square: you see its pixels, and its row in the list lights up. Then move the patch size to
-# 56: sixteen squares, and you can say what is in most of them. At 4 there are 3,136. **Which size would you choose?**
-# Watch N and N² while you try, and remember your choice: the end of the notebook comes back to it. (Shuffle and Drop
-# half can wait. The picture may be your own.)
+# green and blue (yellow: a large number, blue: a small one). Point at a square: you see its pixels, and its row in the
+# list lights up. Then move the patch size to 56: sixteen squares, and you can say what is in most of them. At 4 there
+# are 3,136. **Which size would you choose?** Watch N and N² while you try, and remember your choice: the end of the
+# notebook comes back to it. (Shuffle and Drop half can wait. The picture may be your own.)
 
 # %% [markdown]
 # A transformer reads a **list of vectors**. In a sentence every word is one. An image has no words, so a Vision
@@ -61,7 +61,8 @@ for name, tokens in ("pixels", 224 * 224), ("patches of 16 x 16", 14 * 14):
 # c: the number of tokens, squared. With patches there are {=(224 * 224) ** 2 // (14 * 14) ** 2:,} times fewer pairs:
 # that is 16 to the fourth power. You will meet the fourth power again at the end.
 #
-# *To remember: a patch is what a word is in a sentence. Patches are there because attention compares all pairs.*
+# *To remember: a patch is to an image what a word is to a sentence. We take patches, not pixels, because attention
+# compares all pairs.*
 
 # %% [markdown]
 # ## Four patches, cut by hand
@@ -398,8 +399,9 @@ widgets.PatchExplorer(datasets.sample_image("cat", 96), patch_size=16, patch=13,
 # ## From patch to token
 #
 # A patch is raw pixels. A token is D numbers, and the model decides which. D is the **embedding width**, 768 in
-# ViT-B/16, the base model of the paper with P = 16. The step from one to the other is a matrix, the same for all
-# patches. Here are the four toy patches again, with a matrix of three rows that we choose by hand:
+# ViT-B/16, the base model of the ViT paper (Dosovitskiy et al. 2021) with P = 16. The step from one to the other is a
+# matrix, the same for all patches. Here are the four toy patches again, with a matrix of three rows that we choose by
+# hand:
 
 # %%
 mean = [0.25, 0.25, 0.25, 0.25]
@@ -518,7 +520,7 @@ best = vectors.flip(1).T  # (768, 768): row d is filter d, the most important fi
 # %% [markdown]
 # These filters are the D directions that hold the most of the patches of three *other* photographs, measured by the sum
 # of squares. (They are eigenvectors; *principal components* are found likewise, once the mean patch is subtracted.)
-# For rebuilding those photographs, no other D rows leave a smaller squared error. The cat was not used.
+# For rebuilding the patches of those photographs, no other D rows leave a smaller squared error. The cat was not used.
 
 
 # %%
@@ -765,8 +767,9 @@ for name, D, H in ("ViT-B", 768, 12), ("ViT-Ti", 192, 3):  # Ti: tiny, a quarter
 # c, {=100 * cost(16)[3] / cost(16)[1]:.0f} %. Read three things from the table:
 #
 # - Halve P: about four times the tokens, about sixteen times the attention maps.
-# - FLOPs grow about as tokens do where $12 N D^2$ is most of the work. $2 N^2 D$ catches up at $N = 6 D$: 4,608 tokens
-#   for ViT-B, 1,152 for ViT-Ti. So "attention is slow because it is quadratic" is a matter of N *and* D: at P = 8 pairs
+# - FLOPs grow about as fast as the number of tokens where $12 N D^2$ is most of the work. $2 N^2 D$ catches up at
+#   $N = 6 D$: 4,608 tokens for ViT-B, 1,152 for ViT-Ti. So "attention is slow because it is quadratic" is a matter of N
+#   *and* D: at P = 8 pairs
 #   take {=100 * cost(8)[3] / cost(8)[1]:.0f} % of the work of ViT-B, and
 #   {=100 * cost(8, D=192)[3] / cost(8, D=192)[1]:.0f} % of that of ViT-Ti.
 # - Memory grows fastest: {=cost(16)[2] / 1e6:.0f} MB per image at P = 16, {=cost(8)[2] / 1e6:.0f} MB at P = 8 (ViT-B).

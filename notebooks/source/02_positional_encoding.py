@@ -51,8 +51,8 @@ widgets.PositionExplorer(trained, place=25)
 
 # %% [markdown]
 # This ViT cuts a photograph into 8 x 8 patches and gets them as a list. For each place of the grid it has learned one
-# vector; nobody told it which places are neighbours. Point at a place: **orange** places have a vector of nearly the
-# same direction, **purple** ones of the opposite.
+# vector; nobody told it which places are neighbours. Point at a place: the darker the **orange**, the nearer is a
+# place's vector to the same direction; the darker the **purple**, the nearer to the opposite one.
 #
 # The spot of orange follows you: the model knows what lies next to what. Sometimes there is a second spot, at the
 # mirror image. Where can it have learned that? And choose *none* under *Positions*: one colour, no place can be told
@@ -123,7 +123,8 @@ print(f"after shuffling the first too: {(mixed[:, order] - shuffled_mixed).abs()
 # all tokens, the weights depend on what the tokens hold, and a sum has no order. So each token got the same mixture,
 # wherever it stood.
 #
-# A picture of it: the first of the 64 numbers of each output token, laid out on the grid. The third panel is the first,
+# A picture of it: the first of the 64 numbers of each output token, laid out on the grid (yellow: the largest of the
+# map, dark blue: the smallest). The third panel is the first,
 # its tokens shuffled as the patches were.
 
 
@@ -280,7 +281,7 @@ for contents in torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]):
 
 # %% [markdown]
 # So positions need a partner that *multiplies*. A transformer has two: attention compares tokens by products, and its
-# small network after attention bends the numbers (notebook 04). In a fresh model the logits move only a little:
+# small network after attention is not linear (notebook 04). In a fresh model the logits move only a little:
 
 # %%
 for position in "none", "learned", "sinusoidal":
@@ -333,8 +334,8 @@ widgets.interactive_figure(clocks, place=range(64))
 # and place 44: the first hand is back, the second is not.
 
 # %% [markdown]
-# Why clocks? We have three wishes: each place has its own vector; neighbouring places have similar vectors; and the
-# numbers stay small, however long the list. Counting fails:
+# Why clocks? We have four wishes: each place has its own vector; neighbouring places have similar vectors; the
+# numbers stay small, however long the list; and a step to the neighbour is the same in every list. Counting fails:
 #
 # - $p_n = n$ grows, and place 195 shouts down every token;
 # - $p_n = n / N$ is small, but a step to the neighbour is 1/49 in one image and 1/196 in another.
@@ -501,9 +502,9 @@ plots.show(
 )
 
 # %% [markdown]
-# A patch has a row *and* a column. In the flat list, the patch above its neighbour stands 14 places away: near in the
-# image, far in the list. So give each coordinate its own clocks: half of the D numbers tell the column, the other
-# half the row.
+# (Yellow is 1, dark blue -1.) A patch has a row *and* a column. In the flat list, a patch and the one right below it
+# stand 14 places apart: near in the image, far in the list. So give each coordinate its own clocks: half of the D
+# numbers tell the column, the other half the row.
 #
 # Build it for a grid of 2 rows and 3 columns, D = 8, so two hands for each coordinate. First the coordinates of the N
 # = 6 patches, in the order in which `patchify` counts them:
@@ -569,8 +570,8 @@ for name, (i, j) in {"row 8, column 9": (7, 8), "row 8, column 1": (7, 0), "row 
 print(f"the lowest of all {sim.min():.3f}")
 
 # %% [markdown]
-# Why so alike? The base 10000 was made for sentences of thousands of words. Over 13 steps nearly half of the hands
-# hardly move, and so agree everywhere:
+# Why so alike? The base 10000 comes from the transformer paper, which is about sentences, and makes the slowest hands
+# very slow. Over 13 steps nearly half of the hands hardly move, and so agree everywhere:
 
 # %%
 turned = 13 * 10000 ** -(torch.arange(32) / 32)  # (D/4,): how far each hand gets from one edge to the other, in radians
@@ -640,7 +641,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Before training, place 1 is no nearer to place 2 than to place 150. The model has to find out for itself which
+# Yellow is the most similar place of each map, dark blue the least. Before training, a place is no nearer to its
+# neighbours than to any other place, but for chance. The model has to find out for itself which
 # places are neighbours, from images alone. Does it? First a task for which nothing but the place counts: *in which
 # quarter of the image is the bright patch?*
 
@@ -664,7 +666,7 @@ plots.show(
 )
 
 # %% [markdown]
-# The model below is as small as a transformer gets: patch embedding plus table, one block (attention and the small
+# The model below is a very small transformer: patch embedding plus table, one block (attention and the small
 # network, notebook 04), the largest value of each number over all places, one linear layer. A maximum, like an
 # average, has no order. The loop shows the model new scenes, asks for the quarter and corrects the weights (notebook
 # 06).
@@ -739,8 +741,8 @@ assert sim[together].mean() > 0.8 and sim[~together].mean() < 0.3  # to spare in
 
 # %% [markdown]
 # **The table has learned the task, not geometry.** All places of a quarter have nearly the same vector: as the task
-# asks for no more, the model knows no more. Which of two places in a quarter lies further left has been lost, or was
-# never found.
+# asks for no more, the model knows no more. Which of two places in a quarter lies further left, the maps
+# do not show.
 #
 # So what do photographs teach? The course ships a ViT trained on CIFAR-10, photographs of 32 x 32 pixels in an 8 x 8
 # grid. Its table has a row more than the grid has places (what for is the next section); the maps leave it out.
@@ -757,7 +759,7 @@ widgets.PositionExplorer(trained, kind="all")
 # Below each large map stand the small ones of all places, as in figure 7 of the ViT paper. In the learned ones, too,
 # each map is orange around its own place. Nobody told the model which places are neighbours. A likely reason: in
 # photographs neighbouring patches show similar things, and so are useful in similar ways. And it goes further than
-# the sinusoids: some places are *opposite*, those at the border to those in the middle, top to bottom.
+# the sinusoids: some places are nearly *opposite* (purple), such as one in the top row and one in the lower middle.
 #
 # And there is the ghost of the first picture: many maps have a second spot, mirrored left to right. Can you guess why?
 # In numbers first:
@@ -1051,7 +1053,7 @@ tuple(larger.pos_embed.shape), tuple(logits.shape)
 
 # %% [markdown]
 # Interpolation is a start. The model has never seen so many tokens, nor steps so small between neighbours. The ViT
-# paper trains on at the new size (section 3.2).
+# paper goes on training at the new size (section 3.2).
 #
 # *To remember: reshape to the grid, resize as a picture, flatten, and leave the class token alone.*
 
@@ -1066,7 +1068,7 @@ tuple(larger.pos_embed.shape), tuple(logits.shape)
 # *write · medium · 8 minutes*
 #
 # You cut a window out of the image: `new_grid = (height, width)` patches, whose upper left patch lies at row `top`,
-# column `left` of the `grid`. Each patch shall keep the position that it had in the whole image. Return the table for
+# column `left` of the `grid`. Each patch keeps the position that it had in the whole image. Return the table for
 # the window, `(1, 1 + height * width, D)`, with the class token's row first.
 #
 # <details><summary>Hint</summary>
@@ -1126,7 +1128,7 @@ plots.show(
 
 # %% [markdown]
 # Which two tokens are alike: those that *show* the same, or those that *lie* at the same place? With small positions,
-# content decides. With positions of size 10, tokens at one place are the same, whatever they show.
+# content decides. With positions of size 10, tokens at one place are nearly the same, whatever they show.
 # (With small positions cat and coffee are {=same_place[0]:.1f} alike, as all their tokens share a mean. With that mean
 # taken out it is {=centred:.1f}.)
 
@@ -1158,7 +1160,8 @@ assert shouting[-20:].mean() < 0.4  # to spare in 30 runs: 0.11
 # ### How near is an interpolation?
 #
 # Sinusoids allow one more check: they can be computed for places *between* places. The new places lie at
-# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come?
+# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come? Less near
+# at the edge, you may expect: there the old table ends.
 
 # %%
 between = (torch.arange(24) + 0.5) * 14 / 24 - 0.5  # (24,): -0.2083 to 13.2083
