@@ -45,10 +45,9 @@ axes[3].set_title("what it says (%)", fontsize=9)
 plots.show(fig, "A cat's face; the same at 32 x 32 pixels cut into 64 patches; attention; the four likeliest classes.")
 
 # %% [markdown]
-# To *look* at a patch is to take numbers from it. (`normalise` brings pixels to the scale on which the model was
-# trained.) In its last layer this model puts
+# To *look* at a patch is to take numbers from it. In its last layer this model puts
 # {=100 * attention.view(8, 8)[4:7, 2:6].sum():.0f} % of its attention on twelve patches, on the nose and beside it.
-# If it looked at all its 65 tokens alike, the 64 patches and one token more (see below), these would get
+# If it looked at all its 65 tokens alike (one is no patch, see below), these would get
 # {=100 * 12 / 65:.0f} %. Two patches at the upper lid of
 # one eye stand out too; the other eye does not. And it cannot decide: *dog* gets {=100 * probabilities[5]:.0f} %, *cat*
 # {=100 * probabilities[3]:.0f} %. It was trained for {=record.info["minutes"]:.0f} minutes on one CPU core, and gets

@@ -767,7 +767,7 @@ for name, D, H in ("ViT-B", 768, 12), ("ViT-Ti", 192, 3):  # Ti: tiny, a quarter
 # c, {=100 * cost(16)[3] / cost(16)[1]:.0f} %. Read three things from the table:
 #
 # - Halve P: about four times the tokens, about sixteen times the attention maps.
-# - FLOPs grow about as fast as the number of tokens where $12 N D^2$ is most of the work. $2 N^2 D$ catches up at
+# - FLOPs grow about as fast as N where $12 N D^2$ is most of the work. $2 N^2 D$ catches up at
 #   $N = 6 D$: 4,608 tokens for ViT-B, 1,152 for ViT-Ti. So "attention is slow because it is quadratic" is a matter of N
 #   *and* D: at P = 8 pairs
 #   take {=100 * cost(8)[3] / cost(8)[1]:.0f} % of the work of ViT-B, and

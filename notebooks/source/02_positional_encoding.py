@@ -51,8 +51,8 @@ widgets.PositionExplorer(trained, place=25)
 
 # %% [markdown]
 # This ViT cuts a photograph into 8 x 8 patches and gets them as a list. For each place of the grid it has learned one
-# vector; nobody told it which places are neighbours. Point at a place: the darker the **orange**, the nearer is a
-# place's vector to the same direction; the darker the **purple**, the nearer to the opposite one.
+# vector; nobody told it which places are neighbours. Point at a place. Dark **orange** places have a
+# vector of nearly the same direction, dark **purple** ones of the opposite.
 #
 # The spot of orange follows you: the model knows what lies next to what. Sometimes there is a second spot, at the
 # mirror image. Where can it have learned that? And choose *none* under *Positions*: one colour, no place can be told
@@ -123,8 +123,8 @@ print(f"after shuffling the first too: {(mixed[:, order] - shuffled_mixed).abs()
 # all tokens, the weights depend on what the tokens hold, and a sum has no order. So each token got the same mixture,
 # wherever it stood.
 #
-# A picture of it: the first of the 64 numbers of each output token, laid out on the grid (yellow: the largest of the
-# map, dark blue: the smallest). The third panel is the first,
+# A picture of it: the first of the 64 numbers of each output token, laid out on the grid (yellow: largest). The third
+# panel is the first,
 # its tokens shuffled as the patches were.
 
 
@@ -641,7 +641,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Yellow is the most similar place of each map, dark blue the least. Before training, a place is no nearer to its
+# Yellow is the most similar place. Before training, a place is no nearer to its
 # neighbours than to any other place, but for chance. The model has to find out for itself which
 # places are neighbours, from images alone. Does it? First a task for which nothing but the place counts: *in which
 # quarter of the image is the bright patch?*
@@ -1160,8 +1160,7 @@ assert shouting[-20:].mean() < 0.4  # to spare in 30 runs: 0.11
 # ### How near is an interpolation?
 #
 # Sinusoids allow one more check: they can be computed for places *between* places. The new places lie at
-# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come? Less near
-# at the edge, you may expect: there the old table ends.
+# $(i+0.5)\cdot\frac{14}{24}-0.5$; there the sines are known exactly. How near does the interpolation come?
 
 # %%
 between = (torch.arange(24) + 0.5) * 14 / 24 - 0.5  # (24,): -0.2083 to 13.2083
