@@ -155,7 +155,7 @@ class MultiHeadAttention(nn.Module):
     With `return_attention=True` also the attention weights `(B, H, N, N)` that were used: row i says how much token i
     takes from each token, and sums to 1.
     Where nobody asks for the weights, PyTorch's fused function computes the same without keeping them; in training on
-    a CPU it is slower (notebook 11). Raises `ValueError` where H does not divide D.
+    a CPU it may be slower (notebook 11). Raises `ValueError` where H does not divide D.
     """
 
     def __init__(self, embed_dim=768, num_heads=12):

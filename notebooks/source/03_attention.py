@@ -313,8 +313,8 @@ plots.show(
 )
 
 # %% [markdown]
-# The two large squares are N x N: what each token finds in each, before and after the softmax. Six tokens go in at the
-# top left, and six come out at the bottom right.
+# Yellow is large, dark is small, in each matrix by itself. The two large squares are N x N: what each token finds in
+# each, before and after the softmax. Six tokens go in at the top left, and six come out at the bottom right.
 
 # %% [markdown]
 # ### Exercise 3.3 · The attention weights
@@ -367,7 +367,8 @@ mixed.shape, weights.shape
 # %% [markdown]
 # ### Break it: softmax over the wrong axis
 #
-# `weights` is square, so `dim=-2` runs as well as `dim=-1`. The three tokens, with the queries and keys of before:
+# `weights` is square, so `dim=-2` runs as well as `dim=-1`. The three tokens, with the queries and keys of before,
+# their scores now divided by √2:
 
 # %%
 toy_scores = tokens @ W_q @ (tokens @ W_k).T / 2**0.5  # (N, N)
@@ -388,7 +389,7 @@ plots.show(
 # mean any more. The shapes agree, and no error is raised. One line finds this mistake in any code:
 # `weights.sum(dim=-1)` must be 1.
 #
-# One more test is known to you from notebook 02. Attention knows no order: shuffle the tokens, and the result is
+# You know one more test from notebook 02. Attention knows no order: shuffle the tokens, and the result is
 # shuffled likewise, nothing else. This is called **permutation equivariance**.
 
 # %%
@@ -514,7 +515,8 @@ assert (divided[3:, 4] < 4 * divided[3:, 2]).all()  # from d = 8 on
 # %% [markdown]
 # The remedy: divide by $\sqrt d$, and the variance is back at 1, whatever the width.
 #
-# *To remember: scores have variance d. Divided by $\sqrt d$, softmax starts soft and every query gets its gradient.*
+# *To remember: scores have variance d. Divided by $\sqrt d$, softmax starts soft, and most queries get much the same
+# gradient.*
 
 # %% [markdown]
 # ### Exercise 3.4 · When the numbers are larger
@@ -601,8 +603,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Three: c. (The last row takes from the first token, as the tokens stand in a ring.) Is that a matter of width? Give
-# one and two views 16 numbers in place of 8:
+# Three: c. (Dark is 0, yellow is 1. The last row takes from the first token, as the tokens stand in a ring.) Is that a
+# matter of width? Give one and two views 16 numbers in place of 8:
 
 # %% tags=["nbval-ignore-output"]
 final = {(views, 8): losses[-1] for views, (losses, *_) in runs.items()}
@@ -613,9 +615,9 @@ assert final[1, 8] > 0.8 > 0.6 > final[2, 8] > 0.2 > 0.01 > final[3, 8]
 assert final[1, 16] > 0.1 > 0.02 > final[2, 16]
 
 # %% [markdown]
-# **Two views** find the neighbour. But the key must say *where*, the value *what*, and with d = 8 the same 8 numbers
-# must say both. With d = 16 there is room for both, and the loss goes to 0. A third view costs less: 3 x 16 x 8 numbers
-# in the matrices, where two wide ones have 2 x 16 x 16.
+# **Two views** find nearly every neighbour. But the key must say *where*, the value *what*, and with d = 8 the same 8
+# numbers must say both. With d = 16 there is room for both, and the loss goes to 0. A third view costs less: 3 x 16 x 8
+# numbers in the matrices, where two wide ones have 2 x 16 x 16.
 
 # %% [markdown]
 # **One view** fails at both widths. Call it u. Token i prefers its neighbour to itself if
@@ -666,8 +668,8 @@ assert solved["q · k"] > 3 * solved["q · k / √d"]
 assert min(wide["q · k"][1]) > 0.9 and wide["q · k / √d"][1][0] < 0.5
 
 # %% [markdown]
-# Several times as long: a. No error, no warning: for most of the run the plain one sits near a loss of 1, as if it
-# answered 0. The right panel fits that: from the first step a typical token takes everything from one, and the
+# Several times as long: a. No error, no warning: for over a hundred steps the plain one sits near a loss of 1, as
+# if it answered 0. The right panel fits that: from the first step a typical token takes everything from one, and the
 # loss says that this is not the right one. Whoever listens to a wrong token alone can do no better than answer 0.
 # Divided, the weights start soft, and become sharp only as the loss falls.
 #
@@ -870,7 +872,7 @@ print("without transpose:", torch.allclose(wrong, mixed.reshape(B, N, D)[:, orde
 # scores, with N d divisions per head in place of N x N.
 #
 # Where nobody asks for the weights, PyTorch's own function takes over; not in training on a CPU, where it was slower
-# when we measured it (notebook 11).
+# with bfloat16 and few tokens on the machine that the course was developed on. Notebook 11 measures yours.
 
 
 # %% tags=["package"]
@@ -930,12 +932,12 @@ widgets.AttentionExplorer(maps, cat[None], sharper, layer=4, head=1, query=nose)
 # which notebook 02 put in front, belongs to no patch; the classification is read from it.
 #
 # The patch at the nose takes {=100 * maps[4, 0, 1, nose].max():.0f} % from a single one, at an eye. That is head 2 of
-# layer 5 (the explorer counts from 1, code from 0). The small maps show the other heads: the same token, other
-# choices, and nobody told them what to look for. Then point at an eye, at a corner, choose the class token, and go
-# through the layers.
+# layer 5 (the explorer counts from 1, code from 0). The small maps show the other heads: the same token, other choices,
+# and nobody told them what to look for. (*Rollout* waits for notebook 10.) Then point at an eye, at a corner, choose
+# the class token, and go through the layers.
 
 # %% [markdown]
-# Leave out one thing: what *patches* look at in layer 6. The answer is read from the class token alone, so nothing
+# Ignore one thing: what *patches* look at in layer 6. The answer is read from the class token alone, so nothing
 # depends on what patches ask in the last layer, and training had no reason to shape it.
 #
 # Here is the class token in numbers: its largest weight, and how much it takes from the border of the image.
@@ -1091,10 +1093,11 @@ check.masked_attention(masked_attention)
 #
 # - Scores say how well query i fits key j, softmax turns each row into shares, the shares mix the values.
 # - Queries, keys and values are three learned views. With one view scores are symmetric.
-# - Scores of width d have variance d. Divided by $\sqrt d$ they start softmax soft, and every query gets its gradient.
-# - H heads ask H questions at once, each on d = D / H numbers, for no extra parameters.
-# - Split: reshape, transpose. Merge: transpose, reshape. Adding up each row and shuffling the tokens find the classic
-#   mistakes.
+# - In width d, scores have variance d. Divided by $\sqrt d$ softmax starts soft, and most queries get
+#   much the same gradient.
+# - H heads ask H questions at once, each on d = D / H numbers.
+# - Split: reshape, transpose. Merge: transpose, reshape. Adding up each row finds a softmax over the wrong
+#   axis; shuffling the tokens finds a forgotten transpose.
 # - A map shows where a head takes from, not why the model answers as it does.
 
 # %% [markdown]
@@ -1162,7 +1165,7 @@ assert check.attention_weights(attention_weights_solution).passed
 # ### Solution 3.4
 #
 # One product has variance 2² x 2² = 16, so a score has 16 x 512, and its root is $4\sqrt{512} = 90.5$. Nobody knows
-# these deviations beforehand; Dehghani et al. (2023) therefore normalise queries and keys in ViT-22B.
+# these deviations beforehand; Dehghani et al. (2023) normalise queries and keys in ViT-22B.
 
 # %% tags=["solution"]
 many_q, many_k = 2 * torch.randn(2, 10_000, 512)  # (pairs, d) each

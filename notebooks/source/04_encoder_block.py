@@ -7,7 +7,7 @@
 #
 # - say what each part of an encoder block is for, and measure what happens without it;
 # - compute LayerNorm by hand, and say over which axis it works and how BatchNorm differs;
-# - write the forward pass of a pre-norm block, and tell it from post-norm and from two look-alikes;
+# - write the forward pass of a pre-norm block, and tell it from post-norm and from a look-alike;
 # - switch dropout and stochastic depth on and off, and show that they leave the mean where it was;
 # - count the parameters of a block in your head.
 #
@@ -159,10 +159,11 @@ plots.show(
 #   tokens counts billions of times as much before block 1 as after block 24.
 # - **Without residuals** (orange) size and gradient stay in range. But after
 #   {=(measure("no residuals")[1] < 1e-14).nonzero()[0].item():d} blocks all 64 tokens of a photograph are *the same
-#   vector*: 1e-15 is the rounding error. Even before training nobody can tell any more which patch showed what.
+#   vector*: below 1e-15, where the curve ends, there is only rounding. Nobody can tell any more which patch showed
+#   what.
 # - **Complete** (black): all three stay within a few powers of ten.
 #
-# So it is the parts *around* attention that carry tokens and gradient through the stack. Now one by one.
+# So it is norms and residuals that carry tokens and gradient through the stack. Now one by one.
 
 # %% [markdown]
 # ## What does LayerNorm do to a token?
@@ -217,7 +218,7 @@ for other in (token, 10 * token, token + 100, -token):
     print(f"{other.tolist()!s:28}", F.layer_norm(other, (4,)))
 
 # %% [markdown]
-# Both times the same: b. (With all signs turned, in the last line, the result turns its signs as well.) LayerNorm
+# Both times the same: b. (With all signs flipped, in the last line, the result flips its own.) LayerNorm
 # forgets how loud a token is and where its zero lies; the *pattern* stays.
 #
 # So however large the stream has grown, the next branch reads size 1, and what it adds does not grow along with it.
@@ -267,9 +268,10 @@ plots.show(
 )
 
 # %% [markdown]
-# What is inside an orange frame shares one mean and one variance. LayerNorm takes them over a row: one token, its D
-# numbers. BatchNorm, known from convolutional networks, takes them over a column: one number of *all* tokens of *all*
-# images in the batch. Its result for your image then depends on which other images came along. See:
+# Look at the frames; the colours are any numbers. What is inside an orange frame shares one mean and one variance.
+# LayerNorm takes them over a row: one token, its D numbers. BatchNorm, known from convolutional networks, takes them
+# over a column: one number of *all* tokens of *all* images in the batch. Its result for your image then depends on
+# which other images came along. See:
 
 # %%
 x = torch.randn(10, D)  # two images of five tokens, one below the other
@@ -550,8 +552,8 @@ plots.show(
 )
 
 # %% [markdown]
-# The difference: b. Size and gradient stay level, the size at exactly 1. What happens to the difference? Look at the
-# twelfth post-norm block: the stream that reaches it, what attention adds, and their sum.
+# The difference: b. From block 1 on, size and gradient stay level, the size at exactly 1. What happens to the
+# difference? Look at the twelfth post-norm block: the stream that reaches it, what attention adds, and their sum.
 
 # %%
 x = tokens
@@ -564,8 +566,8 @@ for name, part in (("stream", x), ("added", added), ("sum", x + added)):
 
 # %% [markdown]
 # Attention adds practically the same vector to every token, and one larger than the stream. The gate then divides the
-# sum by its size, {=(x + added).std():.2f}, and with it what a token has of its own. In pre-norm the same kind of
-# vector is added, but nothing is ever divided.
+# sum by its size, {=(x + added).std():.2f}, and with it what a token has of its own. In pre-norm nothing on the
+# stream is ever divided.
 
 # %% [markdown]
 # In training, post-norm needs a **warmup**, a learning rate that starts small; with a large one from the first step
@@ -634,9 +636,9 @@ with torch.no_grad():
         print(f"block {number}: attention {updates[-2]:.2f}, MLP {updates[-1]:.2f}, length {x.norm(dim=-1).mean():.0f}")
 
 # %% [markdown]
-# For this photograph, b. Block 1 rewrites the tokens: its MLP adds a vector {=updates[1]:.1f} times as long as what
-# was there. From then on each branch adds less than half a length, and what was written before stays in the stream.
-# Only the last MLP, before the answer is read, adds more again, {=updates[-1]:.1f}.
+# For this photograph, b. Block 1 rewrites the tokens: its MLP adds a vector longer than what was there. From then on
+# each branch adds less than half a length. Only the last MLP, before the answer is read, adds more again,
+# {=updates[-1]:.1f}.
 
 # %% [markdown]
 # ## Why leave things out on purpose?
@@ -846,7 +848,7 @@ widgets.interactive_figure(draw, change=changes, blocks=[6, 12, 24, 36, 48], wei
 # - *no norms*, weights times 1, then times 2: harmless, then an explosion.
 # - *post-norm*, 48 blocks: times 1 the difference of tokens stays close to that of the complete block, times 2 it
 #   fades.
-# - *no attention* and *no MLP*: nothing to see. Signal and gradient travel well without them.
+# - *no attention* and *no MLP*: nothing breaks. Signal and gradient travel well without them.
 #
 # Does that mean that these two are not needed? No: the plots measure *transport*. Count how many tokens hear of a
 # change, and one more thing shows:
@@ -872,7 +874,7 @@ for change in COLOUR:
 # %% [markdown]
 # (The gradient ratio compares what arrives after block 1 with what arrives after block 24.) Compare with *complete*:
 #
-# - *No norms*: size and gradient off by many powers of ten.
+# - *No norms*: size and gradient off by many powers of ten, the difference fading.
 # - *No residuals*: size and gradient in range, tokens all alike.
 # - *No MLP*: in range throughout. None of the columns measures bending.
 # - *No attention*: in range in each column but the last. One token is reached, the changed one itself; no other ever
@@ -947,19 +949,20 @@ assert max(large[change] for change in ("complete", "no attention", "no MLP")) <
 
 # %% [markdown]
 # None at the small rate, three at the large one. At the small rate every network learns. That includes the one without
-# residuals: the tokens of a picture become one vector, but evidently not the same one for every picture.
+# residuals: in the plots above its tokens became one vector, but evidently not the same one for every picture.
 #
-# At the large rate three fail in these fifty steps: without residuals, without norms, and with the norms on the
-# highway. The complete block learns at both. So the question is not *whether* a network can learn: residuals and
-# pre-norm widen the range of learning rates at which it does. (One task, one start, two rates. Try others:
-# `learn_by_heart("no norms", 1e-3)`.)
+# At the large rate three hardly get below the dotted line in these fifty steps: without residuals, without norms, and
+# with the norms on the highway. The complete block learns at both. So the question is not *whether* a network can
+# learn: residuals and pre-norm widen the range of learning rates at which it does. (One task, one start, two rates. Try
+# others: `learn_by_heart("no norms", 1e-3)`.)
 
 # %% [markdown]
-# Without attention or MLP the thirty pictures are learned at both rates. To know pictures by heart takes little: the
+# Without attention or MLP the thirty pictures are learned at both rates (here the lowest loss at the large one is even
+# that without the MLP). To know pictures by heart takes little: the
 # mean over all tokens at the end lets the tokens meet once, and attention's softmax bends too. This test shows which
 # networks can be trained, not which would know pictures that they have not seen.
 #
-# *To remember: residuals and norms make depth trainable. Attention exchanges, the MLP bends.*
+# *To remember: residuals and norms let a deep stack learn at large rates too. Attention exchanges, the MLP bends.*
 
 # %% [markdown]
 # ## Exercises
@@ -1069,7 +1072,7 @@ check.layer_scale(my_layer_scale)
 # |---|---|---|
 # | LayerNorm | gives each branch tokens of size 1, token by token | the stream explodes where weights are large |
 # | attention | lets tokens exchange | no token ever hears of another |
-# | MLP with GELU | bends the numbers of each token | they are mixed, and never bent |
+# | MLP with GELU | bends the numbers of each token | only attention's softmax bends |
 # | residuals | carry the stream past each branch | tokens become one vector within a few blocks |
 # | dropout, DropPath | noise against learning by heart, mean kept | (not measured here) |
 #

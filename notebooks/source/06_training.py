@@ -656,7 +656,7 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
 # *repair · medium · 5 minutes*
 #
 # This step raises no error, and its model hardly learns. Two things are wrong; find both, and write it again
-# below. Return the loss. Leave out clipping.
+# below. Return the loss. Clipping is not needed.
 #
 # <details><summary>Hint</summary>
 #
@@ -1376,7 +1376,7 @@ assert check.first_loss(solution).passed
 
 # %% [markdown]
 # ### Solution 6.2
-# The weight shrinks by $0.1 \cdot 0.5$, 5 % of itself, to 1.9. The first step is 0.1 long, whether the gradient is 30
+# The weight shrinks by $0.1 \cdot 0.5$, 5 % of itself, to 2.85. The first step is 0.1 long, whether the gradient is 30
 # or 0.03, and goes down as the gradient is positive.
 
 # %% tags=["solution"]

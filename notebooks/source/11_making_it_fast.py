@@ -320,13 +320,13 @@ assert adding < large and 0.02 < reached / large < 4  # times of different momen
 # %% [markdown]
 # **A processor can multiply faster than memory can bring it numbers.** In a product of size $n$ each number that was
 # brought is used $n$ times; in `many + 1` once, at {=100 * adding / large:.0f} % of the speed. So a ViT's norms, GELU
-# and softmax take time, though they have hardly any FLOPs: each reads every number and writes it again.
+# and softmax take more time than their few FLOPs suggest: each reads every number and writes it again.
 #
 # And every call has its price, however little it has to do: at the large product's speed, the small one would take
-# {=1e6 * 2 * 32**3 / large:.1f} µs; it took {=1e6 * 2 * 32**3 / small:.1f}.
+# {=1e6 * 2 * 32**3 / large:.1f} µs; with the stopwatch's own price it took {=1e6 * 2 * 32**3 / small:.1f}.
 
 # %% [markdown]
-# ## Half the digits: bfloat16
+# ## Half the bits: bfloat16
 #
 # A float32 has 32 bits: 1 sign, 8 for the exponent, 23 for the digits. **bfloat16** (Kalamkar et al. 2019) keeps sign
 # and exponent and cuts the digits to 7 bits. It covers the same range, in coarser steps:
@@ -441,13 +441,14 @@ assert all(0.02 < value < 50 for value in ratio.values())
 
 # %% [markdown]
 # On the machine that made this page, the fused function ran in inference at {=ratio[False, 17]:.1f} times the speed of
-# the explicit one at 17 tokens, and at {=ratio[False, 785]:.1f} times at 785. In training it was
-# {=ratio[True, 17]:.1f} and {=ratio[True, 785]:.1f} times. Your figure may say something else. On GPUs, and with many
+# the explicit one at 17 tokens, and at {=ratio[False, 785]:.1f} times at 785. In training the two were
+# {=ratio[True, 17]:.1f} and {=ratio[True, 785]:.1f}. Your figure may say something else. Your answer stands in the blue
+# dots: above the line, fused is the faster. On GPUs, and with many
 # tokens, Dao et al. measured it several times as fast, in memory that grows with $N$ instead of $N^2$.
 
 # %% [markdown]
 # Our `MultiHeadAttention` chooses: explicit in training on a CPU, and where someone asks for the weights; else fused.
-# The first choice was right on the machine on which the course was developed, in bfloat16 and at few tokens. Look at
+# The first choice was made on another machine, in bfloat16 and at few tokens. Look at
 # the orange squares: where they lie above the line, it is the wrong one for *your* machine.
 #
 # **A rule that you have not measured on your machine, at your size, is a rumour.**
@@ -606,7 +607,8 @@ for fraction, t in per_step.items():
 assert per_step[0.75] < per_step[0.5] < per_step[0.0]
 
 # %% [markdown]
-# Half of the patches: {=per_step[0.0] / per_step[0.5]:.1f} times as many steps in the same time. What does the model
+# Half of the patches: {=per_step[0.0] / per_step[0.5]:.1f} times as many steps in the same time; FLOPs alone
+# promise a little more than 2. What does the model
 # lose? Nobody promises that it loses nothing. Our recipe shows it whole pictures in the last quarter of the run, so
 # that training ends as testing begins. Whether twice the passes over half of the patches beat one pass over all is a
 # question for a measurement, on your data and in your time.
@@ -713,13 +715,13 @@ else:
 
 # %% [markdown]
 # The same losses, step by step. All processes draw the same random numbers for the whole batch and take their slices,
-# so that more processes never mean another training. Whether they are also *faster* depends on what each has to
+# so that two processes train as one does. Whether they are also *faster* depends on what each has to
 # itself: a GPU of its own, say. Two processes that share the cores of one need not be faster. On your own data:
 #
 #     torchrun --nproc-per-node 2 -m vit_tutorial.cli train --data FOLDER --recipe cifar10-laptop
 #
 # A model too large for one GPU can be cut up: with `--shard` each process keeps a part of every weight and fetches the
-# rest block by block (FSDP).
+# rest block by block (fully sharded data parallel, FSDP).
 
 # %% [markdown]
 # ## Exercises
@@ -824,7 +826,7 @@ print(f"equal logits, {saved:.0%} of the FLOPs left out")
 # The package does not make this saving: its blocks stay alike, and whoever looks inside finds every token. A model that
 # reads the *mean* of its tokens needs them anyway.
 #
-# Where you need only the answer, leaving work out beats doing it faster. And the `Conv2d`?
+# Where you need only the answer, you can leave this work out. And the `Conv2d`?
 
 # %% tags=["nbval-ignore-output"]
 conv, photos = nn.Conv2d(3, 128, 4, stride=4), torch.randn(128, 3, 32, 32)
@@ -850,7 +852,8 @@ assert slow / fast > 0.1
 #
 # Write `step_flops(config, batch_size, dropped)`: the FLOPs of one *training* step, with the fraction `dropped` of the
 # patches left out after the embedding. Use `block_flops`; the class token, where there is one, always stays. As in
-# `drop_patches`, `int(dropped * N)` patches are dropped. Then time a step of your own and compare.
+# `drop_patches`, `int(dropped * N)` patches are dropped. How many FLOPs per second are
+# that in a step of your own, beside the rates above?
 #
 # <details><summary>Hint</summary>
 #
@@ -924,7 +927,8 @@ assert check.larger_picture(16).passed
 
 # %% [markdown]
 # ### Solution 11.3
-# 1.001 is nearer to 1 than to 1.0078, the next number that bfloat16 has. So each sum is 1 again, a thousand times.
+# 1.001 is nearer to 1 than to 1.0078, the next number that bfloat16 has. So each sum is 1 again, a thousand times. In
+# float32 it comes out close to 2.
 
 # %% tags=["solution"]
 total = torch.tensor(1.0, dtype=torch.bfloat16)

@@ -142,14 +142,6 @@ def clip_factor__torch(gradients, max_norm):
     return 1 / max(1, length.item() / max_norm)
 
 
-def clip_factor__clip_grad_norm(gradients, max_norm):
-    own = [nn.Parameter(torch.zeros_like(g)) for g in gradients]
-    for parameter, g in zip(own, gradients, strict=True):
-        parameter.grad = g.clone()
-    length = nn.utils.clip_grad_norm_(own, max_norm)
-    return torch.minimum(torch.tensor(1.0), max_norm / (length + 1e-12))
-
-
 def clip_factor__numpy(gradients, max_norm):
     flat = np.concatenate([g.numpy().ravel() for g in gradients])
     return np.minimum(1.0, max_norm / np.linalg.norm(flat))

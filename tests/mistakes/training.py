@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def hot(labels, num_classes):
@@ -50,6 +51,14 @@ def count_right(logits, labels):
 
 def squares(gradients):
     return [(g**2).sum().item() for g in gradients]
+
+
+def by_torch(gradients, max_norm):
+    own = [nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for parameter, g in zip(own, gradients, strict=True):
+        parameter.grad = g.clone()
+    length = nn.utils.clip_grad_norm_(own, max_norm)
+    return torch.minimum(torch.tensor(1.0), max_norm / (length + 1e-12))
 
 
 def clipped_by(length):
@@ -107,6 +116,7 @@ WRONG = [
         "largest entry",
     ),
     ("clip_factor", lambda gradients, max_norm: 0.5 * min(1, max_norm / sum(squares(gradients)) ** 0.5), "factor"),
+    ("clip_factor", by_torch, "forbidden"),
     ("average_lag", 191, "average for its distance"),
     ("average_lag", 99, "another decay"),
     ("average_lag", 0, "never behind"),

@@ -90,7 +90,7 @@ def zebra():
         "a": ("opposites", "Sky scores 0.0 with the zebra, the lowest of the three: it gets the smallest weight."),
         "b": (
             "more neighbours",
-            "Sky and cloud together weigh 0.44, the zebra alone 0.56: one strong match outweighs two weak ones.",
+            "Add up the weights of sky and cloud and compare with the zebra's own: exp(0), exp(0.1), exp(1).",
         ),
         "d": ("equal weights", "Weights are equal where scores are, and the zebra's are 0.0, 0.1 and 1.0."),
     }
@@ -139,7 +139,7 @@ def score_divisor(wrong):
         ("one deviation", "This is right if only q, or only k, is twice as large.", 2 * root),
         ("divided by the variance", "That is the variance. To bring it to 1, divide by its root.", 16 * 512),
         ("divided by d", "That is the variance for deviation 1. Divide by the root of the variance.", 512),
-        ("inverse", "That is the factor to multiply by. Asked is the number to divide by.", 1 / (4 * root)),
+        ("inverse", "So small a number is one to multiply by. Asked is the number to divide by.", 1 / (4 * root)),
     )
 
 
@@ -264,9 +264,10 @@ def masks():
 def masked_attention(wrong, q, k, v, keep):
     """A function of `q, k, v` `(B, H, N, d)` and `keep` `(B, N)` that lets no token listen to those not kept."""
     columns, rows = keep[:, None, None, :], keep[:, None, :, None]
-    after = "The weights were set to 0 after the softmax, so the rows no longer sum to 1. Mask the scores."
+    after = "Weights or values were set to 0 after the softmax, so the rows no longer sum to 1. Mask the scores."
     row = "The rows were masked: these tokens hear nothing. Mask the columns, so that they are not heard."
     zero = "A score of 0 still gets weight, for exp(0) = 1. A score of -inf gets none, for exp(-inf) = 0."
+    both = "Tokens that are not kept still listen, and their rows sum to 1: mask the columns alone."
     inverted = "The mask is inverted: keep is True where a token may be heard, so fill where it is False, ~keep."
     if wrong("not masked", "The mask changes nothing yet: tokens not kept still have weight."):
         return weigh(wrong, q, k) @ v
@@ -282,6 +283,12 @@ def masked_attention(wrong, q, k, v, keep):
             return scores.masked_fill(~columns, low).softmax(-1) @ v
     if wrong("queries masked", row, place=2):
         return scores.masked_fill(~rows, -1e9).softmax(-1) @ v
+    if wrong("queries masked too", both):  # one that is all -inf gives nan, or 0 where that is mended
+        return (weigh(wrong, q, k, columns) @ v).masked_fill(~rows, torch.nan)
+    if wrong("queries masked too", both, place=1):
+        return (weigh(wrong, q, k, columns) @ v) * rows
     if wrong("scores set to 0", zero):
         return (scores * columns).softmax(-1) @ v
+    if wrong("mask inverted", inverted, place=1):  # where nothing may be heard, torch's own attention gives 0
+        return (weigh(wrong, q, k, ~columns) @ v).nan_to_num()
     return weigh(wrong, q, k, ~columns if wrong("mask inverted", inverted) else columns) @ v

@@ -29,7 +29,7 @@ EXACT = 1e-9  # relative tolerance where counts must agree to the last weight
 def where_weights_live():
     """The letter of the part that holds most of ViT-B/16's weights: the MLPs."""
     once = "One patch times one matrix is only 768 x 768 weights, 0.7 % of the model. Every patch uses the same ones."
-    four = "Attention has 4 matrices of D x D per block: q, k, v and the output. The other part of the block has more."
+    four = "Attention has 4 matrices of D x D per block: q, k, v and the output. Count the rest of the block, too."
     ends = "Positions (197 x 768) and head (768 x 1000) are used once. The blocks repeat 12 times."
     return {"a": ("patch embedding", once), "b": ("attention holds most", four), "d": ("positions and head", ends)}
 

@@ -33,7 +33,7 @@ def patch_count(wrong):
     one = "This is one side of the grid only: multiply rows of patches by columns of patches."
     count = wrong.choose(
         77,
-        ("sum", "You added 7 rows and 11 columns of patches; each row has all the columns, so multiply.", 7 + 11),
+        ("sum", "You added rows and columns of patches; each row has all the columns, so multiply.", 7 + 11),
         ("one side only", one, 7),
         ("one side only", one, 11),
         ("pixels", "The first number counts pixels; a patch has 20 x 20 of them.", 140 * 220),

@@ -66,7 +66,7 @@ def scale_pixels(wrong, images):
 def read_shape():
     """What `(16, 65, 128)` says when it is read as `(B, N, D)`."""
     return {
-        "a": ("batch and tokens swapped", "The batch comes first: B = 16. N = 65 tokens come second."),
-        "c": ("tokens and width swapped", "N comes before D: 65 tokens, 128 numbers in each."),
+        "a": ("batch and tokens swapped", "The batch comes first: the letters stand in the order of the sizes."),
+        "c": ("tokens and width swapped", "N comes before D: first how many tokens, then how many numbers in each."),
         "d": ("batch taken for tokens", "A shape (B, N, D) begins with the batch: 16 images, not 16 tokens."),
     }

@@ -169,7 +169,12 @@ def gradients():
         yield [size * torch.randn(shape) for shape in shapes], max_norm
 
 
-@written("One factor for all: they keep their direction, and together are at most max_norm long.", gradients)
+CLIPPED = {"_foreach_mul_": "torch's own clipping does the work here. Add up the squares yourself, and take the root."}
+
+
+@written(
+    "One factor for all: they keep their direction, and together are at most max_norm long.", gradients, without=CLIPPED
+)
 def clip_factor(wrong, gradients, max_norm):
     """`(gradients, max_norm) -> ` the factor of all gradients, a list of tensors."""
     flat = torch.cat([g.flatten() for g in gradients]).double()
