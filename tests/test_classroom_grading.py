@@ -179,7 +179,7 @@ def test_with_the_flag_it_is_done_and_warned_of(course, monkeypatch, capsys):
     hand_in(course, "spy", SPY, RESHAPED)
     assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--without-sandbox"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("Without a sandbox: students' code may now read") and "1.0 of 4" in said
+    assert said.startswith("Without a sandbox: students' code can now read") and "1.0 of 4" in said
 
 
 def test_notes_are_plain_text():

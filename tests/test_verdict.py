@@ -67,7 +67,7 @@ ANSWERS = {
     "named, compared": (doubled, lambda x: x * x, False, "squared", ": expected ["),
     "other values": (doubled, lambda x: 2 * x + x**3, False, None, "Not yet. For x ["),
     "a fact": (doubled, lambda x: 3 * x, False, "factor", "Everything is 1.5 times what it should be."),
-    "half precision": (doubled, lambda x: 2 * x.half(), False, "dtype", "rounding of torch.float16"),
+    "half precision": (doubled, lambda x: 2 * x.bfloat16(), False, "dtype", "rounding of torch.bfloat16"),
     "a factor": (added, lambda a, b: 2 * (a + b), False, "factor", "Every result is 2 times what it should be."),
     "an offset": (added, lambda a, b: a + b - 1, False, "offset", "Every result is too small by 1."),
     "the other sign": (added, lambda a, b: -a - b, False, "sign", "Every result's sign should be the other one."),
