@@ -72,15 +72,15 @@ masks = interpret.head_maps(attention, grid, mass=0.5)  # the fewest patches tha
 # %%
 fig, axes = plots.figure(4.8, 2.2, 2, 5)
 plots.draw_image(axes[0, 0], sharp, "the picture")
-plots.draw_image(axes[1, 0], small, "what the model sees")
+plots.draw_image(axes[1, 0], small, "32 x 32 pixels")
 for head in range(4):
     plots.draw_matrix(axes[0, head + 1], maps[-1, 0, head], f"head {head + 1}", numbers=False, vmin=0)
     held = masks[-1, 0, head].repeat_interleave(16, 0).repeat_interleave(16, 1)  # (128, 128)
-    plots.draw_image(axes[1, head + 1], torch.where(held, sharp, 235), "half of its attention")
+    plots.draw_image(axes[1, head + 1], torch.where(held, sharp, 235), "half of it")
 plots.show(
     fig,
-    "The picture, and where the class token looks in the four heads of the last layer. Below, for each head, the few "
-    "patches that hold half of its attention are shown, the rest is grey.",
+    "The picture, and where the class token looks in the four heads of the last layer. Below, what the model sees, and "
+    "for each head the few patches that hold half of its attention are shown, the rest is grey.",
 )
 
 # %% [markdown]
@@ -389,7 +389,7 @@ assert torch.allclose(rolled, interpret.rollout(model, images), atol=1e-6)
 # the forward pass runs and keeps one layer's maps, not all twelve of a large model.
 
 # %%
-ways = {"mean": {}, "max": {"fuse": "max"}, "min": {"fuse": "min"}, "mean, less 90 %": {"discard": 0.9}}
+ways = {"mean": {}, "max": {"fuse": "max"}, "min": {"fuse": "min"}, "less 90 %": {"discard": 0.9}}
 fig, axes = plots.figure(6.2, 1.5, 1, 6)
 plots.draw_image(axes[0], sharp, "the picture")
 plots.draw_matrix(axes[1], maps[-1, 0].mean(dim=0), "last layer", numbers=False, vmin=0)
@@ -597,7 +597,7 @@ with torch.no_grad():
 assert abs(parts.sum().item() - (logit - empty)) < 0.05 * max(abs(logit - empty), 1)
 
 # %%
-fig, axes = plots.figure(7.4, 2.2, 1, 4)
+fig, axes = plots.figure(7.4, 2.5, 1, 4)
 for side, (left, right) in enumerate((axes[::2], axes[1::2])):
     target = double_labels[best, side][None]
     lost = interpret.occlusion(own, one, target, size=4, stride=4)[0]  # (rows, columns)
@@ -977,7 +977,7 @@ right.plot(100 * correct, "o-", label="own")
 right.axhline(10, color="#888888", linewidth=0.8, linestyle=":", label="guess")
 right.legend(frameon=False, fontsize=9)
 right.set(xlabel="layer", ylim=(0, 100), xticks=range(len(correct)))
-right.set_title("400 shapes named right (%)", fontsize=10)
+right.set_title("shapes named right (%)", fontsize=10)
 plots.show(
     fig,
     "Left: the probabilities of the ten classes after each layer of the shipped model, for the picture. Most of the "
@@ -1072,18 +1072,16 @@ for name, mask in covers.items():
         probabilities[name] = model(torch.where(hole, images.mean(dim=(2, 3), keepdim=True), images))[0].softmax(dim=0)
 
 # %%
-fig, axes = plots.figure(8, 2.5, 1, 4)
+fig, axes = plots.figure(8, 2.9, 1, 4)
 cat, dog = names.index("cat"), names.index("dog")
 for ax, (name, mask) in zip(axes, covers.items(), strict=True):
     hole = mask.repeat_interleave(4, 0).repeat_interleave(4, 1)  # (Y, X)
-    plots.draw_image(ax, torch.where(hole, 235, small), f"covered:\n{name}")
-    ax.title.set_fontsize(9)
     text = f"cat {probabilities[name][cat]:.0%}, dog {probabilities[name][dog]:.0%}"
-    ax.text(15.5, 34, text, ha="center", va="top", fontsize=9)
+    plots.draw_image(ax, torch.where(hole, 235, small), f"covered: {name}\n{text}")
 plots.show(
     fig,
     "The cat four times with patches covered, drawn in grey: none, those that the heads pick, those that they look at "
-    "least, those with the sharpest edges; below each the probabilities of cat and dog.",
+    "least, those with the sharpest edges; above each the probabilities of cat and dog.",
 )
 
 # %%
@@ -1230,9 +1228,9 @@ for ax, amount in zip(axes, (0.0, 0.5, 1.0), strict=True):
 right.plot([100 * a for a in amounts], 100 * shuffled, "o-", label="shuffled")
 right.plot([100 * a for a in amounts], 100 * hidden, "s-", label="hidden")
 right.axhline(10, color="#888888", linewidth=0.8, linestyle=":", label="guess")
-right.set(ylim=(0, 100), xlabel="patches (%)")
+right.set(ylim=(0, 125), yticks=range(0, 101, 25), xlabel="patches (%)")
 right.set_title("shapes named right (%)", fontsize=10)
-right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.12))
+right.legend(frameon=False, fontsize=8, loc="upper center", ncols=3, handlelength=1, columnspacing=0.8)
 plots.show(
     fig,
     "A star with none, half and all of its patches shuffled. Right: the share of the shapes named right as more "
