@@ -73,7 +73,8 @@ def mass_mask(wrong, row, mass):
 
 
 @stated(
-    "20 pixels: half the time from 24 (the ends), half from 16 (the middle). A head without any attention looks this far.",
+    "20 pixels: half the time from 24 (the ends), half from 16 (the middle). "
+    "A head without any attention looks this far.",
     "Take the mean distance for each of the four patches, itself included, and then the mean of the four, in pixels.",
     tolerance=0.005,
     together=2,
