@@ -783,8 +783,9 @@ assert libraries[0] == "vit_tutorial" and all(max(found) < 100 for found in othe
 # The course's model was the fastest of the five here. In float32 the others reach {=min(float32):.0f} to
 # {=max(float32):.0f} % of its speed, and in training in bfloat16 {=min(bfloat16):.0f} to {=max(bfloat16):.0f} %. There
 # timm, torchvision and transformers fall far behind, most at 17 tokens. These three call the fused function;
-# vit-pytorch does not, and stays near. Three more things differ: the work left out in the
-# last block, the course's tokens stay in 16 bits between the blocks, and its patches are multiplied flat, not by a `Conv2d`. What each of these brings was not measured apart.
+# vit-pytorch does not, and stays near. Three more things differ: the course's model leaves
+# out work in the last block, its tokens stay in 16 bits between the blocks, and its patches are multiplied flat, not by
+# a `Conv2d`. What each of these brings was not measured apart.
 
 # %% [markdown]
 # ### Work that nobody reads
