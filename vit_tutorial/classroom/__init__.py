@@ -14,42 +14,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks by their numbers (default: all)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--bundle",
-        action="store_true",
-        help="write one archive that installs without a network, from the wheels in OUT/wheels",
+        "--collect", type=Path, metavar="FOLDER|ZIP", help="put what a class handed in where --grade finds it"
     )
-    what.add_argument("--grade", metavar="ASSIGNMENT", help="grade what is in OUT/nbgrader/submitted")
-    parser.add_argument(
-        "--download", action="store_true", help="with --bundle: download these wheels first (gigabytes)"
+    what.add_argument(
+        "--grade", metavar="NN", help="mark what was collected of this notebook, and write what to give back"
+    )
+    what.add_argument("--bundle", action="store_true", help="write one archive that installs without a network")
+    collect = parser.add_argument_group("with --collect and --grade")
+    collect.add_argument("--roster", type=Path, metavar="CSV", help="who is in the class; kept with the course")
+    marking = parser.add_argument_group("with --grade")
+    marking.add_argument("--student", action="append", metavar="NAME", help="only this one, again (can be repeated)")
+    marking.add_argument(
+        "--again", action="store_true", help="also those whose submission was marked and has not changed"
     )
     jobs = max(1, (os.cpu_count() or 1) // 2)
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", default=jobs, help="with --grade: how many submissions at a time"
+    marking.add_argument(
+        "--jobs", type=int, metavar="N", default=jobs, help="submissions at a time (default: %(default)s)"
     )
-    parser.add_argument(
-        "--without-sandbox", action="store_true", help="with --grade: run students' code with your own permissions"
+    marking.add_argument("--without-sandbox", action="store_true", help="run students' code with your own permissions")
+    bundling = parser.add_argument_group("with --bundle")
+    bundling.add_argument("--download", action="store_true", help="fetch the wheels that are missing (gigabytes)")
+    bundling.add_argument(
+        "--platform",
+        action="append",
+        metavar="SYSTEM-PYTHON",
+        help="such as windows-3.12 (can be repeated; default: this one)",
     )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Write the editions, the bundle, or the marks; returns the exit status. Raises ValueError for bad input."""
-    from ..lab import course_folder
-
-    course = course_folder()
-    check_place(args.out, course)
-    missing = [name for name in EXTRAS if not find_spec(name)]
-    if missing and not args.bundle:
-        raise ValueError(
-            f"expected {', '.join(EXTRAS)}, found no {', '.join(missing)}; pip install 'vit-tutorial[classroom]', or "
-            "in the course's folder pip install -e '.[classroom]'"
-        )
-    if args.grade:
-        grade(args.out / "nbgrader", args.grade, args.jobs, args.without_sandbox)
-    elif args.bundle:
-        write_bundle(find_notebooks(course / "notebooks", args.notebooks), course, args.out, args.download)
-    else:
-        write_editions(find_notebooks(course / "notebooks", args.notebooks), course, args.out)
-    return 0
 
 
 def check_place(out: Path, course: Path) -> None:
