@@ -262,9 +262,11 @@ def test_the_guide_speaks_of_every_notebook_with_its_minutes(name):
     first = NOTEBOOKS[name].cells[0].source
     title, minutes = re.match(r"# \d\d · (.*)", first)[1], re.search(r"(\d+(?: \+ \d+)?) minutes", first)[1]
     assert part.startswith(f"{title} ({minutes} minutes)")
-    assert all(word in part for word in ("**Aim.**", "**Ask.**", "**Listen for.**", "**Late?**"))
-    ask, late = re.search(r"\*\*Ask\.\*\*(.*?)\* \*\*", part, re.S)[1], part.split("**Late?**")[1]
-    assert ask.count("?") == 2 and ask.count("(") >= 2
+    assert all(word in part for word in ("**Aim.**", "**Say.**", "**Listen for.**", "**Late?**"))
+    late, notes = part.split("**Late?**")[1].split("\n\n")[:2]
+    assert len(re.findall(r"\*\*Ask(?:\.\*\*|\*\*,)[^?|]*\? \(", notes)) == 2, "two questions with their answers"
+    reached = [int(minute) for minute in re.findall(r"^\| (\d+) \|", notes, re.MULTILINE)]
+    assert len(reached) >= 6 and reached == sorted(reached) and ("| Stop |" in notes) == ("+" in minutes)
     headings = re.findall(r"^## (.*)$", "\n".join(cell.source for cell in NOTEBOOKS[name].cells), re.MULTILINE)
     for heading in re.findall(r"(?<!\*)\*([A-Z][^*\n]+(?:\n[^*]+)?)\*(?!\*)", late):
         assert " ".join(heading.split()) in headings, heading
