@@ -52,7 +52,7 @@ def test_each_note_has_the_minute_of_its_heading_and_each_cut_what_it_saves():
     cells += [text("Enough.", "stop"), text("## Two"), text("## Going further")]
     reached = {"One": 2, "Exercise 1.1 · X": 4, "Stop": 11, "Two": 11, "Going further": 11}
     assert {name: round(minute) for name, minute in minutes.places(cells).items()} == reached
-    guide = "### 01 · A (1 minutes)\n\nSkip *One* ({} min).\n\n| {} | One | cut |\n| {} | Stop | cut |\n\n## B\n"
+    guide = "### 01 · A (1 minutes)\n\nSkip *One* ({}\nmin).\n\n| {} | One | cut |\n| {} | Stop | cut |\n\n## B\n"
     assert minutes.notes(guide.format(0, 1, 2), {"01": cells}) == guide.format(9, 2, 11)
     with pytest.raises(KeyError, match="Three"):
         minutes.notes("### 01 · A\n\n| 1 | Three | cut |\n\n## B\n", {"01": cells})

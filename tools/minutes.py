@@ -29,7 +29,7 @@ HEADING = re.compile(r"^(###?) (.+)$", re.MULTILINE)
 # In TEACHING.md: what is said of one notebook, a row of its notes, and a section that may be cut.
 PART = re.compile(r"^### (\d\d) · .*?(?=^##)", re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"^\| \d+ \| (.+?) \|", re.MULTILINE)
-CUT = re.compile(r"\*([A-Z][^*]*)\* \(\d+ min\)")
+CUT = re.compile(r"\*([A-Z][^*]*)(\*\s\()\d+(\smin\))")
 
 
 def minutes_of(cell):
@@ -142,7 +142,7 @@ def notes(text, notebooks):
         def saved(cut):
             name = " ".join(cut[1].split())
             after = sections[sections.index(name) + 1]
-            return f"*{cut[1]}* ({minute[after] - minute[name]:.0f} min)"
+            return f"*{cut[1]}{cut[2]}{minute[after] - minute[name]:.0f}{cut[3]}"
 
         return CUT.sub(saved, NOTE.sub(lambda note: f"| {minute[note[1]]:.0f} | {note[1]} |", part[0]))
 
