@@ -73,28 +73,30 @@ def normal(expression):
 
 
 def parts(answer):
-    """What an answer computes: the expressions of its statements, without those of fewer than 4 nodes if it can."""
-    found = [node for node in ast.walk(answer) if isinstance(getattr(node, "value", None), ast.expr)]
-    found = [node.value for node in found if isinstance(node, ast.stmt) and not isinstance(node.value, ast.Constant)]
+    """What an answer computes: the expressions of its statements, but for those like `min(sizes)`, which say little."""
+    found = [node.value for node in ast.walk(answer) if isinstance(node, ast.stmt) and getattr(node, "value", None)]
     found += [node.test for node in ast.walk(answer) if isinstance(node, ast.If | ast.While)]
-    sizes = [sum(isinstance(inner, ast.expr) for inner in ast.walk(node)) for node in found]
-    least = 4 if max(sizes, default=0) >= 4 else 3
-    return {normal(node) for node, size in zip(found, sizes, strict=True) if size >= least}
+    kept = set()
+    for expression in found:
+        nodes = [node for node in ast.walk(expression) if isinstance(node, ast.expr)]
+        if len(nodes) >= 4 or len(nodes) == 3 and any(isinstance(node, ast.Constant) for node in nodes):
+            kept.add(normal(expression))
+    return kept
 
 
 def solutions(notebook):
-    """The `parts` of each exercise's solution, `{number: set}`: of what its cells define and hand to a check."""
+    """The `parts` of each solution, `{number of the exercise: [set, ...]}`: of what it defines and hands to a check."""
     found, number = {}, None
     for cell in notebook.cells[solutions_start(notebook) :]:
         if title := re.search(r"^### Solution (\d+\.\d+)", cell.source, re.MULTILINE):
             number = title[1]
         if cell.cell_type == "code":
             tree = parsed(cell.source)
-            handed = {ast.unparse(each) for node in ast.walk(tree) if isinstance(node, ast.Call) for each in node.args}
+            handed = re.findall(r"\bcheck\.\w+\((\w+)\)", cell.source)
             for node in tree.body:
                 name = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else getattr(node, "name", None)
                 if name in handed:
-                    found.setdefault(number, set()).update(parts(node))
+                    found.setdefault(number, []).append(parts(node))
     return found
 
 
@@ -113,8 +115,8 @@ def shown_code(notebook):
         for code in map(code_of, edition.cells)
     ]
     for exercise in find_exercises(edition):
-        answer = known.get(exercise.number)
-        found += [(exercise.number, code) for code, given in shown if answer and answer <= given]
+        answers = [answer for answer in known.get(exercise.number, ()) if answer]
+        found += [(exercise.number, code) for code, given in shown if any(answer <= given for answer in answers)]
     return found
 
 
