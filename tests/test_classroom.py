@@ -178,6 +178,8 @@ def test_an_option_without_what_it_belongs_to_is_refused(tmp_path, capsys):
     }.items():
         assert cli.main(["classroom", str(tmp_path), *line.split()]) == 2
         assert f"expected {needed} with " in capsys.readouterr().err
+    assert cli.main(["classroom", str(tmp_path), "--grade", "03", "05"]) == 2
+    assert "expected one notebook to mark, 03, found 05 too" in capsys.readouterr().err
     for line in ("OUT --bogus", "OUT --bundle --grade 03", "--bundle"):
         with pytest.raises(SystemExit):
             parsed(line)
