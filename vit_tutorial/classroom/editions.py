@@ -1,4 +1,4 @@
-"""The editions of a notebook: for students, solved, slides, hand-outs, and the source of an nbgrader assignment."""
+"""The editions of a notebook: solved, slides, hand-outs, and the nbgrader assignment that students get."""
 
 import copy
 import importlib.util
@@ -16,9 +16,47 @@ HINTS = re.compile(r"<details[^>]*>.*?</details>\s*", re.DOTALL)
 FORMULA = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\$])\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n*")
 POINTER = re.compile(r"\bsolutions?\b", re.IGNORECASE)
+PICTURES = re.compile(r"\]\((images/[\w.-]+)\)")
+PUBLISHED = re.compile(r"(https://[\w.-]+(?::\d+)?(?:/[\w.~-]+)+?)(?:/tree/([\w.-]+)((?:/[\w.~-]+)*))?/?")
 SENTENCE_END = re.compile(r"((?<=[.!?])\s+|\n(?=[-*] ))")
 NBGRADER = {"schema_version": 3, "grade": False, "locked": False, "solution": False, "task": False}
 ROOM, PICTURE = 16, 11  # lines of text on a slide, and those whose place a picture takes
+
+
+def published_at(address):
+    """The repository, branch and folder of a class's edition from the address that a browser shows there.
+
+    Raises ValueError where it is none.
+    """
+    found = PUBLISHED.fullmatch(address)
+    if not found or ".." in address.split("/"):
+        raise ValueError(
+            "expected the address of a repository or of a folder in it, such as https://github.com/OWNER/REPO or "
+            f"https://github.com/OWNER/REPO/tree/main/FOLDER, found {address!r}"
+        )
+    repo, branch, folder = found.groups()
+    return repo.removesuffix(".git"), branch or "main", (folder or "").strip("/")
+
+
+def rebadged(notebook, name, published=None):
+    """A copy whose Colab badge opens this notebook in the repository of the class, or that has none.
+
+    The course's own badge would open the notebook with its solutions and without what makes it gradable. Raises
+    ValueError where `published` is no address on GitHub: Colab opens no other.
+    """
+    badge = ""
+    if published:
+        repo, branch, folder = published_at(published)
+        path = repo.removeprefix("https://github.com/")
+        if path == repo or path.count("/") != 1:
+            raise ValueError(f"expected an address such as https://github.com/OWNER/REPO, found {published!r}")
+        address = "/".join(filter(None, ("https://colab.research.google.com/github", path, "blob", branch, folder)))
+        badge = f"[![Open in Colab](images/open_in_colab.svg)]({address}/{name}.ipynb)\n\n"
+    edition = copy.deepcopy(notebook)
+    for cell in edition.cells:
+        if cell.cell_type == "markdown":
+            cell.source = BADGE.sub(badge, cell.source)
+    return edition
 
 
 def without_pointers(text):
@@ -199,17 +237,22 @@ def write(notebook, path):
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
 
 
+def copy_pictures(notebook, course, folder):
+    """Copy the pictures that a notebook's text shows from the course to `folder`."""
+    for name in {name for cell in notebook.cells for name in PICTURES.findall(cell.source)}:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(course / "notebooks" / name, folder / name)
+
+
 def write_all(notebooks, course, out):
-    """Write the folders `student`, `solved`, `slides` and `handouts` of `{name: notebook}` to `out`."""
+    """Write the folders `solved`, `slides` and `handouts` of `{name: notebook}` to `out`."""
     for folder in ("slides", "handouts"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for name, notebook in notebooks.items():
-        write(student(notebook), out / "student" / f"{name}.ipynb")
         write(solved(notebook), out / "solved" / f"{name}.ipynb")
         (out / "slides" / f"{name}.html").write_text(slides(notebook, name), encoding="utf-8", newline="\n")
         (out / "handouts" / f"{name}.html").write_text(handout(notebook, name), encoding="utf-8", newline="\n")
-    for folder in ("student", "solved"):
-        shutil.copytree(course / "notebooks" / "images", out / folder / "images", dirs_exist_ok=True)
+        copy_pictures(notebook, course, out / "solved")
     copy_reveal(out / "slides" / "reveal")
 
 
