@@ -262,8 +262,9 @@ class Sheet:
         return [defined(cell.source) if cell.cell_type == "code" else set() for cell in self.cells]
 
     def filled(self, cell, index):
-        """How far `cell` fills in the stub of the cell `index`, as `filled` says."""
-        return filled(cell.source, self.cells[index].source)
+        """How far `cell` fills in the stub of the cell `index`, as `filled` says; 1 where it binds other names."""
+        found = filled(cell.source, self.cells[index].source)
+        return found if self.names[index] <= defined(cell.source) else min(found, 1)
 
 
 def repair(submitted, released):
@@ -381,8 +382,10 @@ def find_answers(cells, sheet, claims, sections, notes):
             is_code = cell.cell_type == "code" or bound(cell.source) is not None
             if wanted and wanted <= names[index] and elsewhere and near and is_code and sheet.filled(cell, stub):
                 found.append(index)
-        ends = [i for i, place in claims.items() if sheet.kinds[place] == "check" and sheet.numbers[place] == number]
-        if any(max(own, default=len(cells)) < index < min(ends, default=len(cells)) for index in found):
+        above = (
+            max((i for i in claims if i < index), default=-1) for index in found if cells[index].cell_type == "code"
+        )
+        if any(claims.get(i) == stub for i in above):
             continue  # it runs between the stub and the check, and so it counts as it stands
         found = [index for index in found if sections[index] == number] or found
         if alone := [index for index in found if index not in claims]:
