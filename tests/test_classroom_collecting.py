@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import stat
 import zipfile
 
@@ -67,7 +68,7 @@ LAYOUTS = {
                  {"Jane Doe": DONE, "Zoë O'Brien": BARE}.items()},
     "flat": {"Jane Doe.ipynb": DONE, f"{NAME}_Zoë O'Brien.ipynb": BARE},
     "zips": {
-        "Jane Doe.zip": packed({f"{NAME}.ipynb": DONE}),
+        "Jane Doe.zip": packed({f"{NAME}.ipynb.txt": DONE}),
         "Zoë O'Brien.zip": packed({"a/b.zip": packed({"98.ipynb": BARE})}),
     },
 }  # fmt: skip
@@ -183,6 +184,37 @@ def test_files_beside_the_notebook_go_along_but_no_time_of_their_own(course):
     folder = course / "submitted" / "Jane" / NAME
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found == {f"{NAME}.ipynb", "helper.py", "data/a.csv"} and len(result.left) == 1
+
+
+def test_no_name_in_an_archive_does_harm(course):
+    """Names made at random of what is special; whatever they say, nothing leaves the course's folder."""
+    rng = random.Random(0)
+    pieces = [
+        "/",
+        "..",
+        "Jane",
+        "a",
+        "=1+1",
+        "\\",
+        "C:",
+        ".",
+        " ",
+        "x.ipynb",
+        ".zip",
+        "\n",
+        "'",
+        "x" * 300,
+        "_1_2_",
+        "ü",
+    ]
+    for _ in range(40):
+        names = {"".join(rng.choices(pieces, k=rng.randrange(1, 9))) for _ in range(15)}
+        files = {name: rng.choice([DONE, b"", b"PK", b"x"]) for name in sorted(names)}
+        files |= {"Jane/x.ipynb": DONE, "Jane/a": b"1", "Jane/a/b": b"2", f"Jane/{NAME}.ipynb/c": b"3"}
+        str(handed_in(course, files))
+    assert {path.name for path in course.parent.iterdir()} == {"nbgrader", "class.zip"}
+    assert {path.name for path in course.iterdir()} <= {"release", "submitted", f"collected-{NAME}.csv"}
+    assert all(path.parent.parent.parent.name == "submitted" for path in course.glob("submitted/**/*.ipynb"))
 
 
 def test_collecting_again_replaces_only_what_differs(course):

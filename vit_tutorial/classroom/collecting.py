@@ -25,7 +25,7 @@ from ..files import atomic_path
 from . import repair
 
 MOST_FILES, MOST_DEPTH = 20_000, 4  # entries in all, and zips in zips
-MOST_BYTES = {"zip": 500 << 20, "notebook": repair.MOST_BYTES, "beside": 20 << 20, "in all": 4 << 30}
+MOST_BYTES = {"zip": 500 << 20, "notebook": repair.MOST_BYTES, "beside": 20 << 20, "in all": 2 << 30}
 MOST_BESIDE = 50
 MOODLE = re.compile(r"^(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?P<kind>[a-z]+)_?(?P<rest>.*)$")
 CANVAS = re.compile(
@@ -58,11 +58,16 @@ class File:
     inside: PurePosixPath = PurePosixPath()  # its place in what this student handed in
     attempt: int = 0
     note: str = ""
+    taken: bool = False  # beside a notebook, or not to be told of
+
+    @property
+    def is_notebook(self):
+        """Whether its name is a notebook's; some browsers add another ending."""
+        return bool(re.search(r"\.ipynb(\.txt|\.json)?$", self.path.name, re.IGNORECASE))
 
     def read(self):
         """All bytes of the file. Raises ValueError where it is too large or damaged."""
-        most = MOST_BYTES["notebook" if self.path.suffix.lower() == ".ipynb" else "beside"]
-        return limited(self, most)
+        return limited(self, MOST_BYTES["notebook" if self.is_notebook else "beside"])
 
 
 @dataclass
@@ -141,19 +146,19 @@ def walk(source, left):
     if source.is_dir():
         found = list(in_folder(source, left))
     elif source.is_file() and zipfile.is_zipfile(source):
-        with source.open("rb") as stream:
-            data = stream.read(MOST_BYTES["in all"] + 1)
-        top = File(PurePosixPath(), len(data), lambda: io.BytesIO(data))
-        found = list(in_zip(top, left))
+        found = in_zip(File(PurePosixPath(), 0, None), left, source)
     else:
         raise ValueError(f"expected a folder or a zip of what was handed in, found neither in {source}")
-    files, depth = [], 0
+    files, size = [], 0
     while found:
         file = found.pop(0)
         if len(files) + len(found) + len(left) > MOST_FILES:
             raise ValueError(f"expected at most {MOST_FILES} files, found more in {source}; collect it in parts")
+        size += file.size
         depth = sum(part.lower().endswith(".zip") for part in file.path.parts)
-        if file.path.suffix.lower() != ".zip":
+        if size > MOST_BYTES["in all"]:
+            left.append((file.path, f"more than {MOST_BYTES['in all'] >> 30} GiB together; collect it in parts"))
+        elif file.path.suffix.lower() != ".zip":
             files.append(file)
         elif depth > MOST_DEPTH:
             left.append((file.path, f"a zip in more than {MOST_DEPTH} others"))
@@ -178,10 +183,10 @@ def in_folder(folder, left):
                 yield File(inside, state.st_size, lambda path=path: path.open("rb"), time)
 
 
-def in_zip(file, left):
-    """The files of a zip, which is a file itself. Those of a zip in a zip have the time of the outer entry."""
+def in_zip(file, left, source=None):
+    """The files of a zip, which is a file in another or lies at `source`; in the former they have its time."""
     try:
-        archive = zipfile.ZipFile(io.BytesIO(limited(file, MOST_BYTES["zip"])))
+        archive = zipfile.ZipFile(source or io.BytesIO(limited(file, MOST_BYTES["zip"])))
         entries = archive.infolist()
     except (ValueError, zipfile.BadZipFile, NotImplementedError, OSError, IndexError) as error:
         left.append((file.path, f"no zip that can be read ({shown(error)})"))
@@ -257,7 +262,7 @@ def safe(name):
     """`name` as a folder: letters of any script, digits, spaces and -_.'@, kept; never empty, hidden or a path."""
     name = unicodedata.normalize("NFC", name)
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in " -_.'@," else "_" for c in name)
-    return kept.strip(" .")[:80].strip(" .") or "student"
+    return kept.lstrip(" .-@")[:80].rstrip(" .") or "student"
 
 
 def place(files, assignments, roster):
@@ -268,7 +273,7 @@ def place(files, assignments, roster):
         for at, part in enumerate(parts):
             if match := MOODLE.match(part):
                 rest = [match["rest"]] if match["rest"] else []
-                file.note = "text typed online" if match["kind"] != "file" else ""
+                file.taken = match["kind"] != "file"  # a text typed online
             elif match := CANVAS.match(file.path.parts[at]):
                 name = match["rest"] + match["end"]
                 rest, file.attempt, file.time = [name], int(match["attempt"] or 0), None  # the time of the download
@@ -295,7 +300,7 @@ def place_plain(files, assignments, roster):
         part = part.strip(" _-.")
         return "" if GENERAL.match(part) or part.isdigit() else part
 
-    sheets = [parts for file, parts in files if file.path.suffix.lower() == ".ipynb"]
+    sheets = [parts for file, parts in files if file.is_notebook]
     common = os.path.commonprefix([parts[:-1] for parts in sheets]) if sheets else []
     stems = {tells(PurePosixPath(parts[-1]).stem) for parts in sheets}
     if len(stems) < 2 and all(len(parts) == len(common) + 1 for parts in sheets):
@@ -303,7 +308,7 @@ def place_plain(files, assignments, roster):
     for file, parts in files:
         shared = common if parts[: len(common)] == common else []
         folders, stem = parts[len(shared) : -1], PurePosixPath(parts[-1]).stem
-        names = [stem, *reversed(shared)] if parts in sheets else [*reversed(shared)]
+        names = [stem, *reversed(shared)] if file.is_notebook else [*reversed(shared)]
         on_roster = [part for part in (*folders, *names) if person(roster, part, tells(part))]
         best = next(iter([*on_roster, *(part for part in (*folders, *names) if tells(part))]), "")
         file.who = best if best in folders else tells(best)
@@ -397,7 +402,7 @@ def sort(files, sheets, asked, left):
     """
     versions, beside = {}, []
     for number, file in enumerate(files):
-        if file.path.suffix.lower() != ".ipynb":
+        if not file.is_notebook:
             beside.append(file)
             continue
         try:
@@ -457,10 +462,14 @@ def write(course, assignment, student, versions, beside):
             size += len(data)
             if size > MOST_BYTES["beside"] or len(contents) > MOST_BESIDE:
                 raise ValueError("more files beside the notebook than are taken along")
+            if len(name) > 200 or any(
+                f"{a}/".startswith(f"{b}/") for one in contents for a, b in ((one, name), (name, one))
+            ):
+                raise ValueError("its name is too long or a folder's")
             contents[name] = data
         except ValueError as error:
-            notes.append(f"{other.inside}: {error}")
-        other.note = "taken along"
+            notes.append(f"left out {shown(other.inside)}: {error}")
+        other.taken = True
     moodle = MOODLE.search("/".join(file.path.parts[-2:])) or any(MOODLE.match(part) for part in file.path.parts)
     when = file.time if moodle else None
     if when:
@@ -495,7 +504,7 @@ def replace(course, folder, contents):
 def told(files, versions, left):
     """Add to `left` what is no notebook and went along with none."""
     for file in files:
-        if file.path.suffix.lower() != ".ipynb" and not file.note:
+        if not file.is_notebook and not file.taken:
             kind = file.path.suffix.lower()
             packed = kind in (".7z", ".rar", ".tar", ".gz", ".tgz", ".xz")
             why = "an archive of another kind; unpack it first" if packed else "not a notebook"
