@@ -28,10 +28,13 @@ LEFT_OUT = {"References", "What comes next", "Exercises"}
 MOST, ROOMY, CODE = 25, 13, 22  # slides of a deck; lines on one in large type; lines of code on one
 SIMPLE = (ast.Assign, ast.AugAssign, ast.Return, ast.Expr)
 COMPUTES = (ast.Call, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp)
+PICTURE = 9  # lines whose place a picture takes
 OPEN = 9  # a level below that of every heading
 ALIKE = 0.65  # how alike two lines are that do the same
 NO_NOTES = "What follows in the notebook answers the question."
+CLOSING = "Can you now …"
 CODE_HEADING = "## The code\n\nLines that an exercise asks for are left for you to fill in."
+OWN_WORDS = "## In your own words\n\n"
 ROOM = '<p class="room"></p>\n'
 
 
@@ -97,6 +100,9 @@ def read(notebook):
                 if heading:
                     parts.append(Part(len(heading[1]), heading[2]))
                     asks = False
+                    if heading[2] == "Summary":  # it says what was found: in its place, what was to be learned
+                        goals = [("text", block) for block in parts[0].of("text") if block.startswith("- ")]
+                        parts[-1], opens = Part(2, CLOSING, goals), 0
                     opens = OPEN if parts[-1].level <= opens else opens
                 elif LINE.match(block):
                     parts[-1].line = block
@@ -109,7 +115,7 @@ def read(notebook):
             opens = 2
         elif "package" in tags(cell):
             parts[-1].items.append(("package", with_gaps(cell.source, known)))
-        elif parts[-1].line and not parts[-1].of("stub"):
+        elif parts[-1].line and not parts[-1].of("stub") and not picture(cell):
             parts[-1].items.append(("given", cell.source))
         elif opens == OPEN and parts[-1].level > 1 and picture(cell):
             parts[-1].items.append(("picture", only_picture(cell)))
@@ -182,7 +188,7 @@ def statements_of(part):
     for block in part.of("text"):
         told = [before, *sentences(block)]
         before = told[-1]
-        if stays_whole(block) or part.title == "Summary" or part.level == 1:
+        if stays_whole(block) or part.title == CLOSING or part.level == 1:
             kept.append(block)
             continue
         wanted = {number for number, sentence in enumerate(told) if number and "**" in sentence}
@@ -206,25 +212,25 @@ def shorten(block, most):
 
 def lines_of(text):
     """About how many lines of a slide some Markdown takes."""
-    return sum(1 + len(line) // 85 + (line[0] == "|") / 2 for line in re.split(r"\n\n|\n(?=[-|] )", text))
+    return sum(1 + len(line) // 85 + (line[:1] == "|") / 2 for line in re.split(r"\n\n|\n(?=[-|] )", text))
 
 
 def slide_of(part):
     """One slide: a heading and the question or, where nothing is asked, what is to be remembered; pictures, code."""
-    pictures = part.of("picture")[:2]
-    code = [] if pictures else part.of("given") if part.line else part.of("package")
+    pictures = part.of("picture")[:1]
+    code = [] if pictures else part.of("given") if part.of("question") else part.of("package")
     key = sorted(statements_of(part), key=lambda block: not block.startswith("*To remember"))
-    if part.level == 1 or part.title == "Summary":
+    if part.level == 1 or part.title == CLOSING:
         said = key
     elif part.of("question"):
-        said = [part.line, *(shorten(block, 320) for block in part.of("question"))]
+        said = [part.line, *(block if block.startswith("- ") else shorten(block, 320) for block in part.of("question"))]
     else:
         said = [shorten(block, 240) for block in key[:1]]
         said += [block for block in key[1:] if "$$" in block or not pictures and len(block) < 240][:2]
     text = "\n\n".join([f"{'#' * part.level} {part.title}", *filter(None, said)])
     code = [source for source in code if lines_of(text) + len(source.splitlines()) <= CODE][:1]
     cells = [new_markdown_cell(text), *pictures, *map(new_code_cell, code)]
-    lines = lines_of(text) + 7 * len(pictures) + sum(len(source.splitlines()) for source in code)
+    lines = lines_of(text) + PICTURE * len(pictures) + sum(len(source.splitlines()) for source in code)
     return Slide(part.level < 3, cells, part.of("text", "question"), lines)
 
 
@@ -238,7 +244,7 @@ def slides_of(parts):
     titles = [part.title for part in parts]
     going = titles.index("Going further") if "Going further" in titles else len(parts)
     slides, bare = [], None
-    for part in [*parts[:going], *(part for part in parts[going:] if part.title == "Summary")]:
+    for part in [*parts[:going], *(part for part in parts[going:] if part.title == CLOSING)]:
         if part.level < 3:
             bare = None
         if part.title in LEFT_OUT:
@@ -249,6 +255,8 @@ def slides_of(parts):
         else:
             slides.append(join(bare, slide) if bare else slide)
             bare = None
+            for cell in part.of("picture")[1:]:
+                slides.append(Slide(False, [new_markdown_cell(f"### {part.title}"), cell], [], PICTURE))
     while len(slides) > MOST:
         cost = [(second.top, first.lines + second.lines) for first, second in pairwise(slides)]
         least = cost.index(min(cost))
@@ -288,7 +296,7 @@ def paper(notebook):
     edition, code = new_notebook(), []
     for part in read(notebook):
         code += part.of("package")
-        if part.title in LEFT_OUT or {kind for kind, _ in part.items} == {"package"}:
+        if part.title in LEFT_OUT | {CLOSING} or {kind for kind, _ in part.items} == {"package"}:
             continue
         said = [f"{'#' * part.level} {part.title}", part.line, *statements_of(part)]
         edition.cells.append(new_markdown_cell("\n\n".join(filter(None, said))))
@@ -297,6 +305,7 @@ def paper(notebook):
             edition.cells.append(new_markdown_cell("\n\n".join(part.of("question"))))
             edition.cells += map(new_code_cell, part.of("given", "stub"))
             edition.cells.append(new_markdown_cell(ROOM * (4 if re.match(r"\*(write|repair)", part.line) else 2)))
+    edition.cells.append(new_markdown_cell(OWN_WORDS + 6 * ROOM))
     if code:
         edition.cells.append(new_markdown_cell(CODE_HEADING))
         edition.cells += map(new_code_cell, code)
