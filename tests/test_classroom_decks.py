@@ -56,6 +56,9 @@ def opened(chromium, folder, name, text):
 def test_a_deck_has_at_most_25_slides_with_words_and_notes(name):
     cells = decks.deck(NOTEBOOKS[name]).cells
     places = [cell.metadata.slideshow.slide_type for cell in cells if "slideshow" in cell.metadata]
+    before = NOTEBOOKS[name].cells[: solutions_start(NOTEBOOKS[name])]
+    closes = any(cell.source.startswith("## Summary") for cell in before)
+    assert cells[-2].source.startswith(f"## {decks.CLOSING}\n\n- ") or not closes
     assert 5 < places.count("slide") + places.count("subslide") <= 25
     assert places[::2].count("notes") == 0 and set(places[1::2]) == {"notes"}  # a slide, its notes, the next
     for first, following in zip(cells, cells[1:], strict=False):
@@ -102,6 +105,7 @@ def test_nothing_that_follows_a_question_is_shown(make):
         shown("second picture"),
         new_markdown_cell("### Exercise 1.1 · Do it\n\n*write · easy · 3 minutes*\n\nTurn it.\n\n"
                           "<details><summary>Hint</summary>\n\ntold\n\n</details>"),
+        shown("told"),
         stub,
         new_code_cell("check.f(answer)"),
         new_markdown_cell("It was told."),
@@ -109,6 +113,7 @@ def test_nothing_that_follows_a_question_is_shown(make):
         shown("told"),
         package,
         new_markdown_cell("## Another\n\nOpen **again**."),
+        new_markdown_cell("## Summary\n- It told."),
         new_markdown_cell("## Solutions\n\n### Solution 1.1\n\ntold"),
         told,
     ]  # fmt: skip

@@ -101,8 +101,8 @@ def read(notebook):
                     parts.append(Part(len(heading[1]), heading[2]))
                     asks = False
                     if heading[2] == "Summary":  # it says what was found: in its place, what was to be learned
-                        goals = [("text", block) for block in parts[0].of("text") if block.startswith("- ")]
-                        parts[-1], opens = Part(2, CLOSING, goals), 0
+                        goals = re.findall(r"^- .*(?:\n[- ] .*)*", "\n\n".join(parts[0].of("text")), re.MULTILINE)
+                        parts[-1], opens = Part(2, CLOSING, [("text", goal) for goal in goals]), 0
                     opens = OPEN if parts[-1].level <= opens else opens
                 elif LINE.match(block):
                     parts[-1].line = block
@@ -115,8 +115,8 @@ def read(notebook):
             opens = 2
         elif "package" in tags(cell):
             parts[-1].items.append(("package", with_gaps(cell.source, known)))
-        elif parts[-1].line and not parts[-1].of("stub") and not picture(cell):
-            parts[-1].items.append(("given", cell.source))
+        elif parts[-1].line and not parts[-1].of("stub"):  # a drawing here shows what the exercise asks for
+            parts[-1].items += [] if picture(cell) else [("given", cell.source)]
         elif opens == OPEN and parts[-1].level > 1 and picture(cell):
             parts[-1].items.append(("picture", only_picture(cell)))
     return [part for part in parts if part.items or part.level < 3]
