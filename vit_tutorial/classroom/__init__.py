@@ -105,9 +105,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.published and (args.grade or args.collect):
         raise ValueError("expected --published where notebooks are written, found it with --grade or --collect")
     if args.grade and args.notebooks:
-        raise ValueError(
-            f"expected one notebook to mark, {args.grade}, found {' '.join(args.notebooks)} too"
-        )
+        raise ValueError(f"expected one notebook to mark, {args.grade}, found {' '.join(args.notebooks)} too")
     missing = [name for name in EXTRAS if not find_spec(name)]
     if missing and not args.bundle:
         raise ValueError(

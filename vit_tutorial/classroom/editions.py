@@ -1,26 +1,19 @@
-"""The editions of a notebook: solved, slides, hand-outs, and the nbgrader assignment that students get."""
+"""The editions of a notebook: solved, and the nbgrader assignment that students get."""
 
 import copy
-import importlib.util
 import re
 import shutil
-from pathlib import Path
 
 import nbformat
 
-from .exercises import ANSWER_TAG, SOLUTION_TAG, find_exercises, solutions_start, tags
+from .exercises import SOLUTION_TAG, find_exercises, solutions_start, tags
 
-STATIC = Path(__file__).resolve().parent / "static"
-PREDICT = re.compile(r"\*\*Predict\b", re.IGNORECASE)
-HINTS = re.compile(r"<details[^>]*>.*?</details>\s*", re.DOTALL)
-FORMULA = re.compile(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\$])\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)", re.DOTALL)
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n*")
 POINTER = re.compile(r"\bsolutions?\b", re.IGNORECASE)
 PICTURES = re.compile(r"\]\((images/[\w.-]+)\)")
 PUBLISHED = re.compile(r"(https://[\w.-]+(?::\d+)?(?:/[\w.~-]+)+?)(?:/tree/([\w.-]+)((?:/[\w.~-]+)*))?/?")
 SENTENCE_END = re.compile(r"((?<=[.!?])\s+|\n(?=[-*] ))")
 NBGRADER = {"schema_version": 3, "grade": False, "locked": False, "solution": False, "task": False}
-ROOM, PICTURE = 16, 11  # lines of text on a slide, and those whose place a picture takes
 
 
 def published_at(address):
@@ -127,109 +120,6 @@ def assignment(notebook):
     return edition
 
 
-def formulas(text):
-    """Formulas between dollar signs as MathML, which a browser draws without a library from another host."""
-    from latex2mathml.converter import convert
-
-    def draw(match):
-        code, block, inline = match.groups()
-        return code or convert(block or inline, display="block" if block else "inline")
-
-    return FORMULA.sub(draw, text)
-
-
-def for_paper(notebook):
-    """A copy without solutions, badge and set-up cell, its formulas as MathML, hints open.
-
-    Outputs that answer what the text still asks are left out: all that follow an exercise up to the next section, and
-    the first after a "Predict before you run".
-    """
-    edition = before_solutions(notebook, "setup")
-    hidden, asked = False, False
-    for cell in edition.cells:
-        if cell.cell_type == "markdown":
-            hidden = hidden and not re.search(r"^## ", cell.source, re.MULTILINE)
-            asked = asked or bool(PREDICT.search(cell.source))
-            cell.source = formulas(BADGE.sub("", cell.source)).replace("<details>", "<details open>")
-        elif cell.cell_type == "code":
-            hidden = hidden or ANSWER_TAG in tags(cell)
-            cell.outputs = [] if hidden or asked else cell.outputs
-            asked = False
-            for data in (output.data for output in cell.outputs if "image/png" in output.get("data", {})):
-                for kind in set(data) - {"image/png", "text/plain"}:  # an explorer's page, which needs a kernel
-                    del data[kind]
-    return edition
-
-
-def picture(cell):
-    """Whether a cell shows a picture."""
-    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-
-
-def height(cell):
-    """About how many lines of a slide a cell takes."""
-    if cell.cell_type == "markdown":  # a line of the source has up to 120 characters, one of the slide about 80
-        return sum(1 + len(block) // 80 for block in re.split(r"\n\n|\n(?=[-|] )", cell.source))
-    code = 0 if "hide-code" in tags(cell) else len(cell.source.splitlines())
-    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
-    return code + (PICTURE if picture(cell) else sum(len(text.splitlines()) for text in texts))
-
-
-def lay_out(notebook):
-    """Put cells on slides, in place: a section starts a slide, what belongs to it follows below.
-
-    A heading of level 3, and what would not fit any more, starts the next slide below. The references, the hints and
-    the code that loads packages or draws a picture are left out.
-    """
-    used = 0
-    for cell in notebook.cells:
-        code, heading = cell.cell_type == "code", re.match(r"(#+) (.*)", cell.source)
-        loads = code and cell.source.startswith("import")
-        if not code:
-            cell.source = HINTS.sub("", cell.source)
-        elif loads or picture(cell):
-            cell.metadata["tags"] = [*tags(cell), "hide-code"]
-        lines, place = height(cell), "-"
-        if heading and heading[2] == "References" or loads and not cell.outputs:
-            place = "skip"
-        elif heading and len(heading[1]) <= 2:
-            place = "slide"
-        elif heading or used + lines > ROOM:
-            place = "subslide"
-        used = lines + (used if place in ("-", "skip") else 0)
-        cell.metadata["slideshow"] = {"slide_type": place}
-
-
-def page(exporter, template, notebook, title):
-    """A notebook that is ready `for_paper` as one HTML page, by an exporter class and a template of the course."""
-    from traitlets.config import Config
-
-    config = {
-        "TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-code"}},
-        "TemplateExporter": {"extra_template_basedirs": [str(STATIC / "templates")], "template_name": template},
-        "HTMLExporter": {f"exclude_{part}": True for part in ("input_prompt", "output_prompt", "anchor_links")},
-        "SlidesExporter": {"reveal_url_prefix": "reveal", "reveal_theme": "course"},
-    }
-    text, _ = exporter(config=Config(config)).from_notebook_node(notebook, {"metadata": {"name": title}})
-    return text
-
-
-def slides(notebook, title):
-    """The deck of a notebook, HTML that needs the folder `reveal` beside it and nothing else."""
-    from nbconvert import SlidesExporter
-
-    edition = for_paper(notebook)
-    lay_out(edition)
-    return page(SlidesExporter, "deck", edition, title)
-
-
-def handout(notebook, title):
-    """The hand-out of a notebook: one HTML page without scripts, laid out for printing on A4 or Letter."""
-    from nbconvert import HTMLExporter
-
-    return page(HTMLExporter, "handout", for_paper(notebook), title)
-
-
 def write(notebook, path):
     """Write a notebook, its own kernel and cell ids kept."""
     nbformat.validate(notebook)
@@ -246,20 +136,13 @@ def copy_pictures(notebook, course, folder):
 
 def write_all(notebooks, course, out):
     """Write the folders `solved`, `slides` and `handouts` of `{name: notebook}` to `out`."""
+    from . import decks
+
     for folder in ("slides", "handouts"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for name, notebook in notebooks.items():
         write(solved(notebook), out / "solved" / f"{name}.ipynb")
-        (out / "slides" / f"{name}.html").write_text(slides(notebook, name), encoding="utf-8", newline="\n")
-        (out / "handouts" / f"{name}.html").write_text(handout(notebook, name), encoding="utf-8", newline="\n")
+        (out / "slides" / f"{name}.html").write_text(decks.slides(notebook, name), encoding="utf-8", newline="\n")
+        (out / "handouts" / f"{name}.html").write_text(decks.handout(notebook, name), encoding="utf-8", newline="\n")
         copy_pictures(notebook, course, out / "solved")
-    copy_reveal(out / "slides" / "reveal")
-
-
-def copy_reveal(folder):
-    """Copy what the slides load, reveal.js and the course's own theme, to `folder`."""
-    package = Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"
-    (folder / "dist" / "theme").mkdir(parents=True, exist_ok=True)
-    for name in ("LICENSE", "dist/reveal.js", "dist/reveal.css"):
-        shutil.copyfile(package / name, folder / name)
-    shutil.copyfile(STATIC / "course.css", folder / "dist" / "theme" / "course.css")
+    decks.copy_reveal(out / "slides" / "reveal")
