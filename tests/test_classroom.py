@@ -1,5 +1,6 @@
 """What `vit-tutorial classroom` writes: editions, slides, hand-outs, the bundle; and whether TEACHING.md is true."""
 
+import importlib.util
 import json
 import os
 import re
@@ -103,6 +104,7 @@ def test_an_assignment_has_points_and_hidden_tests_in_locked_cells(name):
     assert all(cell.metadata.nbgrader["solution"] for cell in cells if cell not in graded)
 
 
+maths = pytest.mark.skipif(not importlib.util.find_spec("sphinx_revealjs"), reason="needs the extra 'classroom'")
 CLASS = "https://github.com/OWNER/REPO/tree/main/week1"
 
 
