@@ -24,7 +24,7 @@ from pathlib import Path
 import nbformat
 from nbconvert.exporters import NotebookExporter
 
-from ..files import PACKAGE, ROOT, atomic_path
+from ..files import PACKAGE, atomic_path
 from . import editions, feedback, results, sandbox
 
 MEMORY = 4 << 30  # bytes of the process that reads what one submission says
@@ -79,7 +79,6 @@ def make_course(notebooks, course):
         result = api.generate_assignment(name, force=True)
         if not result["success"]:
             raise ValueError(f"nbgrader could not release {name}: {reason(result)}")
-        shutil.copytree(ROOT / "notebooks" / "images", course / "release" / name / "images", dirs_exist_ok=True)
 
 
 def find_assignment(course, name):
