@@ -1,15 +1,16 @@
 """What comes after marking, on made-up marks: no kernel runs here."""
 
 import csv
-import html
 import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
-import threading
 import time
 import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -19,7 +20,6 @@ from test_classroom_grading import NAME, short_course
 if not importlib.util.find_spec("nbgrader"):
     pytest.skip("needs nbgrader: pip install -e '.[classroom]'", allow_module_level=True)
 
-from vit_tutorial import cli
 from vit_tutorial.classroom import feedback, grading, results, sandbox
 
 EVIL = "<script src='https://elsewhere.example/x.js'></script>"
@@ -34,12 +34,36 @@ def split(x, H):
 """
 
 
+@pytest.fixture(scope="module")
+def handed_out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("class") / "nbgrader"
+    grading.make_course({NAME: short_course()}, folder)
+    return folder
+
+
 @pytest.fixture
-def course(tmp_path, monkeypatch):
+def course(handed_out, tmp_path, monkeypatch):
     """A course with an assignment that is handed out, and no sandbox asked for."""
     monkeypatch.setattr(sandbox, "trouble", lambda: None)
-    grading.make_course({NAME: short_course()}, tmp_path / "nbgrader")
-    return tmp_path / "nbgrader"
+    return Path(shutil.copytree(handed_out, tmp_path / "nbgrader"))
+
+
+class Page(HTMLParser):
+    """The tags of a page, and what it loads or runs."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.active = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag in ("script", "link", "iframe", "object", "embed", "base", "svg", "form"):
+            self.active.append(tag)
+        for name, value in attributes:
+            kept = name == "href" and value.startswith("#") or name == "src" and value.startswith("data:image/")
+            if name.startswith("on") or name in ("src", "href", "style", "srcset", "data", "action") and not kept:
+                self.active.append(f"{name}={value}")
 
 
 def hand_in(course, student, when=None, text="{}"):
@@ -113,8 +137,7 @@ def test_tables_and_report(course):
     assert [second[name] for name in ("exercise", "passed", "tried", "not_attempted")] == ["98.2", "2", "0", "1"]
 
     page = (course / f"report-{NAME}.html").read_text()
-    assert "<script" not in page and page.count(html.escape(EVIL, quote=False)[:10]) and 'lang="en"' in page
-    assert not re.search(r"""(src|href)=|url\(|@import""", page.replace(html.escape(EVIL), ""))
+    assert not Page(page).active and page.count("&lt;script") == 2 and 'lang="en"' in page
     assert re.search(r"<li>Exercise 98.1: 1 of 3 passed; most often: divided by 256 \(2\)", page)
     assert "Exercise 98.2: =Ada, O&#39;Brien, Pat" in page and "no proof" in page
 
@@ -209,25 +232,27 @@ def test_a_page_of_feedback_loads_and_runs_nothing():
     outputs = [new_output("display_data", {"text/html": EVIL, "text/plain": EVIL, "image/svg+xml": EVIL})]
     code = new_code_cell("check.mix(mixed)", outputs=outputs)
     code.metadata = {"nbgrader": graded, "vit_tutorial": {"message": EVIL}}
-    markdown = f"{EVIL} ![a cat](https://elsewhere.example/cat.png) $\\frac{{1}}{{2}}$ $\\frac$ <b onclick='x()'>b</b>"
+    markdown = f"{EVIL} ![a cat](https://elsewhere.example/cat.png) $\\frac{{1}}{{2}}$ <b onclick='x()'>b</b>"
     markdown += " [far](javascript:x()) <details><summary>Hint</summary>x</details></main></html>"
-    notebook = new_notebook(cells=[new_markdown_cell(markdown), code])
+    notebook = new_notebook(cells=[new_markdown_cell(markdown), new_markdown_cell("no formula: $\\frac$"), code])
     notebook.metadata = {"title": EVIL, "vit_tutorial": {"notes": [EVIL]}, "widgets": {"x": EVIL}}
     marks = {"score": 1.0, "max_score": 2.0, "late_penalty": 0.0}
     page, _ = feedback.FeedbackPage().from_notebook_node(notebook, {"metadata": {"name": NAME}, "nbgrader": marks})
-    assert "<script" not in page and "onclick" not in page and "javascript:" not in page
-    assert not re.search(r"""(src|href)=.(?!data:|#)|url\(|@import|<link""", page)
-    assert "default-src 'none'" in page and "<mfrac>" in page and "<summary>Hint</summary>" in page
+    found = Page(page)
+    assert not found.active and "url(" not in page and "@import" not in page
+    assert "default-src 'none'" in page and {"mfrac", "summary"} <= found.tags
     assert re.search(r'<a href="#check-98-2">Exercise 98.2</a>\s*\(1 of 2\)', page) and 'id="check-98-2"' in page
-    assert page.count(html.escape(EVIL, quote=False)[:20]) >= 3 and page.count("</main>") == 1
+    assert page.count("&lt;script") == 3 and page.count("</main>") == 1
 
 
-def pretend(monkeypatch, seconds=0.0):
-    """Marking that runs no kernel: right away, or after some time."""
+def pretend(monkeypatch, interrupted=False):
+    """Marking that runs no kernel; or somebody presses Ctrl-C while it runs."""
 
     def mark_one(api, course, assignment, student, pipe):
         os.setpgid(0, 0)
-        time.sleep(seconds)
+        if interrupted:
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(60)
         if student.startswith("bad"):
             told = {"marked": None, "note": "expected a notebook, found an empty file"}
         else:
@@ -266,18 +291,18 @@ def test_only_what_is_new_or_changed_is_marked(course, monkeypatch):
         run(course, only=["Bd"])
 
 
-def test_ctrl_c_keeps_what_was_marked(course, monkeypatch, capsys):
+def test_ctrl_c_keeps_what_was_marked(course, monkeypatch):
     pretend(monkeypatch)
     hand_in(course, "a")
     run(course)
     hand_in(course, "b")
-    pretend(monkeypatch, seconds=60)
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    pretend(monkeypatch, interrupted=True)
     started = time.monotonic()
-    assert cli.main(["classroom", str(course.parent), "--grade", "98", "--jobs", "1"]) == 130
+    with pytest.raises(KeyboardInterrupt):
+        run(course)
     assert time.monotonic() - started < 30
     notes = {row["student"]: row["note"] for row in table(course / f"marks-{NAME}.csv")}
-    assert notes == {"a": "", "b": "not marked yet"} and "stopped" in capsys.readouterr().err
+    assert notes == {"a": "", "b": "not marked yet"}
     pretend(monkeypatch)
     assert run(course) == {"b"}
 
