@@ -307,9 +307,10 @@ def test_ctrl_c_keeps_what_was_marked(course, monkeypatch):
     assert run(course) == {"b"}
 
 
-def test_who_handed_in_nothing_has_no_marks_and_a_note(course, monkeypatch):
-    monkeypatch.setattr(results, "read_roster", lambda _: ["Zoe", "Lee"])
-    mark(course, "Lee", {"check-98-1": 0, "check-98-2": 0}, {"check-98-1": IDLE, "check-98-2": IDLE})
+def test_who_handed_in_nothing_has_no_marks_and_a_note(course):
+    (course / "roster.csv").write_text("Last name,First name\nPark,Lee\nKim,Zoe\n")
+    mark(course, "Lee Park", {"check-98-1": 0, "check-98-2": 0}, {"check-98-1": IDLE, "check-98-2": IDLE})
     results.write_all(grading.nbgrader_api(course), course, NAME)
     lee, zoe = table(course / "grades.csv")
-    assert (lee[f"{NAME} score"], zoe[f"{NAME} score"], zoe[f"{NAME} note"]) == ("0", "", "handed in nothing")
+    assert (lee["student"], lee[f"{NAME} score"]) == ("Lee Park", "0")
+    assert (zoe["student"], zoe[f"{NAME} score"], zoe[f"{NAME} note"]) == ("Zoe Kim", "", "handed in nothing")

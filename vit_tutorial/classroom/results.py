@@ -153,12 +153,14 @@ def read_class(api, course, assignment):
 
 
 def read_roster(course):
-    """The names of the students of the class, as their folders are called; empty where there is no roster."""
+    """The students of the roster, as their folders are called or would be; empty where there is no roster."""
     if not (course / "roster.csv").exists():
         return []
     from . import collecting
 
-    return collecting.read_roster(course / "roster.csv")
+    people = collecting.read_roster(course / "roster.csv")
+    owners = [(path.name, collecting.person(people, path.name)) for path in course.glob("submitted/*")]
+    return [next((name for name, who in owners if who is one), collecting.safe(one["name"])) for one in people]
 
 
 def write_table(path, header, rows):
