@@ -83,7 +83,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "memory": (1, SCALE, "blocks = [bytearray(50 << 20) for _ in range(1000)]", (1, 0), ""),
     "exit": (1, SCALE, "import os\nos._exit(0)", (1, 0), "ended"),
     "flood": (1, SCALE, f"for _ in range(300):\n    print('x' * 100_000)\n{SPLIT}", (1, 3), ""),
-    "forged": (1, FORGED, SPLIT, (0, 3), "worth reading"),
+    "forged": (1, FORGED, SPLIT, (0, 3), ""),
     "broken": (1, "not a notebook", None, None, "expected a notebook"),
     "spy": (1, SPY, None, (0, 0), ""),
     "linked": (1, SCALE, SPLIT, None, "found a link"),
