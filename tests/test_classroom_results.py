@@ -188,7 +188,11 @@ def test_late_work_costs_what_the_rule_says(course):
     results.write_all(api, course, NAME)
     in_time, late = table(course / f"marks-{NAME}.csv")
     assert (in_time["total"], in_time["late penalty"], in_time["note"]) == ("4", "0", "")
-    assert (late["total"], late["late penalty"], late["note"]) == ("3.2", "0.8", "2 days late.")
+    assert (late["total"], late["late penalty"], late["note"]) == (
+        "3.2",
+        "0.8",
+        "2 days late, 0.1 of the points for each.",
+    )
     assert late["handed in"] == "2026-12-03 09:00 UTC"
     page = (course / "feedback" / "late" / NAME / f"{NAME}.html").read_text()
     assert "3.2 of 4 points" in page and "0.8 taken off" in page

@@ -111,7 +111,7 @@ def choose(course, assignment, only, again):
 
 
 def grade(course, assignment, jobs, without_sandbox=False, only=None, again=False, tell=lambda *_: None):
-    """Mark the submissions that `choose` chooses; returns one dict per student of the class (`results.read_class`).
+    """Mark the submissions that `choose` chooses; returns one dict per student of the class (`results.read_student`).
 
     Each submission is marked in a process of its own, `jobs` at a time; after each, `tell` gets its row, its number
     and how many there are. Then, also after Ctrl-C, everything in `results.write_all` is written. Raises ValueError
@@ -135,7 +135,7 @@ def grade(course, assignment, jobs, without_sandbox=False, only=None, again=Fals
                 results.forget_marks(api, assignment, student)
                 feedback.write_apology(api, course, assignment, student, told["note"])
             write_record(course, assignment, student, record | {"marked": told["marked"]})
-            tell(results.read_student(api, course, assignment, student), number, len(students))
+            tell(*results.read_class(api, course, assignment, [student]), number, len(students))
     finally:
         rows = results.write_all(api, course, assignment)
     return rows

@@ -102,14 +102,13 @@ def number_of(grade_id):
     return ".".join(grade_id.split("-")[1:3])
 
 
-def read_student(api, course, assignment, student):
-    """One student's row of an assignment.
+def read_student(api, book, course, assignment, student):
+    """One student's row of an assignment, with the gradebook that is open.
 
     Keys: `student`; `marks`, points by the id of the graded cell, empty where nothing was graded; `score`, what is
-    left of them after the `penalty`, or None; `of`, what can be had; `handed_in`, a time in UTC; `seconds`; `note`.
+    left of them after the `penalty`, or None; `handed_in`, a time in UTC; `seconds`; `note`.
     """
     row = {"student": student, "marks": {}, "score": None, "penalty": None, "handed_in": "", "seconds": None}
-    row["of"] = sum(read_exercises(course, assignment).values())
     folder = course / "submitted" / student / assignment
     if not folder.is_dir():
         return row | {"note": "handed in nothing"}
@@ -119,14 +118,14 @@ def read_student(api, course, assignment, student):
     record = read_record(course, assignment, student)
     row |= {"seconds": record.get("seconds"), "note": record.get("note", "not marked yet")}
     if record.get("marked"):
-        with api.gradebook as book, suppress(MissingEntry):
+        with suppress(MissingEntry):
             notebook = book.find_submission_notebook(assignment, assignment, student)
             row["marks"] = {found.name: found.score for found in notebook.grades}
             row["penalty"] = notebook.late_submission_penalty or 0.0
             row["score"] = notebook.score - row["penalty"]
             if late := math.ceil(notebook.assignment.total_seconds_late / DAY):
-                note = f"{late} {'day' if late == 1 else 'days'} late. {row['note']}"
-                row["note"] = note.strip()
+                cost = f"{LateRule(parent=api).per_day:g} of the points for each"
+                row["note"] = f"{late} {'day' if late == 1 else 'days'} late, {cost}. {row['note']}".strip()
     return row
 
 
@@ -145,11 +144,17 @@ def charge_late_work(api, course, assignment, student):
     api.generate_feedback(assignment, student, force=True)
 
 
-def read_class(api, course, assignment):
-    """The rows of all students, those of the roster and those who handed something in, by name."""
-    students = {path.parent.name for path in course.glob(f"submitted/*/{assignment}") if path.is_dir()}
-    students.update(read_roster(course))
-    return [read_student(api, course, assignment, student) for student in sorted(students, key=str.casefold)]
+def read_class(api, course, assignment, students=None):
+    """The rows of all students, those of the roster and those who handed something in, by name; or of `students`.
+
+    Each also says what can be had, `of`.
+    """
+    if students is None:
+        students = {path.parent.name for path in course.glob(f"submitted/*/{assignment}") if path.is_dir()}
+        students = sorted(students | set(read_roster(course)), key=str.casefold)
+    most = {"of": sum(read_exercises(course, assignment).values())}
+    with api.gradebook as book:
+        return [read_student(api, book, course, assignment, student) | most for student in students]
 
 
 def read_roster(course):
