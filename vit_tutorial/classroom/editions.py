@@ -98,7 +98,7 @@ def solved(notebook):
 
 
 def assignment(notebook):
-    """The source of an nbgrader assignment: stubs to fill in, and locked checks that give points, with hidden tests.
+    """The source of an nbgrader assignment: stubs to fill in, and locked checks that give points.
 
     Each exercise's points are those of its difficulty (`exercises.POINTS`). The solutions stay out: nbgrader would copy
     a source's other cells to everybody.
@@ -110,11 +110,6 @@ def assignment(notebook):
             stub = edition.cells[index]
             stub.metadata["nbgrader"] = NBGRADER | {"grade_id": f"answer-{name}-{part}", "solution": True}
         cell = edition.cells[exercise.check]
-        answers = ", ".join(f"{check}=lambda: {answer}" for check, answer in exercise.answers)
-        cell.source = (
-            f"{cell.source}\n### BEGIN HIDDEN TESTS\nfrom vit_tutorial.classroom.marks import mark\n\n"
-            f"mark({exercise.points}, {answers})\n### END HIDDEN TESTS"
-        )
         graded = {"grade_id": f"check-{name}", "grade": True, "locked": True, "points": exercise.points}
         cell.metadata["nbgrader"] = NBGRADER | graded
     return edition

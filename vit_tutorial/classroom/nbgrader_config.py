@@ -9,7 +9,7 @@ c.ExecutePreprocessor.record_timing = False
 # Stubs are the course's own, and a source holds no solutions that would have to be cut out.
 c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors." + name
-    for name in ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells", "ClearHiddenTests")
+    for name in ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells")
 ] + ["nbgrader.preprocessors.ComputeChecksums", "nbgrader.preprocessors.CheckCellMetadata"]
 # A cell with points that a student deleted comes back, and gives none.
 c.OverwriteCells.add_missing_cells = True
@@ -23,6 +23,8 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
+c.ClearMetadataPreprocessor.preserve_cell_metadata_mask = {"nbgrader", "vit_tutorial"}
+c.ClearMetadataPreprocessor.preserve_nb_metadata_mask = {("language_info", "name"), "vit_tutorial"}
 # What was handed in stays as it is: nbgrader marks a repaired copy, and its feedback loads nothing from elsewhere.
 c.Autograde.pre_convert_hook = "vit_tutorial.classroom.grading.check_submission"
 c.Autograde.exporter_class = "vit_tutorial.classroom.grading.SubmissionExporter"

@@ -41,10 +41,11 @@ send whatever you may."""
 
 
 def readable():
-    """The folders that a submission may read: the system's, Python's, and the course's package and data."""
+    """What a submission may read, each where it is outside, too: the system, Python, the course's package and data."""
     packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     prefixes = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *packages]
-    wanted = [*SYSTEM, *prefixes, str(COURSE / "vit_tutorial"), str(COURSE / "data")]
+    course = [str(COURSE / name) for name in ("vit_tutorial", "data", "pyproject.toml")]  # by which a checkout is known
+    wanted = [*SYSTEM, *prefixes, *course]
     return list(dict.fromkeys(path for path in wanted if os.path.exists(path)))
 
 
