@@ -166,31 +166,23 @@ def write_bundle(args: argparse.Namespace, course: Path) -> None:
     print("Its README.txt lists them and says how to install it.")
 
 
-def keep_roster(roster: Path | None, course: Path) -> None:
-    """Copy what `--roster` names to the course. Raises ValueError where no students can be read from it."""
-    from . import collecting
-
-    kept = course / "roster.csv"
-    if roster and roster.resolve() != kept.resolve():
-        collecting.read_roster(roster)
-        shutil.copyfile(roster, kept)
-
-
 def collect(args: argparse.Namespace) -> None:
     from . import collecting, grading
 
     course = args.out / "nbgrader"
     assignments = [grading.find_assignment(course, name) for name in args.notebooks]
-    keep_roster(args.roster, course)
-    print("\n".join(collecting.collect(args.collect, course, assignments)))
+    if args.roster:
+        collecting.keep_roster(course, args.roster)
+    print(collecting.collect(course, args.collect, assignments))
 
 
 def grade(args: argparse.Namespace) -> None:
-    from . import grading, results
+    from . import collecting, grading, results
 
     started, course = time.monotonic(), args.out / "nbgrader"
     assignment = grading.find_assignment(course, args.grade)
-    keep_roster(args.roster, course)
+    if args.roster:
+        collecting.keep_roster(course, args.roster)
     if args.without_sandbox:
         print("Without a sandbox: students' code can now read, change and send whatever you can.", flush=True)
 

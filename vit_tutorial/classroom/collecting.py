@@ -347,31 +347,22 @@ def identify(file, sheets, asked):
     return best, ""
 
 
-def chosen(course, names, sheets):
-    """The assignments that `names` (numbers or whole names) stand for; all where none is given."""
-    asked = [name for name in sheets if not names or name in names or name[:2] in names]
-    for name in names:
-        if not any(name in (sheet, sheet[:2]) for sheet in sheets):
-            raise ValueError(
-                f"expected one of {', '.join(sheets)}, found {name!r}; write its release to {course} first"
-            )
-    return asked
+def keep_roster(course, roster):
+    """Keep a roster, a CSV file, with the course. Raises ValueError where no students can be read from it."""
+    read_roster(roster)
+    if Path(roster).resolve() != (course / "roster.csv").resolve():
+        with atomic_path(course / "roster.csv") as path:
+            shutil.copyfile(roster, path)
 
 
-def collect(course, source, names=(), roster=None):
+def collect(course, source, names=()):
     """Put what a class handed in, a folder or zip, into `course/submitted`; returns what came of it (`Collected`).
 
-    `names` are assignments (`03` or `03_attention`; default: all released). `roster`, a CSV, is kept with the course.
-    Raises ValueError where there is nothing to collect from, no such assignment, or no roster in the CSV.
+    `names` are assignments (default: all released). Raises ValueError where there is nothing to collect from.
     """
     course, source = Path(course), Path(source)
     sheets, result = released(course), Collected()
-    asked = chosen(course, names, sheets)
-    if roster is not None:
-        read_roster(roster)
-        if Path(roster).resolve() != (course / "roster.csv").resolve():
-            with atomic_path(course / "roster.csv") as path:
-                shutil.copyfile(roster, path)
+    asked = names or list(sheets)
     people = read_roster(course / "roster.csv") if (course / "roster.csv").is_file() else []
     files = walk(source, result.left)
     place(files, list(sheets), people)
