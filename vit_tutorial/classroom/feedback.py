@@ -9,7 +9,8 @@ from nbformat.v4 import new_notebook
 from traitlets.config import Config
 
 from ..files import atomic_path
-from .editions import BADGE, formulas
+from .decks import formulas
+from .editions import BADGE
 from .results import TEMPLATES, number_of
 
 SHOWN = ("image/png", "image/jpeg", "text/plain")  # kinds of output that load nothing and run nothing
