@@ -1,5 +1,6 @@
 """Marks from outside: what an answer gives is handed out as plain data, and judged where the answer never runs."""
 
+import ast
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from test_classroom_grading import NAME, SCALE, SPLIT, hand_in, released
 
 from vit_tutorial import check
 from vit_tutorial.classroom import answers, judging
+from vit_tutorial.classroom.exercises import SOLUTION_TAG, find_exercises, tags
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = tables()
@@ -226,3 +228,45 @@ def test_a_mark_against_the_verdict_is_flagged_both_ways(course):
     assert marks[0] == 0 and any("98.1: the cell says Passed, its mark is 0 of 1" in note for note in notes)
     first = next(cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") == "check-98-1")
     assert first.metadata.vit_tutorial.attempted and not first.metadata.vit_tutorial.passed
+
+
+def perfect(notebook, released):
+    """The released notebook, its stubs filled with the notebook's own solutions."""
+    solutions, given = [c.source for c in notebook.cells if SOLUTION_TAG in tags(c)], {}
+    for source in solutions:
+        kept = []
+        for line in ast.parse(source).body:
+            calls = [n for n in ast.walk(line) if isinstance(n, ast.Call) and ast.unparse(n.func).startswith("check.")]
+            for call in (call for call in calls if call.args):
+                given[call.func.attr] = "\n".join(map(ast.unparse, kept)), ast.unparse(call.args[0])
+            kept += [] if calls else [line]
+    for exercise in find_exercises(released):
+        lines = []
+        for name, answer in exercise.answers:
+            body, found = given[name]
+            lines += [body] * (body not in lines) + [f"{answer} = {found}"] * (found != answer)
+        released.cells[exercise.stubs[0]].source = "\n".join(lines)
+    return released
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("course")  # which says where nbgrader or the sandbox is missing
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_perfect_submission_gets_full_marks_and_no_error(path, tmp_path, capsys):
+    from vit_tutorial.classroom import grading
+
+    notebook, name, course = nbformat.read(path, 4), path.stem, tmp_path / "nbgrader"
+    grading.make_course({name: notebook}, course)
+    folder = course / "submitted" / "me" / name
+    folder.mkdir(parents=True)
+    handed_out = nbformat.read(course / "release" / name / f"{name}.ipynb", 4)
+    nbformat.write(perfect(notebook, handed_out), folder / f"{name}.ipynb")
+    api, started = grading.nbgrader_api(course), time.monotonic()
+    assert api.autograde(name, "me", force=True)["success"]
+    with capsys.disabled():
+        print(f"\n{name}: {time.monotonic() - started:.0f} s")
+    found = nbformat.read(course / "autograded" / "me" / name / f"{name}.ipynb", 4)
+    assert [(n, o.ename) for n, c in enumerate(found.cells) for o in c.get("outputs", []) if "ename" in o] == []
+    graded = [cell for cell in found.cells if cell.metadata.get("nbgrader", {}).get("grade")]
+    lost = [cell.metadata.vit_tutorial.message for cell in graded if not cell.metadata.vit_tutorial.passed]
+    assert graded and lost == [] and found.metadata.vit_tutorial.notes == []

@@ -94,7 +94,10 @@ class SandboxedExecute(Execute):
         released = self.released(resources)
         self.asked, self.answered, self.course = sources(released), sources(nb), course_cells(released)
         self.ended, self.received, self.imported, self.restless = None, 0, [], False
-        self.notes = nb.metadata.setdefault("vit_tutorial", {}).setdefault("notes", [])
+        kept = nb.metadata.get("vit_tutorial")
+        notes = kept.get("notes") if isinstance(kept, dict) else None  # of the repair, where there was one
+        nb.metadata["vit_tutorial"] = {"notes": [*map(str, notes)] if isinstance(notes, list) else []}
+        self.notes = nb.metadata["vit_tutorial"]["notes"]
         # A short name, for that of a socket has at most 107 bytes.
         with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
             return super().preprocess(nb, resources)
@@ -116,7 +119,8 @@ class SandboxedExecute(Execute):
     def preprocess_cell(self, cell, resources, index):
         if cell.cell_type != "code":
             return cell, resources
-        graded = cell.metadata.get("nbgrader", {}).get("grade")
+        about = cell.metadata.get("nbgrader", {})
+        graded = about.get("grade") and about.get("grade_id") in self.asked
         if self.ended is None:
             try:
                 self.before(cell, index)

@@ -177,6 +177,7 @@ def run(command, folder, runtime=None, limits=LIMITS, without=False, **options):
     enter = [sys.executable, "-I", str(Path(__file__).resolve()), "--inside", json.dumps([user, rlimits])]
     env = {"PATH": os.defpath, "HOME": "/tmp"} if not without else dict(os.environ)
     env |= {"TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONPATH": str(COURSE), "PYTHONDONTWRITEBYTECODE": "1"}
+    env["MEM_LIMIT"] = "2e9"  # as on a small hub: what starts several processes that talk to each other is left out
     env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
     with tempfile.TemporaryDirectory() as scratch:
         submitted, work = os.path.join(scratch, "submitted"), os.path.join(scratch, "work")
