@@ -86,6 +86,11 @@ def test_a_cell_that_is_no_python_needs_nothing_and_harms_nobody():
     assert ran("a = 1", "answer = (", own=[1]) == [1]
 
 
+def test_what_a_student_binds_may_fail():
+    assert ran("check = 1", "answer = check = 0", "check", own=[1, 2]) == [0, 1, 2]
+    assert ran("check = 1", "check = 0", "check", own=[2]) == [1, 2]
+
+
 def test_it_comes_to_an_end_soon():
     started = time.monotonic()
     ran(*(f"a{n} = a{n - 1}\na{n}.append(a{n - 1})" for n in range(200)), "answer = a199")

@@ -173,5 +173,6 @@ def needed(cells, own):
             if all_before or index in run or (facts[index][2] | touched[index]) & live:
                 found.add(index)
                 all_before |= index in own and bool(ANYTHING & (facts[index][0] | facts[index][1]))
-                live = before(trees[index].body, live) | late
+                kept = live if index in own else set()  # for one of the student's own may end before it binds a name
+                live = before(trees[index].body, live) | late | kept
     return found
