@@ -215,6 +215,15 @@ def test_names_that_a_student_takes_harm_no_other_exercise(course):
     assert notebook.cells[-1].metadata.vit_tutorial.passed
 
 
+def test_mistakes_keep_their_names_whatever_becomes_of_the_checkers(course):
+    for before in ("", PATCHES["the checkers"]):
+        marks, _, notebook = graded(course, f"named{len(before)}", SCALE.replace(" / 255", ""), SPLIT, before)
+        found = [
+            cell.metadata.vit_tutorial for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade")
+        ]
+        assert marks == (0, 3) and found[0].mistakes == ["not floats"]
+
+
 def test_long_output_is_cut_and_costs_nothing(course):
     long = SCALE + "\nfor _ in range(100):\n    print('x' * 1_000_000)"
     marks, _, notebook = graded(course, "long", long, SPLIT)
