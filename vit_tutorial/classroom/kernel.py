@@ -35,8 +35,7 @@ LEFT_OUT = "*Cells of the course on which no answer depends were not run.*"
 ROUNDS = 3  # each with inputs drawn afresh
 MODULES = "vit_tutorial.check", "vit_tutorial.classroom"  # loaded anew, in case the notebook has changed them
 ASK = (
-    f"[[__import__('sys').modules.pop(name) for name in [*__import__('sys').modules] if name.startswith({MODULES})], "
-    "__import__('importlib').import_module('vit_tutorial.check')] and "  # or what is called check would be the old one
+    f"[__import__('sys').modules.pop(name) for name in [*__import__('sys').modules] if name.startswith({MODULES})] and "
     "None or __import__('importlib').import_module('vit_tutorial.classroom.answers').give({!r}, lambda: {}, {}, {!r})"
 )
 READ_IT = re.compile(  # what no exercise needs
