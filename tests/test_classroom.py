@@ -16,7 +16,7 @@ from mistakes import tables
 from test_check_switches import TASKS, switches
 
 from vit_tutorial import check, cli
-from vit_tutorial.classroom import bundle, check_place, editions, find_notebooks, install, sandbox
+from vit_tutorial.classroom import bundle, check_place, decks, editions, find_notebooks, install, sandbox
 from vit_tutorial.classroom.exercises import answers_in, find_exercises, solutions_start, tags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,7 +108,7 @@ CLASS = "https://github.com/OWNER/REPO/tree/main/week1"
 
 @maths
 def test_what_students_are_given_is_what_nbgrader_releases(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(editions, "write_all", lambda *_: None)  # slides and hand-outs, which students do not hand in
+    monkeypatch.setattr(decks, "write_all", lambda *_: None)  # slides and hand-outs, which students do not hand in
     assert cli.main(["classroom", str(tmp_path), "00", "--published", CLASS, "01"]) == 0, capsys.readouterr().err
     for name in ("00_start_here", "01_patch_embedding"):
         folder = tmp_path / "nbgrader" / "release" / name
