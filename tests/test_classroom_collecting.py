@@ -249,10 +249,11 @@ def test_collecting_again_replaces_only_what_differs(course):
     path = course / "submitted" / "Jane" / NAME / f"{NAME}.ipynb"
     before = path.stat()
     result = handed_in(course, {"Jane/x.ipynb": DONE, "Tom/x.ipynb": LATER})
-    notes = {row["student"]: row["note"] for row in result.placed[NAME]}
-    assert notes == {"Jane": "unchanged", "Tom": "replaces what was handed in before"}
+    changes = {row["student"]: row["change"] for row in result.placed[NAME]}
+    assert changes == {"Jane": "unchanged", "Tom": "replaces what was handed in before"}
     assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
     assert students(course) == {"Jane": DONE, "Tom": LATER, "Eve": DONE}
+    assert "replaces what was handed in before" in str(result)
     assert len((course / f"collected-{NAME}.csv").read_text().splitlines()) == 4
 
 

@@ -87,7 +87,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "broken": (1, "not a notebook", None, None, "expected a notebook"),
     "spy": (1, SPY, None, (0, 0), ""),
     "linked": (1, SCALE, SPLIT, None, "found a link"),
-    "renamed": (1, SCALE, SPLIT, (1, 3), ""),
+    "renamed": (1, SCALE, SPLIT, (1, 3), "2 versions"),
 }
 
 
@@ -142,6 +142,7 @@ def test_a_class(size, tmp_path, capsys):
     (course / "submitted/linked0" / NAME / "help.txt").symlink_to(course / "nbgrader_config.py")
     renamed = course / "submitted/renamed0" / NAME / f"{NAME}.ipynb"
     renamed.rename(renamed.with_stem(f"{NAME} (1)"))
+    (course / f"collected-{NAME}.csv").write_text("student,note\nrenamed0,2 versions: this counts\n")
     started = time.monotonic()
     assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--jobs", "2"]) == 0
     took = time.monotonic() - started
@@ -162,6 +163,7 @@ def test_a_class(size, tmp_path, capsys):
     assert totals == {who: str(sum(marks)) if marks else "" for who, (marks, _) in expected.items()}
     assert len(list(course.glob("feedback/*/*/*.html"))) == size
     assert "found a link" in (course / "feedback/linked0" / NAME / f"{NAME}.html").read_text()
+    assert "2 versions: this counts" in (course / "feedback/renamed0" / NAME / f"{NAME}.html").read_text()
     assert not list(course.glob("autograded/linked0/*/help.txt"))
     assert "whole division" not in said  # nothing that a submission prints reaches the teacher's terminal
 

@@ -84,7 +84,9 @@ class Collected:
         for assignment, rows in self.placed.items():
             lines.append(f"{assignment}: {len(rows)} placed")
             width = max((len(row["student"]) for row in rows), default=0)
-            lines += [f"  {row['student']:{width}}  {shown(row['note'])}".rstrip() for row in rows]
+            for row in rows:
+                said = "; ".join(filter(None, (row["note"], row["change"])))
+                lines.append(f"  {row['student']:{width}}  {shown(said)}".rstrip())
             if absent := self.absent.get(assignment):
                 lines.append(f"  Handed in nothing ({len(absent)}): {', '.join(map(shown, absent))}")
         if self.unknown:
@@ -493,11 +495,10 @@ def write(course, assignment, student, versions, beside):
     if when:
         contents["timestamp.txt"] = when.strftime("%Y-%m-%d %H:%M:%S UTC").encode()
     change = replace(course, course / "submitted" / student / assignment, contents)
-    notes += [change] if change else []
     path = file.path.as_posix()
     path = f"./{path}" if path.startswith(("=", "+", "-", "@")) else path  # no formula for a spreadsheet
     row = {"student": student, "file": shown(path), "when": when.isoformat() if when else "", "note": "; ".join(notes)}
-    return row | {"who": (file.who, file.platform_id)}
+    return row | {"who": (file.who, file.platform_id), "change": change}
 
 
 def replace(course, folder, contents):

@@ -79,6 +79,17 @@ def read_record(course, assignment, student):
     return {}
 
 
+def collected_note(course, assignment, student):
+    """What `--collect` noted of a submission, as a sentence; empty where there is nothing."""
+    with (
+        suppress(FileNotFoundError),
+        (course / f"collected-{assignment}.csv").open(newline="", encoding="utf-8") as file,
+    ):
+        note = next((row["note"] or "" for row in csv.DictReader(file) if row["student"] == student), "")
+        return f"When it was collected: {note}." if note else ""
+    return ""
+
+
 def forget_marks(api, assignment, student):
     """A submission that could not be marked has no marks, whatever an earlier one had."""
     with api.gradebook as book:
