@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -214,3 +215,17 @@ def test_one_command_writes_everything(course, tmp_path, capsys):
     assert {f"{folder}/{name}.html" for folder in ("slides", "handouts")} <= written
     assert {"slides/reveal/dist/reveal.js", "slides/reveal/LICENSE", "student/images/open_in_colab.svg"} <= written
     assert {f"nbgrader/{folder}/{name}/{name}.ipynb" for folder in ("source", "release")} <= written
+
+
+def test_a_mistake_found_in_the_kernel_is_the_judges_own(tmp_path):
+    """The judge's modules are loaded anew there, all of them: a `Wrong` of an old one would be an error of no name."""
+    from vit_tutorial.classroom.kernel import ASK
+
+    code = "from vit_tutorial import check\nprint({}.content)"
+    for answer, found in (
+        ("lambda images: images", "['n', ['wrong', "),
+        ("lambda images: ...", "['n', ['not attempted']]"),
+    ):
+        ask = ASK.format("scale_pixels", answer, 1, "n")
+        said = subprocess.run([sys.executable, "-c", code.format(f"({ask})")], capture_output=True, text=True)
+        assert said.stdout.startswith(found), said

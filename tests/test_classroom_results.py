@@ -191,7 +191,7 @@ def test_late_work_costs_what_the_rule_says(course):
     assert (late["total"], late["late penalty"], late["note"]) == (
         "3.2",
         "0.8",
-        "2 days late, 0.1 of the points for each.",
+        "2 days late; each costs 10% of the points.",
     )
     assert late["handed in"] == "2026-12-03 09:00 UTC"
     page = (course / "feedback" / "late" / NAME / f"{NAME}.html").read_text()
@@ -327,7 +327,7 @@ def test_what_collecting_noted_is_told_once(course):
     hand_in(course, "Ann", text="%PDF")
     hand_in(course, "Bob", text="")
     ann, bob = grading.grade(course, NAME, 1)
-    assert ann["note"].startswith("When it was collected: no notebook was handed in. expected a notebook, found a file")
+    assert ann["note"].startswith("When it was collected: no notebook was handed in. Expected a notebook, found a file")
     assert bob["note"] == f"When it was collected: {empty}."
     for row in (ann, bob):
         assert row["note"] in (course / "feedback" / row["student"] / NAME / f"{NAME}.html").read_text()

@@ -203,7 +203,7 @@ def mark_one(api, course, assignment, student, pipe):
         result = api.generate_feedback(assignment, student, force=True)
     if not result["success"]:
         why, said = reason(result), results.collected_note(course, assignment, student)
-        told = {"marked": None, "note": said if why in said else f"{said} {why}".strip()}
+        told = {"marked": None, "note": said if why in said else f"{said} {why[0].upper()}{why[1:].rstrip(".")}.".strip()}
     told["note"] = results.plain(told["note"], 1000)
     pipe.send_bytes(json.dumps(told).encode())
 

@@ -445,8 +445,8 @@ def choose(cells, sheet, place, own, copies, notes):
         return copies[place], -1, [index for index in own if ranks[index]]
     if not own:
         notes.append(f"The answer of {number} was deleted and not found elsewhere; it gives no points.")
-    if len(own) > 1:
-        notes.append(f"The answer of {number} was there {len(own)} times; the last one that is filled in counts.")
+    if (times := sum(bool(grade_id(cells[index])) for index in own)) > 1:
+        notes.append(f"The answer of {number} was there {times} times; the last one that is filled in counts.")
     if not best:
         return sheet.cells[place].source, -1, []
     if cells[main].cell_type != "code":

@@ -135,8 +135,8 @@ def read_student(api, book, course, assignment, student):
             row["penalty"] = notebook.late_submission_penalty or 0.0
             row["score"] = notebook.score - row["penalty"]
             if late := math.ceil(notebook.assignment.total_seconds_late / DAY):
-                cost = f"{LateRule(parent=api).per_day:g} of the points for each"
-                row["note"] = f"{late} {'day' if late == 1 else 'days'} late, {cost}. {row['note']}".strip()
+                cost = f"each costs {LateRule(parent=api).per_day:.0%} of the points"
+                row["note"] = f"{late} {'day' if late == 1 else 'days'} late; {cost}. {row['note']}".strip()
     return row
 
 
