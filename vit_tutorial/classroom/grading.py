@@ -202,8 +202,9 @@ def mark_one(api, course, assignment, student, pipe):
         told["note"] = " ".join(feedback.notes_of(results.autograded(course, assignment, student)))
         result = api.generate_feedback(assignment, student, force=True)
     if not result["success"]:
-        why, said = reason(result), results.collected_note(course, assignment, student)
-        told = {"marked": None, "note": said if why in said else f"{said} {why[0].upper()}{why[1:].rstrip(".")}.".strip()}
+        why, said = reason(result).rstrip("."), results.collected_note(course, assignment, student)
+        why = "" if why in said else f"{why[0].upper()}{why[1:]}."
+        told = {"marked": None, "note": f"{said} {why}".strip()}
     told["note"] = results.plain(told["note"], 1000)
     pipe.send_bytes(json.dumps(told).encode())
 
