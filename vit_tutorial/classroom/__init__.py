@@ -142,11 +142,13 @@ def find_notebooks(folder: Path, numbers: list[str], published: str | None = Non
 
 
 def write_editions(notebooks: dict, course: Path, out: Path) -> None:
-    from . import editions, grading
+    from . import decks, editions, grading
 
-    editions.write_all(notebooks, course, out)
+    decks.write_all(notebooks, out)
     for name, notebook in notebooks.items():
-        editions.copy_pictures(notebook, course, out / "nbgrader" / "source" / name)
+        editions.write(editions.solved(notebook), out / "solved" / f"{name}.ipynb")
+        for folder in (out / "solved", out / "nbgrader" / "source" / name):
+            editions.copy_pictures(notebook, course, folder)
     grading.make_course(notebooks, out / "nbgrader")
     for name in notebooks:  # students get what nbgrader releases, whichever way it reaches them
         shutil.copytree(out / "nbgrader" / "release" / name, out / "student", dirs_exist_ok=True)

@@ -343,6 +343,15 @@ def handout(notebook, title):
     return page(HTMLExporter, "handout", paper(notebook), title)
 
 
+def write_all(notebooks, out):
+    """Write the folders `slides` and `handouts` of `{name: notebook}` to `out`."""
+    for folder, make in (("slides", slides), ("handouts", handout)):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for name, notebook in notebooks.items():
+            (out / folder / f"{name}.html").write_text(make(notebook, name), encoding="utf-8", newline="\n")
+    copy_reveal(out / "slides" / "reveal")
+
+
 def copy_reveal(folder):
     """Copy what the slides load, reveal.js with its speaker view and the course's own theme, to `folder`."""
     package = Path(importlib.util.find_spec("sphinx_revealjs").origin).parent / "_static" / "revealjs"

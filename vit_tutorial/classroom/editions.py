@@ -127,17 +127,3 @@ def copy_pictures(notebook, course, folder):
     for name in {name for cell in notebook.cells for name in PICTURES.findall(cell.source)}:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(course / "notebooks" / name, folder / name)
-
-
-def write_all(notebooks, course, out):
-    """Write the folders `solved`, `slides` and `handouts` of `{name: notebook}` to `out`."""
-    from . import decks
-
-    for folder in ("slides", "handouts"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    for name, notebook in notebooks.items():
-        write(solved(notebook), out / "solved" / f"{name}.ipynb")
-        (out / "slides" / f"{name}.html").write_text(decks.slides(notebook, name), encoding="utf-8", newline="\n")
-        (out / "handouts" / f"{name}.html").write_text(decks.handout(notebook, name), encoding="utf-8", newline="\n")
-        copy_pictures(notebook, course, out / "solved")
-    decks.copy_reveal(out / "slides" / "reveal")
