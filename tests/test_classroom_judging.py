@@ -240,7 +240,8 @@ def test_cells_of_the_course_run_where_another_one_needs_them(tmp_path):
     code = ["seen = ['a']", "seen.append('b')\nprint('appended')", "print(seen, 'unused')"]
     notebook.cells[2:2] = [nbformat.v4.new_code_cell(source) for source in code]
     grading.make_course({NAME: notebook}, folder)
-    for student, own in (("plain", ""), ("own", "print('mine', seen)"), ("edited", "")):
+    unseen = "import builtins\nprint('found', builtins.eval('seen'))"  # of which no name tells that it needs anything
+    for student, own in (("plain", ""), ("own", "print('mine', seen)"), ("edited", ""), ("unseen", unseen)):
         hand_in(folder, student, SCALE, SPLIT)
         path = folder / "submitted" / student / NAME / f"{NAME}.ipynb"
         found = nbformat.read(path, 4)
@@ -250,12 +251,12 @@ def test_cells_of_the_course_run_where_another_one_needs_them(tmp_path):
         nbformat.write(found, path)
         assert grading.nbgrader_api(folder).autograde(NAME, student, force=True)["success"]
         found = nbformat.read(folder / "autograded" / student / NAME / f"{NAME}.ipynb", 4)
-        assert found.cells[0].source == kernel.LEFT_OUT or student == "edited"
+        assert (found.cells[0].source == kernel.LEFT_OUT) == (student in ("plain", "own"))
         assert all(c.metadata.vit_tutorial.passed for c in found.cells if c.metadata.get("nbgrader", {}).get("grade"))
         outputs[student] = "".join(o.get("text", "") for c in found.cells for o in c.get("outputs", []))
     assert not any(word in outputs["plain"] for word in ("appended", "unused"))
     assert "appended" in outputs["own"] and "mine ['a', 'b']" in outputs["own"] and "unused" not in outputs["own"]
-    assert "['a', 'b'] edited" in outputs["edited"]
+    assert "['a', 'b'] edited" in outputs["edited"] and "found ['a', 'b']" in outputs["unseen"]
 
 
 def test_a_mark_against_the_verdict_is_flagged_both_ways(course):
@@ -265,13 +266,13 @@ def test_a_mark_against_the_verdict_is_flagged_both_ways(course):
     assert notes == []  # the course's own check is back before the next check
     noisy = SCALE + "\nimport builtins\nbuiltins.print = lambda *a, **k: None"
     marks, notes, _ = graded(course, "silent", noisy, SPLIT)
-    assert marks == (1, 3) and sum("says no Passed" in note for note in notes) == 2
+    assert marks == (1, 3) and sum("printed no Passed" in note for note in notes) == 2
     loud = (
         SCALE.replace("255", "254")
         + "\nimport builtins\nold = print\nbuiltins.print = lambda *a, **k: old('Passed. Yes.')"
     )
     marks, notes, notebook = graded(course, "loud", loud, None)
-    assert marks[0] == 0 and any("98.1: the cell says Passed, its mark is 0 of 1" in note for note in notes)
+    assert marks[0] == 0 and any("98.1: the cell printed Passed, but its mark is 0 of 1" in note for note in notes)
     first = next(cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") == "check-98-1")
     assert first.metadata.vit_tutorial.attempted and not first.metadata.vit_tutorial.passed
 

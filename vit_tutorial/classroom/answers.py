@@ -24,7 +24,7 @@ MIME = "application/x-vit-tutorial-answer"
 
 
 class Writer:
-    """Turns values into plain data: `Writer()(value)`. Raises ValueError where they are too many or too large."""
+    """Turns values into plain data: `Writer()(value)`. Raises Wrong where they are too many or too large."""
 
     def __init__(self):
         self.bytes, self.parts = 0, 0
@@ -32,7 +32,7 @@ class Writer:
     def __call__(self, value, depth=20):
         self.parts += 1
         if self.parts > MOST_PARTS or not depth:
-            raise ValueError("the answer is too large, or nested too deeply")
+            raise Wrong("Your answer has too many values, or is nested too deeply.", "too large")
         if value is None or isinstance(value, (bool, float)):
             return None if value is None else bool(value) if isinstance(value, bool) else float(value)
         if isinstance(value, int):
@@ -61,7 +61,7 @@ class Writer:
         tensor = (tensor.to_dense() if tensor.layout != torch.strided else tensor).detach().cpu().resolve_conj()
         name, self.bytes = str(tensor.dtype).removeprefix("torch."), self.bytes + tensor.numel() * tensor.itemsize
         if self.bytes > MOST_BYTES:
-            raise ValueError("the answer is too large")
+            raise Wrong("Your answer is too large.", "too large")
         raw = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
         return [kind, name, [*tensor.shape], base64.b64encode(raw).decode()]
 

@@ -6,6 +6,7 @@ and this process judges it (`judging`). What the cell prints counts for nothing.
 classroom --grade` all take this way.
 """
 
+import copy
 import json
 import re
 import secrets
@@ -25,7 +26,7 @@ from traitlets import Bool, Integer
 from . import judging, sandbox
 from .answers import MIME
 from .exercises import answers_in, course_cells, plain, sources
-from .needed import needed
+from .needed import bound_in, needed
 from .sandbox import LIMITS
 
 GRACE = 10  # seconds that an interrupted cell may take to end
@@ -97,17 +98,36 @@ class SandboxedExecute(Execute):
         released = self.released(resources)
         self.asked, self.answered, self.course = sources(released), sources(nb), course_cells(released)
         self.needed = self.needed_of(nb.cells)
-        self.ended, self.received, self.imported, self.restless = None, 0, [], False
         kept = nb.metadata.get("vit_tutorial")
         notes = kept.get("notes") if isinstance(kept, dict) else None  # of the repair, where there was one
-        nb.metadata["vit_tutorial"] = {"notes": [*map(str, notes)] if isinstance(notes, list) else []}
-        self.notes = nb.metadata["vit_tutorial"]["notes"]
-        # A short name, for that of a socket has at most 107 bytes.
-        with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
-            nb, resources = super().preprocess(nb, resources)
-        if any(cell.cell_type == "code" and n not in self.needed for n, cell in enumerate(nb.cells)):
+        self.told = [*map(str, notes)] if isinstance(notes, list) else []
+        once, about = copy.deepcopy(nb), copy.deepcopy(resources)
+        nb, resources = self.run(nb, resources)
+        if self.missed(nb.cells):
+            self.needed = range(len(nb.cells))
+            nb, resources = self.run(once, about)
+        if self.left_out(nb.cells):
             nb.cells.insert(0, new_markdown_cell(LEFT_OUT))
         return nb, resources
+
+    def run(self, nb, resources):
+        """Run the cells that are needed, in a new kernel."""
+        self.ended, self.received, self.imported, self.restless = None, 0, [], False
+        self.notes = [*self.told]
+        nb.metadata["vit_tutorial"] = {"notes": self.notes}
+        # A short name, for that of a socket has at most 107 bytes.
+        with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
+            return super().preprocess(nb, resources)
+
+    def left_out(self, cells):
+        """The code that is not run."""
+        return [cell.source for n, cell in enumerate(cells) if cell.cell_type == "code" and n not in self.needed]
+
+    def missed(self, cells):
+        """The names that something has looked for in vain and that a cell which was left out binds."""
+        said = [str(cell.metadata.get("vit_tutorial", {}).get("message", "")) for cell in cells]
+        said += [str(output.get("evalue", "")) for cell in cells for output in cell.get("outputs", [])]
+        return {*re.findall(r"name '(\w+)' is not defined", " ".join(said))} & bound_in(self.left_out(cells))
 
     def needed_of(self, cells):
         """The numbers of the cells that are run: those that are not as the course has them, and what they need."""
@@ -162,7 +182,8 @@ class SandboxedExecute(Execute):
         if code not in self.course:
             self.restless = True
             if found := READ_IT.search(cell.source):
-                self.notes.append(f"Cell {index + 1} names {found[0]}, which no exercise needs: worth reading.")
+                told = f"Cell {index + 1} uses {found[0]}, which no exercise needs"
+                self.notes.append(f"{told}; a person should look at why (worth reading).")
             return
         if self.restless and self.imported:
             lines = "".join(f"try:\n    {line}\nexcept Exception:\n    pass\n" for line in self.imported)
@@ -199,8 +220,9 @@ class SandboxedExecute(Execute):
         }
         if (printed == len(answers)) != (passed == len(answers)):
             says = "Passed" if printed == len(answers) else "no Passed"
-            told = f"{number.replace('-', '.')}: the cell says {says}, its mark is {points * passed / len(answers):g}"
-            self.notes.append(f"{told} of {points:g}: worth reading.")
+            told = f"Exercise {number.replace('-', '.')}: the cell printed {says}, but its mark is"
+            got = f"{points * passed / len(answers):g} of {points:g}"
+            self.notes.append(f"{told} {got}; a person should look at why (worth reading).")
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.output_type = "display_data"

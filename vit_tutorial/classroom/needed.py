@@ -142,6 +142,11 @@ def parsed(source):
         return ast.parse("vars")
 
 
+def bound_in(cells):
+    """The names that these cells bind."""
+    return set().union(*(names(parsed(source))[2] for source in cells))
+
+
 def needed(cells, own):
     """The numbers of those of these cells (code) that have to run for the cells `own` (numbers) to find what they need.
 
