@@ -266,7 +266,8 @@ def test_a_mark_against_the_verdict_is_flagged_both_ways(course):
     assert notes == []  # the course's own check is back before the next check
     noisy = SCALE + "\nimport builtins\nbuiltins.print = lambda *a, **k: None"
     marks, notes, _ = graded(course, "silent", noisy, SPLIT)
-    assert marks == (1, 3) and sum("printed no Passed" in note for note in notes) == 2
+    assert marks == (1, 3)
+    assert sum("printed no Passed" in note for note in notes) == 2, notes
     loud = (
         SCALE.replace("255", "254")
         + "\nimport builtins\nold = print\nbuiltins.print = lambda *a, **k: old('Passed. Yes.')"

@@ -113,8 +113,8 @@ class SandboxedExecute(Execute):
     def run(self, nb, resources):
         """Run the cells that are needed, in a new kernel."""
         self.ended, self.received, self.imported, self.restless = None, 0, [], False
-        self.notes = [*self.told]
-        nb.metadata["vit_tutorial"] = {"notes": self.notes}
+        nb.metadata["vit_tutorial"] = {"notes": [*self.told]}
+        self.notes = nb.metadata["vit_tutorial"]["notes"]  # the notebook keeps a copy
         # A short name, for that of a socket has at most 107 bytes.
         with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
             return super().preprocess(nb, resources)
