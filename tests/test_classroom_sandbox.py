@@ -89,6 +89,12 @@ print(json.dumps(found))
     assert set(found["seen"]) <= {home} and found["others"] == []
 
 
+def test_it_sees_the_course_as_it_is_installed(me):
+    code = "from vit_tutorial import files; print(files.IN_CHECKOUT, files.CHECKPOINT.is_file())"
+    said, _ = run(f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", me)
+    assert said.split() == [str((ROOT / "pyproject.toml").is_file()), "True"]
+
+
 def test_what_nbgrader_collects_is_hidden(me, monkeypatch):
     monkeypatch.setattr(sandbox, "HIDDEN", [str(me.parent / "other")])
     readable = sandbox.readable
@@ -116,7 +122,7 @@ print(sorted(set(os.environ) - {"PATH", "HOME", "TMPDIR", "LANG", "PYTHONPATH", 
 """
     lines = run(code, me)[0].splitlines()
     assert int(lines[0]) > 0
-    assert lines[1:] == ["['', '']", "True", "True", "['PYTHONDONTWRITEBYTECODE']"]
+    assert lines[1:] == ["['', '']", "True", "True", "['MEM_LIMIT', 'PYTHONDONTWRITEBYTECODE']"]
     assert (me / "own.txt").read_text() == "mine"
 
 

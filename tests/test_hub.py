@@ -12,6 +12,7 @@ import yaml
 from traitlets.config import Config
 
 from notebooks import ROOT, repository
+from vit_tutorial.classroom import editions, find_notebooks
 
 HUB = ROOT / "tools" / "hub"
 
@@ -45,6 +46,30 @@ def test_link_refuses(capsys, arguments, found):
     assert hub_link.main(arguments) == 2
     captured = capsys.readouterr()
     assert re.fullmatch(f"hub_link: expected {found}.*\n", captured.err) and not captured.out
+
+
+def test_link_of_a_class_opens_what_it_was_given(capsys, tmp_path):
+    (course,) = find_notebooks(ROOT / "notebooks", ["03"]).values()
+    path = tmp_path / "03_attention.ipynb"
+    editions.write(editions.assignment(course), path)
+    address = "https://github.com/OWNER/REPO"
+    for published, branch, folder in ((address, "main", ""), (f"{address}/tree/autumn/week3/", "autumn", "week3/")):
+        assert hub_link.main(["https://hub.example.org", str(path), "--published", published]) == 0
+        captured = capsys.readouterr()
+        assert parse_qs(urlsplit(captured.out.strip()).query) == {
+            "repo": [address],
+            "branch": [branch],
+            "urlpath": [f"lab/tree/REPO/{folder}03_attention.ipynb"],
+        }
+        assert not captured.err
+    for made, found in ((editions.solved, "one with solutions"), (editions.student, "one without grading ids")):
+        editions.write(made(course), path)
+        assert hub_link.main(["https://hub.example.org", str(path), "--published", address]) == 2
+        assert f"found {found}" in capsys.readouterr().err
+    assert hub_link.main(["https://hub.example.org", str(path)]) == 2 and "--published" in capsys.readouterr().err
+    assert hub_link.main(["https://hub.example.org", str(tmp_path / "x"), "--published", address]) == 2
+    assert hub_link.main(["https://hub.example.org", "--published", address]) == 2  # the course's own first notebook
+    assert hub_link.main(["https://hub.example.org"]) == 0 and "with its solutions" in capsys.readouterr().err
 
 
 def test_the_hub_of_the_load_test_is_for_this_machine_alone(monkeypatch, tmp_path):

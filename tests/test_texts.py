@@ -28,6 +28,7 @@ def test_the_minutes_are_those_that_are_computed():
     found = minutes.course()
     for text, written in ((README, minutes.readme), (TEACHING, minutes.teaching)):
         assert written(text, found) == text, "run python tools/minutes.py --write"
+    assert minutes.notes(TEACHING, minutes.every_notebook()) == TEACHING, "run python tools/minutes.py --write"
     assert TEACHING.count("<!-- tools/minutes.py --write -->\n\n| | notebook |") == 1
 
 
@@ -40,6 +41,21 @@ def test_minutes_are_written_where_they_stand():
     table = "| | notebook | core | going further | in a lesson of 90 minutes |\n|---|---|---|---|---|\n"
     table += "| 01 | A | 39 + 37 | 15 | one part |\n| 02 | B | 21 | 0 | whole |"
     assert minutes.teaching(guide.format("| old |", 1, 2), found) == guide.format(table, "39 + 37", 97)
+
+
+def test_each_note_has_the_minute_of_its_heading_and_each_cut_what_it_saves():
+    def text(source, *tags):
+        return notebooks.nbformat.v4.new_markdown_cell(source, metadata={"tags": list(tags)})
+
+    words = " ".join(["word"] * 396)
+    cells = [text(f"# 01 · A\n{words}\n## One\n{words}\n### Exercise 1.1 · X\n*write · easy · 7 minutes*")]
+    cells += [text("Enough.", "stop"), text("## Two"), text("## Going further")]
+    reached = {"One": 2, "Exercise 1.1 · X": 4, "Stop": 11, "Two": 11, "Going further": 11}
+    assert {name: round(minute) for name, minute in minutes.places(cells).items()} == reached
+    guide = "### 01 · A (1 minutes)\n\nSkip *One* ({}\nmin).\n\n| {} | One | cut |\n| {} | Stop | cut |\n\n## B\n"
+    assert minutes.notes(guide.format(0, 1, 2), {"01": cells}) == guide.format(9, 2, 11)
+    with pytest.raises(KeyError, match="Three"):
+        minutes.notes("### 01 · A\n\n| 1 | Three | cut |\n\n## B\n", {"01": cells})
 
 
 def test_what_fits_a_lesson():

@@ -2,7 +2,7 @@
 
     python tools/minutes.py          minutes: before the mark to stop, after it, and of what goes further
     python tools/minutes.py --cells  and which cells they come from, running sum first
-    python tools/minutes.py --write  put the minutes into README.md and TEACHING.md
+    python tools/minutes.py --write  put the minutes into README.md and TEACHING.md, and there beside each note
 
 Words at 200 a minute; a line of code 5 s, in a cell that draws a figure 2 s; an explorer or a prediction (a text cell
 tagged `predict`) 2 minutes; the stated minutes of each exercise. Hints, formulas, references and solutions do not
@@ -25,6 +25,11 @@ COURSE_ROW = re.compile(  # of README.md's table: number, title, file name, minu
 )
 LESSON = 70  # minutes of work in a lesson of 90: the rest is for the start, questions and talk
 EXPLORER = re.compile(r"\bwidgets\.[A-Z]\w+\(")
+HEADING = re.compile(r"^(###?) (.+)$", re.MULTILINE)
+# In TEACHING.md: what is said of one notebook, a row of its notes, and a section that may be cut.
+PART = re.compile(r"^### (\d\d) · .*?(?=^##)", re.MULTILINE | re.DOTALL)
+NOTE = re.compile(r"^\| \d+ \| (.+?) \|", re.MULTILINE)
+CUT = re.compile(r"\*([A-Z][^*]*)(\*\s\()\d+(\smin\))")
 
 
 def minutes_of(cell):
@@ -108,6 +113,42 @@ def teaching(text, found):
     return table.sub(lambda match: match[1] + "\n".join(rows), text)
 
 
+def places(cells):
+    """`{heading: minutes of what stands above it}`, with "Stop" for the place to stop."""
+    found, so_far = {}, 0.0
+    for cell in cells:
+        if "stop" in cell.metadata.get("tags", []):
+            found["Stop"] = so_far
+        if cell.cell_type == "markdown":
+            for heading in HEADING.finditer(cell.source):
+                above = cell.source[: heading.start()]
+                words, stated = ASIDE.sub("", above).split(), EXERCISE.findall(above)
+                found.setdefault(heading[2], so_far + len(words) / 200 + sum(map(int, stated)))
+        so_far += minutes_of(cell)
+    return found
+
+
+def notes(text, notebooks):
+    """A guide with the minute at which each note's heading is reached and the minutes that each cut saves.
+
+    `notebooks` holds the cells of each, by number. Raises KeyError for a heading that the notebook does not have.
+    """
+
+    def written(part):
+        cells = notebooks[part[1]]
+        minute = places(cells)
+        sections = [heading[2] for cell in cells for heading in HEADING.finditer(cell.source) if heading[1] == "##"]
+
+        def saved(cut):
+            name = " ".join(cut[1].split())
+            after = sections[sections.index(name) + 1]
+            return f"*{cut[1]}{cut[2]}{minute[after] - minute[name]:.0f}{cut[3]}"
+
+        return CUT.sub(saved, NOTE.sub(lambda note: f"| {minute[note[1]]:.0f} | {note[1]} |", part[0]))
+
+    return PART.sub(written, text)
+
+
 def exercises():
     """How many exercises the course has."""
     from notebooks import find_sources
@@ -116,16 +157,20 @@ def exercises():
     return sum(len(re.findall(r"^# ### Exercise \d", text, re.MULTILINE)) for text in texts)
 
 
-def course():
-    """`{number: (title, minutes of the core, of what goes further, how it fits a lesson)}` of every notebook."""
+def every_notebook():
+    """`{number: cells}` of every source."""
     from notebooks import find_sources, read_source
 
+    return {source.stem[:2]: read_source(source).cells for source in find_sources([])}
+
+
+def course():
+    """`{number: (title, minutes of the core, of what goes further, how it fits a lesson)}` of every notebook."""
     found = {}
-    for source in find_sources([]):
-        cells = read_source(source).cells
+    for number, cells in every_notebook().items():
         first, second, further = minutes(cells)
         title = re.match(r"# \d\d · (.*)", cells[0].source)[1]
-        found[source.stem[:2]] = title, stated(cells), f"{further:.0f}", lesson(first, second)
+        found[number] = title, stated(cells), f"{further:.0f}", lesson(first, second)
     return found
 
 
@@ -140,8 +185,8 @@ def main():
     if options.write:
         found = course()
         for name, written in (("README.md", readme), ("TEACHING.md", teaching)):
-            text = (ROOT / name).read_text(encoding="utf-8")
-            (ROOT / name).write_text(written(text, found), encoding="utf-8", newline="\n")
+            text = written((ROOT / name).read_text(encoding="utf-8"), found)
+            (ROOT / name).write_text(notes(text, every_notebook()), encoding="utf-8", newline="\n")
         return
     print(f"{'notebook':26}{'core':>9}{'further':>9}{'without an exercise':>21}")
     for source in find_sources(options.prefixes):

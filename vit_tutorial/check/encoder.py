@@ -8,8 +8,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..layers import EncoderBlock
+from .facts import agree
 from .reference import stated, written
-from .verdict import Wrong, call, describe, exercise, same
+from .verdict import Wrong, call, describe, exercise, observed, same
 
 __all__ = [
     "layer_norm",
@@ -339,6 +340,37 @@ def repaired_block(cls):
     if faults:
         raise Wrong(" ".join(faults.values()), " + ".join(filter(None, faults)) or None)
     return "The stream is free of norms, and dropout works in training alone."
+
+
+def wired(cls):
+    """What a block gives in eval mode and, twice, in training; and what goes into its parts and comes out, in eval."""
+    x, block, seen = 2 * torch.randn(4, 64, 16) + 1, wake(cls(16, 2)).eval(), {}
+    for name in ("norm1", "attn", "norm2", "mlp"):
+
+        def note(part, inputs, output, name=name):
+            output = output[0] if isinstance(output, tuple) else output
+            seen.setdefault(name, tuple(t if t.shape == x.shape else t.transpose(0, 1) for t in (*inputs[:1], output)))
+            seen[name] = tuple(t.clone() for t in seen[name])
+
+        getattr(block, name).register_forward_hook(note)
+    out = block.forward(x.clone())
+    return out, seen, [block.train().forward(x.clone()) for _ in range(2)]
+
+
+def as_wired(given):
+    """The praise, or `Wrong`, for what `wired` has found elsewhere."""
+    (out, seen, training), x = given, 2 * torch.randn(4, 64, 16) + 1
+    after = x + seen["attn"][1]
+    pairs = [(seen["norm1"][0], x), (seen["attn"][0], seen["norm1"][1]), (seen["norm2"][0], after)]
+    pairs += [(seen["mlp"][0], seen["norm2"][1]), (out, after + seen["mlp"][1])]
+    if not all(agree(*pair) for pair in pairs):
+        raise Wrong("A branch does not read a normed copy of the stream, or is not added to it.", "another wiring")
+    if training[0].shape != x.shape or agree(*training):
+        raise Wrong("In train mode nothing is dropped.", "dropout removed")
+    return "The stream is free of norms, and dropout works in training alone."
+
+
+observed(repaired_block, wired, as_wired)
 
 
 @stated(

@@ -222,6 +222,8 @@ def moved(value):
 
 def unused(task, answer, run, runs=()):
     """What the answer, unlike the reference, uses in no run, or which images it mixes; None if neither."""
+    if answer is None:  # it is judged elsewhere
+        return None
 
     def anew(some, place, value):
         again = copy.copy(some)

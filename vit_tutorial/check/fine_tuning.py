@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ..model import VisionTransformer, ViTConfig
+from .facts import agree
 from .reference import chosen, stated, whole, written
-from .verdict import Wrong, attempted, call, describe, exercise
+from .verdict import Wrong, attempted, call, describe, exercise, observed
 
 __all__ = ["probe_size", "make_probe", "layer_factors", "moved_body", "weight_left", "merge_lora", "lora"]
 
@@ -86,6 +87,35 @@ def make_probe(function):
             (told and not loads, "does not load", "A saved file would not load: the head is one Linear with a bias."),
         )
     return "A new head that learns, a body that keeps still, and a config that says so."
+
+
+def probed(function):
+    """Of each model with its new head: what the config says, the logits of a black image, what learns, all weights."""
+    found = []
+    for model, classes in list(models_and_classes()):
+        probe = function(model, classes)
+        weights, told = dict(probe.named_parameters()), (probe.config.num_classes, tuple(probe.config.classes))
+        found.append((told, probe(torch.zeros(2, 3, 8, 8)), [n for n in weights if weights[n].requires_grad], weights))
+    return found
+
+
+def as_probed(given):
+    """The praise, or `Wrong`, for what `probed` has found elsewhere."""
+    for (model, classes), (told, logits, learning, weights) in zip(list(models_and_classes()), given, strict=True):
+        old = model.head.weight.detach().clone()
+        model.head = nn.Linear(8, len(classes))
+        body = [(weights.get(name), p) for name, p in model.named_parameters() if not name.startswith("head")]
+        if not all(agree(*pair) for pair in body) or {*learning} != {"head.weight", "head.bias"}:
+            raise Wrong("The body is no longer what it was, or learns.", "body changed")
+        model.load_state_dict(dict(model.state_dict()) | weights)
+        if agree(weights["head.weight"], old) or not agree(logits, model(torch.zeros(2, 3, 8, 8))):
+            raise Wrong("The logits are not those of a new head.", "old head")
+        if told != (len(classes), classes):
+            raise Wrong(f"The classes are {classes}; the config says {told}.", "config forgotten")
+    return "A new head that learns, a body that keeps still, and a config that says so."
+
+
+observed(make_probe, probed, as_probed)
 
 
 def as_tensor(function, *inputs):
@@ -277,3 +307,34 @@ def lora(make):
             (not start[0] and not passes, "gradient stopped", ended),
         )
     return "The old Linear, untouched, and beside it a thin update that begins at nothing."
+
+
+def linears():
+    return [(nn.Linear(*sizes), torch.randn(3, 5, sizes[0]), rank) for sizes, rank in (((6, 9), 2), ((7, 4), 3))]
+
+
+def grown(make):
+    """Of each LoRA layer: what it gives at first, what learns, with random numbers, and what it gives then."""
+    found = []
+    for linear, x, rank in linears():
+        layer = make(linear, rank).eval()
+        first, learned = layer(x), [p.data.normal_() for p in layer.parameters() if p.requires_grad]
+        found.append((first, learned, layer(x)))
+    return found
+
+
+def as_grown(given):
+    """The praise, or `Wrong`, for what `grown` has found elsewhere."""
+    for (linear, x, rank), (first, learned, then) in zip(linears(), given, strict=True):
+        base, sizes = linear(x), [(rank, linear.in_features), (linear.out_features, rank)]
+        down, up = (next((m for p in learned for m in (p, p.T) if m.shape == size), None) for size in sizes)
+        if not agree(first, base) or len(learned) != 2 or down is None or up is None:
+            raise Wrong("At the start this is not the Linear, with two matrices that learn.", "starts elsewhere")
+        change, update = then - base, x @ (up @ down).T
+        scale = (change * update).sum() / update.square().sum()  # some divide by the rank
+        if not scale > 1e-3 or not agree(change, scale * update, 1e-3):
+            raise Wrong("Beside linear(x), the layer adds something else than x @ down.T @ up.T.", "another update")
+    return "The old Linear, untouched, and beside it a thin update that begins at nothing."
+
+
+observed(lora, grown, as_grown)

@@ -5,7 +5,7 @@ import math
 import torch
 
 from .reference import as_share, chosen, stated, written
-from .verdict import Wrong, call, describe, exercise, fresh_seed
+from .verdict import Wrong, call, describe, exercise, fresh_seed, observed
 
 __all__ = [
     "copy_in_training",
@@ -106,8 +106,8 @@ def drawn(function, groups, holdout, seed):
 def whole_groups(function):
     """`(groups, holdout, seed) -> (n,)` mask of the test pictures, with no group on both sides."""
     few = torch.tensor([7, 3, 3, 7, 12, 0, 12, 5, 0, 5])
-    often = sum(drawn(function, few, 0.5, seed).long() for seed in range(40)).tolist()
     many = 7 * torch.arange(600).repeat_interleave(2)[torch.randperm(1200)] + 2
+    often = sum(drawn(function, few, 0.5, seed).long() for seed in range(40)).tolist()
     for holdout in (0.2, 0.3):
         first, again, other = (drawn(function, many, holdout, seed) for seed in (0, 0, 1))
         for share in (first.float().mean().item(), other.float().mean().item()):
@@ -128,6 +128,27 @@ def whole_groups(function):
             why = f"With seeds 0 to 39, group {group} is {'always' if times else 'never'} held out of {few.tolist()}."
             raise Wrong(f"{why} Each group must have its chance.", "not every group")
     return "No group is on both sides: what is tested has not been seen in any copy."
+
+
+def masks(function):
+    """What a function gives for each call of the check, in its order."""
+    found = []
+
+    def noted(*inputs):
+        found.append(function(*inputs))
+        return found[-1]
+
+    whole_groups.__wrapped__(noted)
+    return found
+
+
+def as_masked(given):
+    """The praise, or `Wrong`, for the masks that were given elsewhere."""
+    again = iter(given)
+    return whole_groups.__wrapped__(lambda *inputs: next(again))
+
+
+observed(whole_groups, masks, as_masked)
 
 
 def interval(wrong, right, n):

@@ -23,7 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .facts import Raised, agree, as_expected, compared, facts, shown, unlike
-from .verdict import NotAttempted, Stop, Wrong, call, exercise, expect_choice, fresh_seed, number
+from .verdict import NotAttempted, Stop, Wrong, call, exercise, expect_choice, explain, fresh_seed, number
 
 TOGETHER = 2  # mistakes at once that are told apart
 SECONDS = 5.0  # for the search after several
@@ -112,19 +112,61 @@ class Task:
 
     def judge(self, answer):
         """The praise for an answer, or `Wrong`."""
-        runs, effect = [Run(inputs, fresh_seed()) for inputs in self.cases()], None
+        return self.verdict(*self.tried(answer), self.further, answer)
+
+    def hand_out(self, answer):
+        """What `judge_given` needs to know of an answer: plain data. The same seed of torch's draws the same cases."""
+        (runs, effect), further = self.tried(answer), None
+        try:
+            self.further(answer)
+        except Wrong as wrong:
+            further = str(wrong), wrong.mistake
+        except Exception as error:
+            further = f"Your code raised {explain(error)}", type(error).__name__
+        return [run.found for run in runs], effect, further
+
+    def judge_given(self, given):
+        """The praise for an answer of which `given` is known, or `Wrong`: as `judge`, without the answer."""
+        found, effect, why = given
+        runs = self.runs()
+        for run, run.found in zip(runs, found, strict=True):  # noqa: B007
+            pass
+
+        def further(answer):
+            if why:
+                raise Wrong(*why)
+
+        return self.verdict(runs, effect, further)
+
+    def runs(self):
+        """The cases, drawn with torch's generator."""
+        cases = list(self.cases())
+        return [Run(inputs, int(torch.randint(1 << 47, ()))) for inputs in cases]
+
+    def tried(self, answer):
+        """The runs of an answer, and `(sentence, name)` of what it changed; `Wrong` where it uses what is forbidden."""
+        runs, effect = self.runs(), None
         for run in runs:
-            run.right = self.referred(run)
             with Without(self.without or {}) as without:
                 run.found, own = self.outcome(answer, run)
             if without.used:
                 raise Wrong(self.without[without.used], "forbidden")
             effect = effect or self.effect(run, own)
-        failed = next((run for run in runs if not agree(run.found, run.right, self.tolerance)), None)
-        if failed:
-            self.refuse(answer, failed, runs)  # which an answer survives that keeps to another convention
+        return runs, effect
+
+    def further(self, answer):
+        """Raise `Wrong` for what no single result shows."""
         for judge in self.also:
             judge(answer)
+
+    def verdict(self, runs, effect, further, answer=None):
+        """The praise for what was found, or `Wrong`. `answer` is asked again, where there is one, to name a mistake."""
+        for run in runs:
+            run.right = self.referred(run)
+        failed = next((run for run in runs if not agree(run.found, run.right, self.tolerance)), None)
+        if failed:  # which an answer survives that keeps to another convention
+            self.refuse(answer, failed, runs, further)
+        further(answer)
         if effect:
             raise Wrong(*effect)
         return self.praise
@@ -141,14 +183,13 @@ class Task:
                 return why, "model changed" if isinstance(before, nn.Module) else "changed in place"
         return None
 
-    def refuse(self, answer, failed, runs):
+    def refuse(self, answer, failed, runs, further):
         """Raise `Wrong` with the names of the mistakes, or what can be observed, unless it keeps to a convention."""
         case = ", ".join(f"{name} {shown(value)}" for name, value in zip(self.names, failed.inputs, strict=False))
         case = f"{' ' if case else ''}For {case}: {compared(failed.found, failed.right)}"
         mistakes = self.mistakes([failed, *(run for run in runs if run is not failed)])
         if mistakes is None:
-            for judge in self.also:
-                judge(answer)
+            further(answer)
             name, why = facts(self, answer, failed, runs)
             raise Wrong(why + case if why else case.strip(), name)
         if mistakes:
@@ -212,7 +253,9 @@ def written(praise, cases, **options):
 
     def decorate(reference):
         task = Task(reference, praise, cases, **options)
-        return checker(reference, task.judge, task)
+        found = checker(reference, task.judge, task)
+        found.hand_out, found.judge_given = task.hand_out, task.judge_given
+        return found
 
     return decorate
 

@@ -37,6 +37,43 @@ def answers_in(source):
     return tuple(found)
 
 
+def plain(source):
+    """A cell's code without comments and blank space: two that are alike do the same."""
+    try:
+        return ast.dump(ast.parse(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # IPython's own commands, or no Python at all
+        return "".join(source.split())
+
+
+def statements(source):
+    """The statements of a cell; none where it is no Python."""
+    try:
+        return ast.parse(source).body
+    except SyntaxError:
+        return []
+
+
+def sources(notebook):
+    """`{grade id: code}` of a notebook of nbgrader's."""
+    cells = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id")]
+    return {cell.metadata.nbgrader.grade_id: cell.source for cell in cells}
+
+
+def course_cells(notebook):
+    """`{code as plain says: imports}` of a released notebook's cells, without names that mean something else later."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    nodes = [node for cell in cells for top in statements(cell.source) for node in ast.walk(top)]
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    found = {}
+    for cell in cells:
+        lines = [line for line in statements(cell.source) if isinstance(line, (ast.Import, ast.ImportFrom))]
+        for line in lines:
+            line.names = [one for one in line.names if (one.asname or one.name).split(".")[0] not in bound]
+        found[plain(cell.source)] = [ast.unparse(line) for line in lines if line.names]
+    return found
+
+
 def find_exercises(notebook):
     """The exercises of a notebook, in order.
 

@@ -1,28 +1,36 @@
-"""The nbgrader course: write it, release it, and grade a class, one submission at a time, each by itself.
+"""The nbgrader course: write it, release it, and mark a class, one submission at a time, each by itself.
 
-A submission lies at `submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`, as nbgrader wants it.
+A submission lies at `submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`, as nbgrader wants it, and stays as it was handed
+in: nbgrader works on what `repair` makes of it.
 """
 
-import csv
+import difflib
+import hashlib
+import json
 import logging
 import multiprocessing
 import os
 import re
 import shutil
+import signal
 import stat
 import sys
 import time
 import warnings
+from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
 
 import nbformat
+from nbconvert.exporters import NotebookExporter
 
 from ..files import PACKAGE, atomic_path
-from . import editions, sandbox
+from . import editions, feedback, results, sandbox
 
 MEMORY = 4 << 30  # bytes of the process that reads what one submission says
 PATIENCE = 60  # seconds beyond a submission's own that this process may take
+MOST_TOLD = 1 << 16  # bytes that this process may tell about it
+GRACE = 10  # seconds that it may take to tidy up after Ctrl-C
 
 
 def nbgrader_api(course):
@@ -51,7 +59,7 @@ def reason(result):
     """Why nbgrader failed: the last line of its log that is more than a list of what failed."""
     lines = [line.strip() for line in result.get("log", result["error"]).splitlines()]
     told = [line for line in lines if line and not re.match(r"\[ERROR\] (There was an error|Please see)", line)]
-    return told[-1] if told else "no reason given"
+    return re.sub(r"^(ValueError|SystemExit): ", "", told[-1]) if told else "no reason given"
 
 
 def make_course(notebooks, course):
@@ -73,13 +81,41 @@ def make_course(notebooks, course):
             raise ValueError(f"nbgrader could not release {name}: {reason(result)}")
 
 
-def grade(course, assignment, jobs, without_sandbox=False):
-    """Grade every submission of an assignment; returns one dict per student.
+def find_assignment(course, name):
+    """The assignment with this name or number (`03_attention`, `03`). Raises ValueError where none was released."""
+    released = sorted(path.parent.name for path in Path(course).glob("release/*/*.ipynb"))
+    for assignment in released:
+        if name in (assignment, assignment.partition("_")[0]):
+            return assignment
+    raise ValueError(
+        f"expected an assignment that was handed out ({', '.join(released) or 'none was'}), found {name!r}; hand it "
+        f"out first: vit-tutorial classroom OUT NN"
+    )
 
-    Each submission is graded in a process of its own, `jobs` at a time; where that fails, its marks are 0 and `note`
-    says why. Keys: `student`, one per graded cell (`check-3-1`, its points), `total`, `of`, `seconds`, `note`. Writes
-    them to `marks-ASSIGNMENT.csv`, nbgrader's own table of all assignments to `grades.csv`, and feedback. Raises
-    ValueError where there is no submission, no job, or no sandbox and not `without_sandbox`.
+
+def choose(course, assignment, only, again):
+    """Whose submissions are marked now: those that are new or have changed, `only` these students', or all `again`.
+
+    Raises ValueError where nobody has handed in anything, or not one of `only`.
+    """
+    students = sorted(path.parent.name for path in course.glob(f"submitted/*/{assignment}") if path.is_dir())
+    if not students:
+        raise ValueError(f"expected submissions as submitted/STUDENT/{assignment}/, found none in {course}")
+    for name in only or ():
+        if name not in students:
+            nearest = difflib.get_close_matches(name, students, n=1, cutoff=0)[0]
+            raise ValueError(f"expected a student who handed in {assignment}, found {name!r}; the nearest: {nearest!r}")
+    if only or again:
+        return list(dict.fromkeys(only or students))
+    return [student for student in students if not is_marked(course, assignment, student)]
+
+
+def grade(course, assignment, jobs, without_sandbox=False, only=None, again=False, tell=lambda *_: None):
+    """Mark the submissions that `choose` chooses; returns one dict per student of the class (`results.read_student`).
+
+    Each submission is marked in a process of its own, `jobs` at a time; after each, `tell` gets its row, its number
+    and how many there are. Then, also after Ctrl-C, everything in `results.write_all` is written. Raises ValueError
+    where there is no such assignment, submission, or student, no job, or no sandbox and not `without_sandbox`.
     """
     course = Path(course).resolve()
     if sys.platform == "win32":
@@ -88,113 +124,156 @@ def grade(course, assignment, jobs, without_sandbox=False):
         raise ValueError(f"expected at least 1 submission at a time, found --jobs {jobs}")
     if not without_sandbox and (found := sandbox.trouble()):
         raise ValueError(sandbox.WHY.format(found))
-    students = sorted(path.parent.name for path in course.glob(f"submitted/*/{assignment}") if path.is_dir())
-    if not students:
-        raise ValueError(f"expected submissions as submitted/STUDENT/{assignment}/, found none in {course}")
+    students = choose(course, assignment, only, again)
     api = nbgrader_api(course)
     api.config.SandboxedExecute.without_sandbox = without_sandbox
-    results = []
-    for student, seconds, trouble in autograde(api, assignment, students, jobs):
-        marks = read_marks(api, assignment, student, failed=trouble is not None)
-        if trouble is None:
-            api.generate_feedback(assignment, student, force=True)
-        note = plain(trouble or stopped(course / "autograded" / student / assignment))
-        results.append({"student": student} | marks | {"seconds": round(seconds, 1), "note": note})
-    results.sort(key=lambda result: result["student"])
-    with atomic_path(course / f"marks-{assignment}.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, results[0])
-        table.writeheader()
-        table.writerows(results)
-    export(api, course / "grades.csv")
-    return results
+    results.set_due(api, assignment)
+    try:
+        for number, (student, seconds, told) in enumerate(mark_all(api, course, assignment, students, jobs), start=1):
+            record = {"seconds": round(seconds, 1), "note": told["note"]}
+            if not told["marked"]:
+                results.forget_marks(api, assignment, student)
+                feedback.write_apology(api, course, assignment, student, told["note"])
+            write_record(course, assignment, student, record | {"marked": told["marked"]})
+            tell(*results.read_class(api, course, assignment, [student]), number, len(students))
+    finally:
+        rows = results.write_all(api, course, assignment)
+    return rows
 
 
-def autograde(api, assignment, students, jobs):
-    """Grade submissions, `jobs` at a time; yields `(student, seconds, what went wrong or None)` as each one ends."""
+def mark_all(api, course, assignment, students, jobs):
+    """Mark submissions, `jobs` at a time; yields `(student, seconds, {"marked": fingerprint, "note": text})`.
+
+    `marked` is None where it went wrong, and `note` says why. Where this generator is left, what runs is ended.
+    """
     context = multiprocessing.get_context("fork")  # nbgrader is loaded once, not once a submission
     patience = api.config.SandboxedExecute.seconds + PATIENCE
     waiting, running = list(students), {}
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            student = waiting.pop(0)
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=autograde_one, args=(api, assignment, student, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            running[ours] = student, process, time.monotonic()
-        ready = connection.wait(running, timeout=1)
-        for ours, (student, process, started) in list(running.items()):
-            seconds = time.monotonic() - started
-            if ours not in ready and seconds < patience:
-                continue
-            try:
-                trouble = ours.recv() if ours in ready else f"no end after {patience} s"
-            except EOFError:
-                trouble = "the process that graded it ended"
-            process.join(5)
-            process.kill()
-            process.join()
-            del running[ours]
-            yield student, seconds, trouble
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                student = waiting.pop(0)
+                record_path(course, assignment, student).unlink(missing_ok=True)
+                ours, theirs = context.Pipe(duplex=False)
+                work = api, course, assignment, student, theirs
+                process = context.Process(target=mark_one, args=work, daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = student, process, time.monotonic()
+            ready = connection.wait(running, timeout=1)
+            for ours, (student, process, started) in list(running.items()):
+                seconds = time.monotonic() - started
+                if ours not in ready and seconds < patience:
+                    continue
+                told = {"marked": None, "note": f"no end after {patience} s"}
+                if ours in ready:
+                    told["note"] = "the process that graded it ended"
+                    with suppress(EOFError, OSError, ValueError):
+                        told = json.loads(ours.recv_bytes(MOST_TOLD))
+                end([process], 5)
+                del running[ours]
+                yield student, seconds, told
+    finally:
+        end([process for _, process, _ in running.values()], GRACE, signal.SIGINT)
 
 
-def autograde_one(api, assignment, student, note):
-    """Grade one submission, in a process of its own; sends what went wrong, or None."""
+def end(processes, patience, number=None):
+    """Send processes a signal, wait for their end, then kill those that still run."""
+    for process in processes if number else ():
+        with suppress(OSError):  # ended meanwhile
+            os.kill(process.pid, number)
+    deadline = time.monotonic() + patience
+    for process in processes:
+        process.join(max(0, deadline - time.monotonic()))
+        process.kill()
+        process.join()
+
+
+def mark_one(api, course, assignment, student, pipe):
+    """Mark one submission and write its feedback, in a process of its own; tells what `mark_all` yields."""
     import resource
 
+    os.setpgid(0, 0)  # Ctrl-C reaches the process that asked for this one, which ends it
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # a flood of output ends this process alone
+    mark = fingerprint(course, assignment, student)
     result = api.autograde(assignment, student, force=True)
-    note.send(None if result["success"] else reason(result))
+    told = {"marked": mark, "note": ""}
+    if result["success"]:
+        told["note"] = " ".join(feedback.notes_of(results.autograded(course, assignment, student)))
+        result = api.generate_feedback(assignment, student, force=True)
+    if not result["success"]:
+        told = {"marked": None, "note": reason(result)}
+    told["note"] = results.plain(told["note"], 1000)
+    pipe.send_bytes(json.dumps(told).encode())
 
 
-def refuse_links(assignment, student, notebooks):
-    """nbgrader would follow a link in a submission and copy what it points at. Raises SystemExit where there is one.
+def fingerprint(course, assignment, student):
+    """What a mark depends on, as one number: the files of a submission (links are not followed) and the release."""
+    folder, parts = course / "submitted" / student / assignment, hashlib.sha256()
+    parts.update((course / "release" / assignment / f"{assignment}.ipynb").read_bytes())
+    for path in sorted(folder.rglob("*")):
+        parts.update(f"\n{path.relative_to(folder)}\n{path.lstat().st_mode}\n".encode(errors="surrogateescape"))
+        if stat.S_ISREG(path.lstat().st_mode):
+            with path.open("rb") as file:
+                parts.update(hashlib.file_digest(file, "sha256").digest())
+    return parts.hexdigest()
 
-    nbgrader carries on after any other exception of a hook.
+
+def record_path(course, assignment, student):
+    """Where it is kept what marking a submission took and said."""
+    return course / "marked" / assignment / f"{student}.json"
+
+
+def write_record(course, assignment, student, record):
+    with atomic_path(record_path(course, assignment, student)) as path:
+        path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def is_marked(course, assignment, student):
+    """Whether a submission has been marked as it is now, and the autograded notebook is there."""
+    record = results.read_record(course, assignment, student)
+    there = (course / "autograded" / student / assignment / f"{assignment}.ipynb").exists()
+    return there and record.get("marked") == fingerprint(course, assignment, student)
+
+
+def check_submission(assignment, student, notebooks):
+    """What nbgrader does before it marks a submission (`c.Autograde.pre_convert_hook`).
+
+    It would follow a link and copy what that points at: raises SystemExit where there is one, for nbgrader carries on
+    after any other exception of a hook. And the notebook gets the assignment's name, whatever it is called.
     """
-    for folder in {Path(notebook).parent for notebook in notebooks}:
-        for path in sorted(folder.rglob("*")):
-            if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
-                raise SystemExit(f"expected files and folders in a submission, found a link or a device: {path}")
+    folder = Path(notebooks[0]).parent
+    for path in sorted(folder.rglob("*")):
+        if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
+            found = path.relative_to(folder)
+            raise SystemExit(f"expected files and folders in a submission, found a link or a device: {found}")
+    notebooks[:] = [str(folder / f"{folder.name}.ipynb")]
 
 
-def read_marks(api, assignment, student, failed):
-    """The points of each graded cell, `total` and `of`; zeros, kept in the gradebook, where grading `failed`."""
-    with api.gradebook as book:
-        if failed:
-            book.update_or_create_student(student)
-            book.update_or_create_submission(assignment, student)
-        marks, most = {}, 0
-        for notebook in book.find_submission(assignment, student).notebooks:
-            for found in notebook.grades:
-                if failed:
-                    found.auto_score, found.needs_manual_grade = 0, False
-                marks[found.name], most = found.score, most + found.max_score
-        book.db.commit()
-    return dict(sorted(marks.items())) | {"total": sum(marks.values()), "of": most}
+class SubmissionExporter(NotebookExporter):
+    """nbgrader's way from a submission to an autograded notebook, which starts with a repair."""
+
+    def from_filename(self, filename, resources=None, **options):
+        """Raises ValueError where there is no notebook, more than one, or none that can be read."""
+        converter, path = self.parent, Path(filename)
+        if not converter._sanitizing:
+            return super().from_filename(filename, resources, **options)
+        found = [path] if path.exists() else sorted(path.parent.glob("*.ipynb"))
+        if len(found) != 1:
+            names = ", ".join(each.name for each in found)
+            raise ValueError(f"expected one notebook, {path.name}, found {len(found)}: {names}; hand in one")
+        released = Path(converter.coursedir.format_path(converter.coursedir.release_directory, ".", path.parent.name))
+        notebook = repaired(found[0], released / path.name)
+        return self.from_notebook_node(notebook, resources, **options)
 
 
-def stopped(folder):
-    """Why a submission was stopped before its end, as the autograded notebook says; an empty text where it was not."""
-    for path in sorted(folder.glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        for output in (output for cell in cells for output in cell.get("outputs", [])):
-            if output.get("ename") in ("Stopped", "CellTimeoutError"):
-                return output.evalue or "a cell ran too long"
-    return ""
+def repaired(path, released):
+    """A submission on the released notebook's skeleton; what was done to it is in its metadata, `feedback.notes_of`.
 
+    Raises ValueError where it cannot be read.
+    """
+    from . import repair
 
-def plain(text):
-    """At most 200 characters, none of which a terminal or a spreadsheet would obey."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def export(api, path):
-    """Write nbgrader's own table of all assignments, as learning platforms read it."""
-    from nbgrader.plugins import CsvExportPlugin
-
-    plugin = CsvExportPlugin(parent=api)
-    plugin.to, plugin.assignment, plugin.student = str(path), [], []
-    with api.gradebook as book:
-        plugin.export(book)
+    notebook, notes = repair.repair(repair.read(path), nbformat.read(released, as_version=4))
+    notebook.metadata["vit_tutorial"] = {"notes": notes}
+    return notebook

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import platform
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
@@ -11,7 +13,17 @@ HERE = Path(__file__).resolve().parent
 PYTHON = 3, 11  # the oldest that pyproject.toml allows
 
 
+def this_platform():
+    """This system and Python as `--platform` names them, such as windows-3.12."""
+    system = sysconfig.get_platform()
+    if system.startswith("macosx") and platform.machine() == "arm64":
+        system = "macos-arm64"
+    known = {"win-amd64": "windows", "linux-x86_64": "linux", "linux-aarch64": "linux-arm64"}
+    return f"{known.get(system, system)}-{sys.version_info[0]}.{sys.version_info[1]}"
+
+
 def main():
+    """Install, and return what was in the way, if anything."""
     if sys.version_info < PYTHON:
         return "expected Python {}.{} or newer, found {}".format(*PYTHON, sys.version.split()[0])
     for line in (HERE / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
@@ -23,6 +35,9 @@ def main():
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != expected:
             return f"{name} is damaged; copy the archive and unpack it again"
+    platforms = (HERE / "platforms.txt").read_text(encoding="utf-8").split()
+    if this_platform() not in platforms:
+        return f"expected {' or '.join(platforms)}, for which there are wheels here, found {this_platform()}"
     environment = HERE / ".venv"
     print("Making a virtual environment ...", flush=True)
     venv.create(environment, with_pip=True)
@@ -31,7 +46,7 @@ def main():
     pip += ["--find-links", str(HERE / "wheels"), "-r", str(HERE / "requirements.txt")]
     pip += ["-c", str(HERE / "constraints.txt")]
     if subprocess.run(pip, env=os.environ | {"PIP_CONFIG_FILE": os.devnull}).returncode:
-        return "a wheel is missing for this system or Python version; README.txt says how to fetch wheels"
+        return f"the wheels for {this_platform()} do not fit this system; pip says above which"
     place = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = subprocess.run(place, capture_output=True, text=True, check=True).stdout.strip()
     Path(packages, "vit_tutorial_course.pth").write_text(str(HERE / "course") + "\n", encoding="utf-8")

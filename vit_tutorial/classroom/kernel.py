@@ -1,14 +1,19 @@
 """How nbgrader executes a submission: in a kernel inside the sandbox, and to the end whatever the submission does.
 
-The course's `nbgrader_config.py` puts `SandboxedExecute` in the place of nbgrader's own `Execute`, so `nbgrader
-autograde`, the formgrader and `vit-tutorial classroom --grade` all take this way.
+Each check is judged from outside: after its cell has run, the kernel is asked for what the answer gives (`answers`),
+and this process judges it (`judging`). What the cell prints counts for nothing. The course's `nbgrader_config.py` puts
+`SandboxedExecute` in the place of nbgrader's own `Execute`, so `nbgrader autograde`, the formgrader and `vit-tutorial
+classroom --grade` all take this way.
 """
 
 import json
+import re
+import secrets
 import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
@@ -17,11 +22,24 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Integer
 
-from . import sandbox
+from . import judging, sandbox
+from .answers import MIME
+from .exercises import answers_in, course_cells, plain, sources
 from .sandbox import LIMITS
 
 GRACE = 10  # seconds that an interrupted cell may take to end
-MOST_OUTPUT = 20 << 20  # bytes of output of a whole notebook that the grading process takes in
+MOST_OF_A_CELL, MOST_OUTPUT = 2 << 20, 40 << 20  # characters of output that are kept, of a cell and of a notebook
+CUT = "\n... The output is cut here: more than {} MiB of {}.\n"
+ROUNDS = 3  # each with inputs drawn afresh
+MODULES = "vit_tutorial.check", "vit_tutorial.classroom"  # loaded anew, in case the notebook has changed them
+ASK = (
+    f"[__import__('sys').modules.pop(name) for name in [*__import__('sys').modules] if name.startswith({MODULES})] and "
+    "None or __import__('importlib').import_module('vit_tutorial.classroom.answers').give({!r}, lambda: {}, {}, {!r})"
+)
+READ_IT = re.compile(  # what no exercise needs
+    r"\b(sys\.modules|get_ipython|ctypes|gc|inspect|importlib|builtins|__import__|_getframe|settrace|classroom)\b"
+    r"|\bcheck\.(EXERCISES|TOPICS|verdict|reference|facts|own_vit)\b|\bvit_tutorial\.check\.\w+"
+)
 
 
 class SandboxedKernelManager(AsyncKernelManager):
@@ -62,6 +80,7 @@ class SandboxedExecute(Execute):
     `without_sandbox`.
     """
 
+    raise_on_iopub_timeout = Bool(False, help="A flood of output is cut; the notebook goes on.").tag(config=True)
     iopub_timeout = Integer(10, help="Seconds to wait for what a cell printed, after it ended.").tag(config=True)
     timeout = Integer(300, allow_none=True, help="Seconds that one cell may run.").tag(config=True)
     seconds = Integer(LIMITS["seconds"], help="Seconds that one notebook may run.").tag(config=True)
@@ -72,10 +91,25 @@ class SandboxedExecute(Execute):
     def preprocess(self, nb, resources):
         if not self.without_sandbox and (found := sandbox.trouble()):
             raise ValueError(sandbox.WHY.format(found))
-        self.ended, self.received = None, 0
+        released = self.released(resources)
+        self.asked, self.answered, self.course = sources(released), sources(nb), course_cells(released)
+        self.ended, self.received, self.imported, self.restless = None, 0, [], False
+        kept = nb.metadata.get("vit_tutorial")
+        notes = kept.get("notes") if isinstance(kept, dict) else None  # of the repair, where there was one
+        nb.metadata["vit_tutorial"] = {"notes": [*map(str, notes)] if isinstance(notes, list) else []}
+        self.notes = nb.metadata["vit_tutorial"]["notes"]
         # A short name, for that of a socket has at most 107 bytes.
         with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
             return super().preprocess(nb, resources)
+
+    def released(self, resources):
+        """The notebook as it was handed out. Raises ValueError where it is no longer there."""
+        about, course = resources["nbgrader"], self.parent.parent.coursedir
+        folder = course.format_path(course.release_directory, ".", about["assignment"])
+        path = Path(folder, f"{about['notebook']}.ipynb")
+        if not path.is_file():
+            raise ValueError(f"expected the notebook as it was handed out, {path}, found none; release it again")
+        return nbformat.read(path, 4)
 
     def create_kernel_manager(self):
         settings = {"limits": {name: getattr(self, name) for name in LIMITS}, "without": self.without_sandbox}
@@ -83,29 +117,118 @@ class SandboxedExecute(Execute):
         return self.km
 
     def preprocess_cell(self, cell, resources, index):
+        if cell.cell_type != "code":
+            return cell, resources
+        about = cell.metadata.get("nbgrader", {})
+        graded = about.get("grade") and about.get("grade_id") in self.asked
         if self.ended is None:
             try:
+                self.before(cell, index)
                 cell, resources = super().preprocess_cell(cell, resources, index)
                 if any(output.get("ename") == "CellTimeoutError" for output in cell.get("outputs", [])):
                     run_sync(self.wait_for_end)()
+                if graded:
+                    self.mark(cell)
                 return cell, resources
             except DeadKernelError:
                 self.ended = self.ended or self.km.why()
             except TimeoutError:
                 self.ended = "time: a cell ran too long and could not be interrupted"
-        if cell.cell_type == "code":
-            stopped = f"Stopped. {self.ended}"
-            cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
+        stopped = f"Stopped. {self.ended}"
+        cell.outputs = [new_output("error", ename="Stopped", evalue=self.ended, traceback=[stopped])]
+        if graded:
+            cell.metadata["vit_tutorial"] = {"passed": False, "mistakes": [], "attempted": True, "message": stopped}
         return cell, resources
+
+    def before(self, cell, index):
+        """Before a cell of the course's own, put back what earlier ones have imported, whatever became of the names."""
+        self.of_this_cell, code = 0, plain(cell.source)
+        if code not in self.course:
+            self.restless = True
+            if found := READ_IT.search(cell.source):
+                self.notes.append(f"Cell {index + 1} names {found[0]}, which no exercise needs: worth reading.")
+            return
+        if self.restless and self.imported:
+            lines = "".join(f"try:\n    {line}\nexcept Exception:\n    pass\n" for line in self.imported)
+            self.request(lines)
+            self.restless = False
+        self.imported += self.course[code]
+
+    def request(self, code, **expressions):
+        """Run code of the teacher's in the kernel, and return what the expressions give, as the kernel says it."""
+        number = self.kc.execute(code, silent=True, store_history=False, user_expressions=expressions)
+        reply = self.wait_for_reply(number)
+        if reply is None:  # interrupted
+            run_sync(self.wait_for_end)()
+        return reply["content"].get("user_expressions", {}) if reply else {}
+
+    def mark(self, cell):
+        """Judge the answers of a graded cell, and put their points where nbgrader looks for them, first in its output.
+
+        Answer cells that are as they were handed out get nothing.
+        """
+        about = cell.metadata["nbgrader"]
+        number, points = about["grade_id"].removeprefix("check-"), about["points"]
+        stubs = {name: code for name, code in self.asked.items() if name.startswith(f"answer-{number}-")}
+        changed = any(plain(self.answered.get(name, code)) != plain(code) for name, code in stubs.items())
+        answers = answers_in(self.asked[about["grade_id"]])
+        results = [self.verdict(name, answer) for name, answer in answers] if changed else []
+        passed, printed = sum(result.passed for result in results), self.printed(cell)
+        wrong = [result for result in results if not result.passed]
+        cell.metadata["vit_tutorial"] = {
+            "passed": passed == len(answers),
+            "mistakes": [name for result in wrong for name in (result.mistake or "").split(" + ") if name],
+            "attempted": any(result.mistake != "not attempted" for result in results),
+            "message": " ".join(result.message for result in results) or "Not attempted: the answer is still the stub.",
+        }
+        if (printed == len(answers)) != (passed == len(answers)):
+            says = "Passed" if printed == len(answers) else "no Passed"
+            told = f"{number.replace('-', '.')}: the cell says {says}, its mark is {points * passed / len(answers):g}"
+            self.notes.append(f"{told} of {points:g}: worth reading.")
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.output_type = "display_data"
+                del output["execution_count"]
+        mark = {"text/plain": f"{points * passed / len(answers):g}"}
+        count = cell.get("execution_count")
+        cell.outputs.insert(0, new_output("execute_result", data=mark, execution_count=count))
+
+    @staticmethod
+    def printed(cell):
+        """How many answers pass, as the cell itself says."""
+        text = "\n".join(output.text for output in cell.outputs if output.output_type == "stream")
+        return len(re.findall(r"^Passed\. ", text, re.MULTILINE))
+
+    def verdict(self, name, answer):
+        """The `CheckResult` of an answer (code of the teacher's): that of the first round in which it does not pass."""
+        for _ in range(ROUNDS):
+            seed, nonce = secrets.randbits(47), secrets.token_hex()
+            reply = self.request("", given=ASK.format(name, answer, seed, nonce)).get("given")
+            text = reply["data"].get(MIME) if isinstance(reply, dict) and isinstance(reply.get("data"), dict) else None
+            result = judging.verdict_on(name, text, nonce, seed)
+            if not result.passed:
+                break
+        return result
 
     async def wait_for_end(self):
         """Wait until the kernel has ended its cell: then it answers. Raises TimeoutError where it does not."""
         await self.kc.kernel_info(reply=True, timeout=GRACE)
 
     def process_message(self, msg, cell, cell_index):
-        self.received += len(str(msg["content"]))
-        if self.received > MOST_OUTPUT:
-            self.ended = f"output: more than {MOST_OUTPUT >> 20} MiB"
-            self.task_poll_for_reply.cancel()  # as nbclient does where the kernel is dead
-            return None
+        content, kind = msg["content"], msg["msg_type"]
+        if kind in ("stream", "display_data", "execute_result", "update_display_data", "comm_open", "comm_msg"):
+            text = content.get("text") if kind == "stream" else None
+            size = len(text if isinstance(text, str) else str(content))
+            left = min(MOST_OF_A_CELL - self.of_this_cell, MOST_OUTPUT - self.received)
+            self.of_this_cell, self.received = self.of_this_cell + size, self.received + min(size, max(left, 0))
+            if left <= 0:
+                return None
+            if size > left:
+                of = ("a cell", MOST_OF_A_CELL) if self.of_this_cell > MOST_OF_A_CELL else ("the notebook", MOST_OUTPUT)
+                msg["msg_type"] = msg["header"]["msg_type"] = "stream"
+                cut = (text[:left] if isinstance(text, str) else "") + CUT.format(of[1] >> 20, of[0])
+                msg["content"] = {"name": content.get("name", "stdout"), "text": cut}
+        elif kind == "error":
+            content["evalue"] = str(content.get("evalue"))[:10_000]
+            content["traceback"] = [str(line)[:10_000] for line in content.get("traceback", [])[:100]]
         return super().process_message(msg, cell, cell_index)

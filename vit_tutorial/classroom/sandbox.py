@@ -41,10 +41,11 @@ send whatever you may."""
 
 
 def readable():
-    """The folders that a submission may read: the system's, Python's, and the course's package and data."""
+    """What a submission may read, each where it is outside, too: the system, Python, the course's package and data."""
     packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     prefixes = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *packages]
-    wanted = [*SYSTEM, *prefixes, str(COURSE / "vit_tutorial"), str(COURSE / "data")]
+    course = [str(COURSE / name) for name in ("vit_tutorial", "data", "pyproject.toml")]  # by which a checkout is known
+    wanted = [*SYSTEM, *prefixes, *course]
     return list(dict.fromkeys(path for path in wanted if os.path.exists(path)))
 
 
@@ -176,6 +177,7 @@ def run(command, folder, runtime=None, limits=LIMITS, without=False, **options):
     enter = [sys.executable, "-I", str(Path(__file__).resolve()), "--inside", json.dumps([user, rlimits])]
     env = {"PATH": os.defpath, "HOME": "/tmp"} if not without else dict(os.environ)
     env |= {"TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONPATH": str(COURSE), "PYTHONDONTWRITEBYTECODE": "1"}
+    env["MEM_LIMIT"] = "2e9"  # as on a small hub: what starts several processes that talk to each other is left out
     env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
     with tempfile.TemporaryDirectory() as scratch:
         submitted, work = os.path.join(scratch, "submitted"), os.path.join(scratch, "work")
