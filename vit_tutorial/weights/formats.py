@@ -8,6 +8,7 @@ it. Dropout rates are not carried: they belong to a training run, not to the wei
 """
 
 import re
+from collections import namedtuple
 from functools import partial
 from importlib import import_module
 
@@ -20,6 +21,7 @@ from ..model import VisionTransformer, ViTConfig
 from .checkpoint import build, head_state, load_state, norm_eps, unwrapped
 from .patch_mean import PatchMeanViT
 
+Statistics = namedtuple("Statistics", "mean std")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 TORCHVISION_NAMES = (  # (torchvision's name, ours); each applies to the name that the one before it left
@@ -158,16 +160,10 @@ def from_timm(model):
         raise ValueError("expected a norm before the head, found none")
     patch_mean = norm_last if model.global_pool == "avg" and (cls or norm_last) else None
     state = {re.sub("^fc_norm", "norm", name): value for name, value in model.state_dict().items()}
-    mean, std = timm_statistics(model)
+    mean, std = statistics(model)
     image_size, heads = model.patch_embed.img_size, block.attn.num_heads
     state, eps = plain(state, model.head), norm_eps(model)
     return converted(state, image_size, heads, eps, mean, std, patch_mean=patch_mean).train(model.training)
-
-
-def timm_statistics(model):
-    """Mean and standard deviation by which pixels are normalised for a timm model; ImageNet's where it has none."""
-    record = getattr(model, "pretrained_cfg", None) or {}  # absent where the class was called directly
-    return record.get("mean", IMAGENET_MEAN), record.get("std", IMAGENET_STD)
 
 
 def transformers_settings(config):
@@ -269,9 +265,16 @@ def as_ours(model):
 
 
 def statistics(model):
-    """Mean and standard deviation by which pixels on the [0, 1] scale are normalised for one of ours or of timm's."""
-    config = getattr(model, "config", None)
-    return (config.mean, config.std) if isinstance(config, ViTConfig) else timm_statistics(model)
+    """The `mean` and `std` for `normalise` that belong to one of our models or of timm's, on the [0, 1] scale.
+
+    ImageNet's where timm recorded none, 0.5 where that is for another number of channels.
+    """
+    if isinstance(getattr(model, "config", None), ViTConfig):
+        return Statistics(model.config.mean, model.config.std)
+    record = getattr(model, "pretrained_cfg", None) or {}  # absent where the class was called directly
+    mean, std = record.get("mean", IMAGENET_MEAN), record.get("std", IMAGENET_STD)
+    C = model.patch_embed.proj.in_channels
+    return Statistics(mean, std) if len(mean) == C else Statistics((0.5,) * C, (0.5,) * C)
 
 
 def filled(theirs, model, state, names=()):
