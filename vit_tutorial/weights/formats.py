@@ -239,7 +239,7 @@ def processor_statistics(processor):
             tuple(value / (255 * factor) for value in (values if isinstance(values, (list, tuple)) else [values] * 3))
             for values in (mean, std)
         )
-    except (TypeError, ZeroDivisionError):
+    except (TypeError, ZeroDivisionError, OverflowError):
         raise ValueError(
             f"expected a processor with numbers as image_mean, image_std and rescale_factor, found {mean!r:.60}, "
             f"{std!r:.60} and {factor!r:.60}"
