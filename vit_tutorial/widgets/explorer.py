@@ -42,6 +42,11 @@ def rgb(images, calls=2):
     """
     C = images.shape[-3]
     if C not in (1, 3):
+        if C > 4 and images.shape[-1] in (3, 4):
+            raise ValueError(
+                f"expected channels before rows and columns, found {images.dtype} {tuple(images.shape)}; move them "
+                "forward with movedim(-1, -3)"
+            )
         if C < 3:
             raise ValueError(f"expected images of one channel, three or more, found {C}; pick those to be shown")
         warnings.warn(f"of {C} channels the first three are taken as red, green and blue", stacklevel=calls + 1)
