@@ -40,12 +40,12 @@ def packed(files):
     return data.getvalue()
 
 
-def handed_in(course, files, roster=None):
+def handed_in(course, files, roster=None, names=()):
     source = course.parent / "class.zip"
     source.write_bytes(packed(files))
     if roster:
         collecting.keep_roster(course, roster)
-    return collecting.collect(course, source)
+    return collecting.collect(course, source, names)
 
 
 def students(course, name=NAME):
@@ -147,9 +147,34 @@ def test_what_cannot_be_placed_is_named_and_stops_nothing(course):
     assert {path.name for path in course.parent.iterdir()} == {"nbgrader", "class.zip"}
 
 
-def test_what_cannot_be_read_is_still_its_students(course):
-    result = handed_in(course, {"Tom/work.ipynb": b""}, names=["98"])
-    assert students(course) == {"Tom": b""} and "an empty file" in result.placed[NAME][0]["note"]
+@pytest.mark.parametrize(("data", "why"), [(b"", "an empty file"), (b" " * (51 << 20), "too large")])
+def test_what_cannot_be_read_is_still_its_students(course, data, why):
+    result = handed_in(course, {"Tom/work.ipynb": data, "Jane/x.ipynb": DONE}, names=[NAME])
+    assert students(course) == {"Tom": b"", "Jane": DONE} and why in result.placed[NAME][1]["note"]
+
+
+def test_who_handed_in_something_else_did_not_hand_in_nothing(course, tmp_path):
+    roster = tmp_path / "roster.csv"
+    roster.write_text("name\nAnn\nBob\nCem\nDan\nEve\nFay\nGus\nJane\n")
+    other = (course / f"release/{OTHER}/{OTHER}.ipynb").read_bytes()
+    moodle = {
+        "Ann": ("file_/essay.pdf", b"%PDF", "not a notebook"),
+        "Bob": ("file_/x.ipynb", other, "of 97_another_sheet"),
+        "Cem": ("file_/work.zip", b"PK", "no zip"),
+        "Dan": ("onlinetext_/onlinetext.html", b"<p>hello", "not a notebook"),
+        "Eve": ("file_/work.rar", b"Rar!", "not a notebook"),
+    }
+    files = {f"{who}_{n}_assignsubmission_{name}": data for n, (who, (name, data, _)) in enumerate(moodle.items())}
+    files |= {"Fay_9_assignsubmission_file_/a.ipynb": DONE, "Fay_9_assignsubmission_file_/b.pdf": b"%PDF"}
+    result = handed_in(course, files, roster, [NAME])
+    assert result.absent[NAME] == ["Gus", "Jane"] and not result.left
+    notes = {row["student"]: row["note"] for row in result.placed[NAME]}
+    assert list(notes) == [*moodle, "Fay"] and notes["Fay"] == ""
+    assert all(why in notes[who] for who, (_, _, why) in moodle.items())
+    assert students(course)["Ann"] == b"%PDF" and students(course)["Bob"] == other and students(course)["Cem"] == b""
+    result = handed_in(course, {"Fay_9_assignsubmission_file_/x.pdf": b"%PDF", "Jane/x.pdf": b"%PDF"}, roster, [NAME])
+    assert students(course)["Fay"] == DONE  # which nothing but a notebook replaces
+    assert students(course)["Jane"] == b"%PDF" and [why for _, why in result.left] == ["not a notebook"]
 
 
 def test_a_bomb_and_a_zip_of_itself_end(course, monkeypatch):
@@ -224,10 +249,11 @@ def test_collecting_again_replaces_only_what_differs(course):
     path = course / "submitted" / "Jane" / NAME / f"{NAME}.ipynb"
     before = path.stat()
     result = handed_in(course, {"Jane/x.ipynb": DONE, "Tom/x.ipynb": LATER})
-    notes = {row["student"]: row["note"] for row in result.placed[NAME]}
-    assert notes == {"Jane": "unchanged", "Tom": "replaces what was handed in before"}
+    changes = {row["student"]: row["change"] for row in result.placed[NAME]}
+    assert changes == {"Jane": "unchanged", "Tom": "replaces what was handed in before"}
     assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
     assert students(course) == {"Jane": DONE, "Tom": LATER, "Eve": DONE}
+    assert "replaces what was handed in before" in str(result)
     assert len((course / f"collected-{NAME}.csv").read_text().splitlines()) == 4
 
 

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -87,7 +88,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "broken": (1, "not a notebook", None, None, "expected a notebook"),
     "spy": (1, SPY, None, (0, 0), ""),
     "linked": (1, SCALE, SPLIT, None, "found a link"),
-    "renamed": (1, SCALE, SPLIT, (1, 3), ""),
+    "renamed": (1, SCALE, SPLIT, (1, 3), "2 versions"),
 }
 
 
@@ -142,6 +143,7 @@ def test_a_class(size, tmp_path, capsys):
     (course / "submitted/linked0" / NAME / "help.txt").symlink_to(course / "nbgrader_config.py")
     renamed = course / "submitted/renamed0" / NAME / f"{NAME}.ipynb"
     renamed.rename(renamed.with_stem(f"{NAME} (1)"))
+    (course / f"collected-{NAME}.csv").write_text("student,note\nrenamed0,2 versions: this counts\n")
     started = time.monotonic()
     assert cli.main(["classroom", str(course.parent), "--grade", NAME, "--jobs", "2"]) == 0
     took = time.monotonic() - started
@@ -162,6 +164,7 @@ def test_a_class(size, tmp_path, capsys):
     assert totals == {who: str(sum(marks)) if marks else "" for who, (marks, _) in expected.items()}
     assert len(list(course.glob("feedback/*/*/*.html"))) == size
     assert "found a link" in (course / "feedback/linked0" / NAME / f"{NAME}.html").read_text()
+    assert "2 versions: this counts" in (course / "feedback/renamed0" / NAME / f"{NAME}.html").read_text()
     assert not list(course.glob("autograded/linked0/*/help.txt"))
     assert "whole division" not in said  # nothing that a submission prints reaches the teacher's terminal
 
@@ -212,3 +215,17 @@ def test_one_command_writes_everything(course, tmp_path, capsys):
     assert {f"{folder}/{name}.html" for folder in ("slides", "handouts")} <= written
     assert {"slides/reveal/dist/reveal.js", "slides/reveal/LICENSE", "student/images/open_in_colab.svg"} <= written
     assert {f"nbgrader/{folder}/{name}/{name}.ipynb" for folder in ("source", "release")} <= written
+
+
+def test_a_mistake_found_in_the_kernel_is_the_judges_own(tmp_path):
+    """The judge's modules are loaded anew there, all of them: a `Wrong` of an old one would be an error of no name."""
+    from vit_tutorial.classroom.kernel import ASK
+
+    code = "from vit_tutorial import check\nprint({}.content)"
+    for answer, found in (
+        ("lambda images: images", "['n', ['wrong', "),
+        ("lambda images: ...", "['n', ['not attempted']]"),
+    ):
+        ask = ASK.format("scale_pixels", answer, 1, "n")
+        said = subprocess.run([sys.executable, "-c", code.format(f"({ask})")], capture_output=True, text=True)
+        assert said.stdout.startswith(found), said

@@ -187,19 +187,21 @@ def test_helpers_run_where_the_student_has_put_them():
     assert order[0] == "My name" and order.index("helper = 255") == order.index(SCALE) - 1
 
 
-def test_an_answer_below_its_untouched_stub_stays_there():
+def test_an_answer_below_its_untouched_stub_takes_its_place():
+    """The judge gives nothing for a stub, whatever runs beside it."""
     submitted = answered(answers=ANSWERS | {"answer-98-1-1": STUB})
     submitted.cells[SCALE_CELL + 1 : SCALE_CELL + 1] = [new_code_cell("k = 255"), new_code_cell(SCALE)]
-    notebook, _ = repaired(submitted, answers={})
+    notebook, notes = repaired(submitted)
     order = [cell.source for cell in notebook.cells]
-    assert order.index(STUB) < order.index("k = 255") < order.index(SCALE) < order.index(RELEASED.cells[CHECK].source)
+    assert order.index("k = 255") < order.index(SCALE) < order.index(RELEASED.cells[CHECK].source)
+    assert order.count(SCALE) == 1 and "times" not in notes
 
 
-def test_an_answer_written_into_the_check_cell_runs_before_the_check():
+def test_an_answer_written_into_the_check_cell_is_the_answer():
     submitted = answered(answers=ANSWERS | {"answer-98-1-1": STUB})
-    submitted.cells[CHECK].source = f"{SCALE}\n\ncheck.scale_pixels(scale_pixels)"
-    notebook, notes = repaired(submitted, answers={})
-    assert notebook.cells[CHECK].source.startswith(SCALE) and "The check of 98.1 was changed" in notes
+    submitted.cells[CHECK].source = written = f"{SCALE}\n\ncheck.scale_pixels(scale_pixels)"
+    notebook, notes = repaired(submitted, answers={"answer-98-1-1": written})
+    assert [cell.source for cell in notebook.cells].count(written) == 1 and "The check of 98.1 was changed" in notes
 
 
 def test_edits_of_given_cells_are_kept_but_take_no_names_away():

@@ -191,7 +191,7 @@ def test_late_work_costs_what_the_rule_says(course):
     assert (late["total"], late["late penalty"], late["note"]) == (
         "3.2",
         "0.8",
-        "2 days late, 0.1 of the points for each.",
+        "2 days late; each costs 10% of the points.",
     )
     assert late["handed in"] == "2026-12-03 09:00 UTC"
     page = (course / "feedback" / "late" / NAME / f"{NAME}.html").read_text()
@@ -318,3 +318,16 @@ def test_who_handed_in_nothing_has_no_marks_and_a_note(course):
     lee, zoe = table(course / "grades.csv")
     assert (lee["student"], lee[f"{NAME} score"]) == ("Lee Park", "0")
     assert (zoe["student"], zoe[f"{NAME} score"], zoe[f"{NAME} note"]) == ("Zoe Kim", "", "handed in nothing")
+
+
+def test_what_collecting_noted_is_told_once(course):
+    empty = "expected a notebook, found an empty file; hand in the .ipynb file that Jupyter saved"
+    noted = {"Ann": "no notebook was handed in", "Bob": empty}
+    results.write_table(course / f"collected-{NAME}.csv", ["student", "note"], noted.items())
+    hand_in(course, "Ann", text="%PDF")
+    hand_in(course, "Bob", text="")
+    ann, bob = grading.grade(course, NAME, 1)
+    assert ann["note"].startswith("When it was collected: no notebook was handed in. Expected a notebook, found a file")
+    assert bob["note"] == f"When it was collected: {empty}."
+    for row in (ann, bob):
+        assert row["note"] in (course / "feedback" / row["student"] / NAME / f"{NAME}.html").read_text()

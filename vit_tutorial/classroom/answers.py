@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from vit_tutorial import check
+from vit_tutorial.check import EXERCISES  # not the package's own name for it, which may be an older module
 from vit_tutorial.check.facts import Raised
 from vit_tutorial.check.verdict import NotAttempted, Shown, Wrong, attempted, describe, explain, limited
 
@@ -99,7 +99,7 @@ def give(name, answer, seed, nonce):
     torch.set_default_dtype(torch.float32)  # or other inputs would be drawn than on the other side
     try:
         with redirect_stdout(shown), redirect_stderr(shown):
-            found, _ = limited(lambda: outcome(check.EXERCISES[name], answer, seed))
+            found, _ = limited(lambda: outcome(EXERCISES[name], answer, seed))
     finally:
         torch.set_default_dtype(default)
     return Parcel([nonce, found or ["no end"]])

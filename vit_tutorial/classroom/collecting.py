@@ -84,7 +84,9 @@ class Collected:
         for assignment, rows in self.placed.items():
             lines.append(f"{assignment}: {len(rows)} placed")
             width = max((len(row["student"]) for row in rows), default=0)
-            lines += [f"  {row['student']:{width}}  {shown(row['note'])}".rstrip() for row in rows]
+            for row in rows:
+                said = "; ".join(filter(None, (row["note"], row["change"])))
+                lines.append(f"  {row['student']:{width}}  {shown(said)}".rstrip())
             if absent := self.absent.get(assignment):
                 lines.append(f"  Handed in nothing ({len(absent)}): {', '.join(map(shown, absent))}")
         if self.unknown:
@@ -366,7 +368,10 @@ def collect(course, source, names=()):
     people = read_roster(course / "roster.csv") if (course / "roster.csv").is_file() else []
     files = walk(source, result.left)
     place(files, list(sheets), people)
+    place(refused := [File(path, 0, None) for path, _ in result.left], list(sheets), people)
     versions, beside = sort(files, sheets, asked, result.left)
+    if len(asked) == 1:
+        take_anything(course, asked[0], [*files, *refused], versions, people, result.left)
     students = folders(course, versions, people)
     for (assignment, who), found in versions.items():
         row = write(course, assignment, students[assignment, who], found, beside)
@@ -412,6 +417,28 @@ def sort(files, sheets, asked, left):
     return {key: [found[1:] for found in sorted(many)] for key, many in versions.items()}, beside
 
 
+def take_anything(course, assignment, files, versions, people, left):
+    """Add to `versions` a file of each student who handed in files, none of them this notebook, now or before.
+
+    It cannot be marked, but then it is told what was found. Without a platform's folders, students are the roster's.
+    """
+    have = {who for _, who in versions}
+    earlier = [path.parent.name for path in course.glob(f"submitted/*/{assignment}")]
+    lines = [person(people, name) for name in earlier]
+    why = dict(left)
+    for file in sorted(files, key=lambda file: (file.taken, not file.is_notebook)):  # a text typed online comes last
+        who, line = (file.who, file.platform_id), person(people, file.who, file.platform_id)
+        if who in have or not (file.platform_id or line) or safe(file.who) in earlier or (line and line in lines):
+            continue
+        have.add(who)
+        wrong = why.get(file.path, "not a notebook")
+        versions[assignment, who] = [
+            (file, f"no notebook of {assignment} was handed in; this is {file.inside}: {wrong}")
+        ]
+        left[:] = [(path, reason) for path, reason in left if path != file.path]
+        file.taken = True
+
+
 def folders(course, versions, people):
     """The folder of each student, `{(assignment, (name, id)): folder}`; no two students share one."""
     there = {line["name"]: path.name for path in course.glob("submitted/*") if (line := person(people, path.name))}
@@ -439,12 +466,14 @@ def write(course, assignment, student, versions, beside):
     if len(versions) > 1:
         others = ", ".join(other.inside.as_posix() for other, _ in versions[:-1])
         notes.append(f"{len(versions)} versions: {file.inside} counts, not {others}")
-    contents, size = {f"{assignment}.ipynb": file.read()}, 0
+    contents, size = {f"{assignment}.ipynb": b""}, 0
+    with suppress(ValueError):  # the note says what is wrong
+        contents[f"{assignment}.ipynb"] = file.read()
     for other in beside:
         near = (other.who, other.platform_id) == (file.who, file.platform_id) and other.path.parent.is_relative_to(
             file.path.parent
         )
-        if not near or other.inside.name == "timestamp.txt":
+        if not near or other is file or other.inside.name == "timestamp.txt":
             continue
         name = "/".join(safe(part) for part in other.path.relative_to(file.path.parent).parts)
         name = safe(other.inside.as_posix()) if other.inside.name != other.path.name else name
@@ -466,11 +495,10 @@ def write(course, assignment, student, versions, beside):
     if when:
         contents["timestamp.txt"] = when.strftime("%Y-%m-%d %H:%M:%S UTC").encode()
     change = replace(course, course / "submitted" / student / assignment, contents)
-    notes += [change] if change else []
     path = file.path.as_posix()
     path = f"./{path}" if path.startswith(("=", "+", "-", "@")) else path  # no formula for a spreadsheet
     row = {"student": student, "file": shown(path), "when": when.isoformat() if when else "", "note": "; ".join(notes)}
-    return row | {"who": (file.who, file.platform_id)}
+    return row | {"who": (file.who, file.platform_id), "change": change}
 
 
 def replace(course, folder, contents):

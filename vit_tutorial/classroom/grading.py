@@ -202,7 +202,9 @@ def mark_one(api, course, assignment, student, pipe):
         told["note"] = " ".join(feedback.notes_of(results.autograded(course, assignment, student)))
         result = api.generate_feedback(assignment, student, force=True)
     if not result["success"]:
-        told = {"marked": None, "note": reason(result)}
+        why, said = reason(result).rstrip("."), results.collected_note(course, assignment, student)
+        why = "" if why in said else f"{why[0].upper()}{why[1:]}."
+        told = {"marked": None, "note": f"{said} {why}".strip()}
     told["note"] = results.plain(told["note"], 1000)
     pipe.send_bytes(json.dumps(told).encode())
 
@@ -264,6 +266,8 @@ class SubmissionExporter(NotebookExporter):
             raise ValueError(f"expected one notebook, {path.name}, found {len(found)}: {names}; hand in one")
         released = Path(converter.coursedir.format_path(converter.coursedir.release_directory, ".", path.parent.name))
         notebook = repaired(found[0], released / path.name)
+        said = results.collected_note(Path(converter.coursedir.root), path.parent.name, path.parent.parent.name)
+        notebook.metadata["vit_tutorial"]["notes"][:0] = [said] if said else []
         return self.from_notebook_node(notebook, resources, **options)
 
 

@@ -18,18 +18,20 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from nbclient.util import run_sync
-from nbformat.v4 import new_output
+from nbformat.v4 import new_markdown_cell, new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Integer
 
 from . import judging, sandbox
 from .answers import MIME
 from .exercises import answers_in, course_cells, plain, sources
+from .needed import needed
 from .sandbox import LIMITS
 
 GRACE = 10  # seconds that an interrupted cell may take to end
 MOST_OF_A_CELL, MOST_OUTPUT = 2 << 20, 40 << 20  # characters of output that are kept, of a cell and of a notebook
 CUT = "\n... The output is cut here: more than {} MiB of {}.\n"
+LEFT_OUT = "*Cells of the course on which no answer depends were not run.*"
 ROUNDS = 3  # each with inputs drawn afresh
 MODULES = "vit_tutorial.check", "vit_tutorial.classroom"  # loaded anew, in case the notebook has changed them
 ASK = (
@@ -76,7 +78,8 @@ class SandboxedExecute(Execute):
 
     A cell that runs too long is interrupted and gets an error, and the next ones run. Where the kernel ends (a limit
     passed, a process that ended itself) or cannot be interrupted, what ran before keeps its marks, and each cell from
-    there on gets the reason as its error, so that its marks are 0. Raises ValueError where there is no sandbox, unless
+    there on gets the reason as its error, so that its marks are 0. Cells of the course that no other cell needs are not
+    run. Raises ValueError where there is no sandbox, unless
     `without_sandbox`.
     """
 
@@ -93,6 +96,7 @@ class SandboxedExecute(Execute):
             raise ValueError(sandbox.WHY.format(found))
         released = self.released(resources)
         self.asked, self.answered, self.course = sources(released), sources(nb), course_cells(released)
+        self.needed = self.needed_of(nb.cells)
         self.ended, self.received, self.imported, self.restless = None, 0, [], False
         kept = nb.metadata.get("vit_tutorial")
         notes = kept.get("notes") if isinstance(kept, dict) else None  # of the repair, where there was one
@@ -100,7 +104,19 @@ class SandboxedExecute(Execute):
         self.notes = nb.metadata["vit_tutorial"]["notes"]
         # A short name, for that of a socket has at most 107 bytes.
         with tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True) as self.folder:
-            return super().preprocess(nb, resources)
+            nb, resources = super().preprocess(nb, resources)
+        if any(cell.cell_type == "code" and n not in self.needed for n, cell in enumerate(nb.cells)):
+            nb.cells.insert(0, new_markdown_cell(LEFT_OUT))
+        return nb, resources
+
+    def needed_of(self, cells):
+        """The numbers of the cells that are run: those that are not as the course has them, and what they need."""
+        code = [cell.source if cell.cell_type == "code" else "" for cell in cells]
+        ids = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells]
+        known = [
+            name not in self.asked and plain(source) in self.course for name, source in zip(ids, code, strict=True)
+        ]
+        return needed(code, [n for n, source in enumerate(code) if source.strip() and not known[n]])
 
     def released(self, resources):
         """The notebook as it was handed out. Raises ValueError where it is no longer there."""
@@ -117,7 +133,7 @@ class SandboxedExecute(Execute):
         return self.km
 
     def preprocess_cell(self, cell, resources, index):
-        if cell.cell_type != "code":
+        if cell.cell_type != "code" or index not in self.needed:
             return cell, resources
         about = cell.metadata.get("nbgrader", {})
         graded = about.get("grade") and about.get("grade_id") in self.asked

@@ -364,8 +364,8 @@ def match(cells, sheet, notes):
 def find_answers(cells, sheet, claims, sections, notes):
     """Add to `claims` the answers that stand in cells of their own; return those found in other cells of the course.
 
-    An answer is sought where its own cell is not filled in: by the stub's names, in the exercise's section, or anywhere
-    if no other released cell binds them. Returns `{number of the stub: source}`.
+    An answer is sought where its own cell is not filled in: by the stub's names, in the exercise's section with its
+    check, or anywhere if no other released cell binds them. Returns `{number of the stub: source}`.
     """
     copies, numbers, names = {}, [], [defined(cell.source) for cell in cells]
     for stub in sheet.all("answer"):
@@ -377,16 +377,11 @@ def find_answers(cells, sheet, claims, sections, notes):
         found = []
         for index, cell in enumerate(cells):
             place = claims.get(index)
-            elsewhere = place is None or (sheet.kinds[place] != "check" and not wanted & sheet.names[place])
+            elsewhere = place is None or not wanted & sheet.names[place]
             near = sections[index] == number or not wanted & others
             is_code = cell.cell_type == "code" or bound(cell.source) is not None
             if wanted and wanted <= names[index] and elsewhere and near and is_code and sheet.filled(cell, stub):
                 found.append(index)
-        above = (
-            max((i for i in claims if i < index), default=-1) for index in found if cells[index].cell_type == "code"
-        )
-        if any(claims.get(i) == stub for i in above):
-            continue  # it runs between the stub and the check, and so it counts as it stands
         found = [index for index in found if sections[index] == number] or found
         if alone := [index for index in found if index not in claims]:
             claims |= dict.fromkeys(alone, stub)
@@ -424,6 +419,7 @@ def assemble(cells, sheet, claims, copies, notes):
         elif sheet.kinds[place] == "check":
             changed = [index for index in own if text_of(cells[index]) != text_of(given)]
             before = [index for index in changed if defined(cells[index].source)]
+            before = [index for index in before if cells[index].source not in copies.values()]
             if changed or not own:
                 what = "changed" if changed else "deleted"
                 notes.append(f"The check of {sheet.numbers[place]} was {what}; the course's own counts.")
@@ -449,8 +445,8 @@ def choose(cells, sheet, place, own, copies, notes):
         return copies[place], -1, [index for index in own if ranks[index]]
     if not own:
         notes.append(f"The answer of {number} was deleted and not found elsewhere; it gives no points.")
-    if len(own) > 1:
-        notes.append(f"The answer of {number} was there {len(own)} times; the last one that is filled in counts.")
+    if (times := sum(bool(grade_id(cells[index])) for index in own)) > 1:
+        notes.append(f"The answer of {number} was there {times} times; the last one that is filled in counts.")
     if not best:
         return sheet.cells[place].source, -1, []
     if cells[main].cell_type != "code":

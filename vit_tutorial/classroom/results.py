@@ -79,6 +79,17 @@ def read_record(course, assignment, student):
     return {}
 
 
+def collected_note(course, assignment, student):
+    """What `--collect` noted of a submission, as a sentence; empty where there is nothing."""
+    with (
+        suppress(FileNotFoundError),
+        (course / f"collected-{assignment}.csv").open(newline="", encoding="utf-8") as file,
+    ):
+        note = next((row["note"] or "" for row in csv.DictReader(file) if row["student"] == student), "")
+        return f"When it was collected: {note}." if note else ""
+    return ""
+
+
 def forget_marks(api, assignment, student):
     """A submission that could not be marked has no marks, whatever an earlier one had."""
     with api.gradebook as book:
@@ -124,8 +135,8 @@ def read_student(api, book, course, assignment, student):
             row["penalty"] = notebook.late_submission_penalty or 0.0
             row["score"] = notebook.score - row["penalty"]
             if late := math.ceil(notebook.assignment.total_seconds_late / DAY):
-                cost = f"{LateRule(parent=api).per_day:g} of the points for each"
-                row["note"] = f"{late} {'day' if late == 1 else 'days'} late, {cost}. {row['note']}".strip()
+                cost = f"each costs {LateRule(parent=api).per_day:.0%} of the points"
+                row["note"] = f"{late} {'day' if late == 1 else 'days'} late; {cost}. {row['note']}".strip()
     return row
 
 

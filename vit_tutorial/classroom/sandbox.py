@@ -7,6 +7,7 @@ data, read-only, a folder of its own with the submission's files, and nothing el
 home folder. It runs without any capability; where root starts it, it runs as a user of its own.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -178,7 +179,7 @@ def run(command, folder, runtime=None, limits=LIMITS, without=False, **options):
     env = {"PATH": os.defpath, "HOME": "/tmp"} if not without else dict(os.environ)
     env |= {"TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONPATH": str(COURSE), "PYTHONDONTWRITEBYTECODE": "1"}
     env["MEM_LIMIT"] = "2e9"  # as on a small hub: what starts several processes that talk to each other is left out
-    env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
+    env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")  # several submissions share the cores
     with tempfile.TemporaryDirectory() as scratch:
         submitted, work = os.path.join(scratch, "submitted"), os.path.join(scratch, "work")
         os.mkdir(work)
@@ -196,6 +197,7 @@ def run(command, folder, runtime=None, limits=LIMITS, without=False, **options):
             end(process)
 
 
+@functools.cache
 def trouble():
     """Why bubblewrap does not do its work here, in words; None where it does."""
     if sys.platform != "linux":
