@@ -89,8 +89,13 @@ def front_ends(*names):
     return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
 
 
-# Notebook 7 is built of JupyterLab's parts, and its widgets of the same manager's.
-every_front_end = front_ends(*(pytest.param(n, marks=pytest.mark.slow) if n == "notebook7" else n for n in FRONT_ENDS))
+def slow(*names):
+    """All front ends, `names` of them marked slow."""
+    return front_ends(*(pytest.param(n, marks=pytest.mark.slow) if n in names else n for n in FRONT_ENDS))
+
+
+# Notebook 7 is built of JupyterLab's parts, and its widgets of the same manager's. Classic Notebook loads the same
+# modules in another way, which opening shows; drives there find nothing that they do not find elsewhere.
 every_explorer = pytest.mark.parametrize("name", NAMES)
 
 
@@ -101,12 +106,12 @@ def test_keys_of_the_browser_are_left_to_it(opened, name):
         assert place.evaluate(SWALLOWED) == []
 
 
-@every_front_end
+@slow("notebook7")
 def test_opens_clean(opened):
     check_clean(opened.page)
 
 
-@every_front_end
+@slow("notebook7", "classic")
 @every_explorer
 def test_drive(opened, name):
     page, root = opened.page, show(opened, name)
@@ -121,7 +126,7 @@ def test_drive(opened, name):
     check_clean(page)
 
 
-@every_front_end
+@slow("notebook7", "classic")
 @every_explorer
 def test_narrow(opened, name):
     """On 500 CSS pixels nothing sticks out, and no canvas is blurred."""

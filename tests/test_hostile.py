@@ -24,6 +24,6 @@ def test_the_verdict_is_the_right_one(case, tmp_path, monkeypatch):
     assert not problems, said
 
 
-def test_the_readme_says_how_many_there_are():
+def test_the_guide_for_contributors_says_how_many_there_are():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert f"# {len(hostile_inputs.CASES)} broken or hostile files" in text

@@ -1,11 +1,23 @@
 """interpret, from attention weights to maps: rollout, relevance, class-token maps, distance."""
 
+import copy
+import io
 import math
 
 import pytest
+import timm
 import torch
 
-from vit_tutorial.interpret import attention_distance, attention_rollout, class_map, head_maps, relevance
+from vit_tutorial.interpret import (
+    Tokens,
+    attention_distance,
+    attention_rollout,
+    class_map,
+    head_maps,
+    record,
+    relevance,
+    rollout,
+)
 
 L, B, H, N = 4, 3, 2, 7
 VARIANTS = pytest.mark.parametrize(
@@ -163,3 +175,57 @@ def test_distance_of_uniform_attention_is_the_mean_pairwise_distance(grid, prefi
 def test_what_does_not_fit_is_refused(call):
     with pytest.raises(ValueError, match="expected .*found"):
         call(some_attention(L, B, H, N, N))
+
+
+def of_timm(**options):
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
+    return timm.models.VisionTransformer(**sizes | options).eval()
+
+
+REGISTERS = ("register 1", "register 2", "register 3", "register 4")
+TOKENS = {  # options of a timm model: the tokens before its patches, and what its head reads
+    "class token": ({}, ("class token",), "class token"),
+    "registers alone": ({"class_token": False, "reg_tokens": 4, "global_pool": "avg"}, REGISTERS, "patches"),
+    "one register": ({"class_token": False, "reg_tokens": 1, "global_pool": "avg"}, ("register 1",), "patches"),
+    "both": ({"reg_tokens": 4}, ("class token", *REGISTERS), "class token"),
+    "both, patches read": ({"reg_tokens": 4, "global_pool": "avg"}, ("class token", *REGISTERS), "patches"),
+    "MAE fine-tuned": ({"global_pool": "avg"}, ("class token",), "patches"),
+    "pooled by attention": ({"class_token": False, "global_pool": "map"}, (), "patches"),
+}
+
+
+@pytest.mark.parametrize("options, names, reads", TOKENS.values(), ids=TOKENS)
+def test_recorded_attention_knows_what_its_tokens_are(options, names, reads):
+    model, images = of_timm(**options), torch.randn(2, 3, 16, 16)
+    attention, gradients = record(model, images, "predicted")
+    seen = [attention, attention.mean(dim=2), attention[-1].cpu().double(), relevance(attention, gradients)]
+    for weights in (*seen, rollout(model, images), attention_rollout(attention)):
+        assert weights.tokens == Tokens(names, (2, 2), reads)
+        plain, prefix = weights.as_subclass(torch.Tensor), len(names)
+        row = plain[..., 0, :] if reads == "class token" else plain[..., prefix:, :].mean(dim=-2)
+        assert torch.equal(class_map(weights, (2, 2)).flatten(-2), row[..., prefix:])
+    if "class token" in names:
+        assert torch.equal(head_maps(attention, (2, 2)), attention[..., 0, len(names) :].unflatten(-1, (2, 2)))
+    else:
+        with pytest.raises(ValueError, match="expected a class token, found"):
+            head_maps(attention, (2, 2))
+
+
+def test_recorded_attention_is_a_tensor_like_any_other():
+    attention = record(of_timm(), torch.randn(2, 3, 16, 16))
+    plain = attention.as_subclass(torch.Tensor)
+    assert repr(attention) == repr(plain) and f"{attention.sum():.1f}" == f"{plain.sum():.1f}"
+    assert copy.deepcopy(attention).tokens == attention.tokens
+    file = io.BytesIO()
+    torch.save(attention, file)
+    assert type(torch.load(io.BytesIO(file.getvalue()))) is torch.Tensor
+    assert attention.numpy().sum() == pytest.approx(2 * 2 * 2 * 5, abs=1e-4)
+    assert [layer.tokens for layer in attention] == 2 * [attention.tokens]
+    assert torch.stack(list(attention)).tokens == attention.tokens
+
+
+def test_attention_of_16_bits_rolls_out_in_32():
+    attention = torch.rand(12, 1, 2, 17, 17).softmax(dim=-1)
+    found = attention_rollout(attention.bfloat16())
+    assert found.dtype == torch.float32 and (found.sum(dim=-1) - 1).abs().max() < 1e-5
+    torch.testing.assert_close(found, attention_rollout(attention), atol=1e-3, rtol=0)

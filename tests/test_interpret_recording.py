@@ -3,6 +3,7 @@
 pytest tests/test_interpret_recording.py -k cost -s      # prints what the rollout adds to the forward pass
 """
 
+import copy
 import gc
 import statistics
 import time
@@ -208,6 +209,51 @@ def test_the_model_is_left_as_it_was_found(model, call):
     call(model.requires_grad_(False), images)
     with torch.no_grad():
         call(model, images)
+
+
+def compiled_inside(model):
+    model.blocks[1] = torch.compile(model.blocks[1])
+    model.compile()
+    return model
+
+
+WRAPPERS = {"compiled": torch.compile, "parallel": nn.DataParallel, "compiled inside": compiled_inside}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("make", [ours, of_timm])
+def test_wrapped_models_are_the_same_and_left_wrapped(make, wrap):
+    model = make().eval()
+    images, wrapped = images_for(model), wrap(copy.deepcopy(model))
+    for name in ("record", "rollout", "features", "logit_lens", "token_norms"):
+        function = getattr(interpret, name)
+        torch.testing.assert_close(function(wrapped, images), function(model, images), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(CALLS["occlusion"](wrapped, images), CALLS["occlusion"](model, images))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [ours, of_timm, of_torchvision])
+def test_models_of_16_bits_get_pixels_of_16_bits(make, dtype):
+    model = make().eval()
+    images, half = images_for(model), copy.deepcopy(model).to(dtype)
+    for name, call in CALLS.items():
+        found, expected = call(half, images), call(model, images)
+        for one, other in zip(*(x if isinstance(x, tuple) else [x] for x in (found, expected)), strict=True):
+            assert (one.float() - other).abs().max() < 0.05, name
+
+
+def test_transformers_models_are_taken():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"image_size": 16, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, intermediate_size=32)).eval()
+    images, ours_ = torch.randn(2, 3, 16, 16), weights.from_transformers(model)
+    assert torch.equal(interpret.record(model, images), interpret.record(ours_, images))
+    torch.testing.assert_close(CALLS["occlusion"](model, images), CALLS["occlusion"](ours_, images))
+
+
+def test_bytes_that_nobody_normalised_are_refused():
+    with pytest.raises(ValueError, match="expected normalised images, found torch.uint8; vit_tutorial.normalise"):
+        interpret.record(ours(), torch.zeros(1, 3, 16, 24, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("fast", [True, False])

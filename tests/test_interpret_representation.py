@@ -71,6 +71,25 @@ def test_position_similarity_is_the_cosine_of_patches_positions(model):
     assert torch.allclose(torch.einsum("ijij->ij", similarity), torch.ones(2, 3))
 
 
+def test_position_similarity_of_rotary_positions_is_the_mean_cosine_of_the_angles_between():
+    model = timm.create_model("vit_small_patch16_dinov3", depth=1, img_size=64, embed_dim=64, num_heads=2)
+    similarity = interpret.position_similarity(model)
+    sines, cosines = model.rope.get_embed(shape=(4, 4)).chunk(2, dim=-1)
+    angles = torch.atan2(sines, cosines)  # (16, D/H)
+    expected = (angles[:, None] - angles[None]).cos().mean(dim=-1)
+    torch.testing.assert_close(similarity.flatten(2).flatten(0, 1), expected)
+    assert similarity[1, 1].argmax() == 5 and similarity.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    "name, found", [("beit_base_patch16_224", "none"), ("vit_small_patch16_rope_mixed_224", "rot")]
+)
+def test_positions_of_other_kinds_are_a_sentence(name, found):
+    model = timm.create_model(name, depth=1, embed_dim=64, num_heads=2)
+    with pytest.raises(ValueError, match=f"expected learned positions or the same rotary ones .*, found {found}"):
+        interpret.position_similarity(model)
+
+
 def test_position_similarity_and_filters_of_torchvision():
     model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
     assert interpret.position_similarity(model).shape == (4, 4, 4, 4)

@@ -28,7 +28,7 @@ class Hub(web.Handler):
         part = self.headers.get("Range")
         hub.requests.append((self.command, file, part))
         if hub.status:
-            return self.reply(hub.status, Content_Length=0)
+            return self.reply(hub.status, Content_Length=0, **({"X_Error_Code": hub.error} if hub.error else {}))
         if file not in hub.repos.get(repo, {}):
             error = "EntryNotFound" if repo in hub.repos else "RepoNotFound"
             return self.reply(404, X_Error_Code=error, X_Repo_Commit=COMMIT, Content_Length=0)
@@ -51,7 +51,7 @@ def hub(tmp_path, monkeypatch):
     """A running server; `HF_ENDPOINT` points at it and `HF_HOME` at an empty cache, as a reader would set them."""
     with web.serving(Hub) as server, monkeypatch.context() as patch:
         server.repos, server.announced, server.cuts = {}, {}, {}
-        server.status, server.too_long = None, 0
+        server.status, server.error, server.too_long = None, "", 0
         patch.setenv("HF_ENDPOINT", server.url)
         patch.setenv("HF_HOME", str(tmp_path / "cache"))
         patch.setenv("NO_PROXY", "127.0.0.1")
@@ -150,6 +150,14 @@ def broken_server(hub, tiny):
     hub.status = 500
 
 
+def refusing(status, error=""):
+    def prepare(hub, tiny):
+        hub.status, hub.error = status, error
+
+    return prepare
+
+
+GATED = f"^expected a model repository that you may read, found 'timm/{NAME}' gated{{}}; ask for access at http"
 FAILURES = {
     "pickle only": (
         pickle_only,
@@ -161,6 +169,11 @@ FAILURES = {
     "unknown": (lambda *_: None, NAME, FileNotFoundError, f"found none called 'timm/{NAME}'; look its name up at http"),
     "no server": (no_server, NAME, ConnectionError, "found neither; run the same line once with a network, or use"),
     "server error": (broken_server, NAME, ConnectionError, "found neither"),
+    "gated": (refusing(401, "GatedRepo"), NAME, PermissionError, GATED.format("") + ".*: hf auth login$"),
+    "gated, without access": (refusing(403, "GatedRepo"), NAME, PermissionError, GATED.format("")),
+    "refused": (refusing(403), NAME, PermissionError, GATED.format("")),
+    "private or misspelt": (refusing(401, "RepoNotFound"), NAME, PermissionError, GATED.format(", or no such name")),
+    "401 and no word": (refusing(401), NAME, PermissionError, GATED.format("")),
     "no name": (lambda *_: None, "a/b/c", ValueError, "expected a name such as 'owner/model', found 'a/b/c'"),
 }
 

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, and nothing damaged or foreign gets in."""
 
+import copy
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from vit_tutorial import VisionTransformer, ViTConfig, weights
 from vit_tutorial.files import atomic_path
@@ -37,6 +39,51 @@ def test_half_precision_halves_the_file(model, tmp_path):
     assert sizes[0] == 2 * sizes[1]
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, model.state_dict()[name].half().float())
+
+
+def compiled_inside(model):
+    model.blocks[1] = torch.compile(model.blocks[1])
+    return model
+
+
+def with_dropout(model):
+    model.head = nn.Sequential(nn.Dropout(0.1), model.head)
+    return model
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile,
+        nn.DataParallel,
+        lambda model: torch.compile(nn.DataParallel(model)),
+        torch.optim.swa_utils.AveragedModel,
+        lambda model: model.bfloat16(),
+        lambda model: model.half(),
+        compiled_inside,
+        with_dropout,
+    ],
+)
+def test_wrapped_models_are_saved_as_what_is_in_them(model, tmp_path, wrap):
+    images = torch.randn(2, 3, 16, 8)
+    expected = model(images)
+    weights.save(wrap(copy.deepcopy(model)), tmp_path / "model.safetensors")
+    loaded = weights.load(tmp_path / "model.safetensors")
+    assert loaded.config == CONFIG and (loaded(images) - expected).abs().max() < 0.02
+
+
+def test_what_could_not_be_read_again_is_not_written(model, tmp_path):
+    more, other = copy.deepcopy(model), copy.deepcopy(model)
+    more.blocks[0].adapter = nn.Linear(2, 2)
+    other.head = nn.Linear(12, 7)
+    for wrong, message in (
+        (nn.Linear(2, 2), "expected a VisionTransformer of this course, found Linear; vit_tutorial.weights.from_timm"),
+        (more, "found blocks.0.adapter.weight too; merge or remove it first"),
+        (other, "expected a head for the 2 classes of model.config, found 7 outputs; training.new_head"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            weights.save(wrong, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

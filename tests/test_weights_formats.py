@@ -18,7 +18,7 @@ from torch import nn
 from torchvision.models.vision_transformer import ConvStemConfig
 from torchvision.models.vision_transformer import VisionTransformer as Torchvision
 
-from vit_tutorial import VisionTransformer, ViTConfig, set_image_size, weights
+from vit_tutorial import VisionTransformer, ViTConfig, normalise, set_image_size, weights
 
 transformers = pytest.importorskip("transformers")
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": 7, "mlp_ratio": 3}
@@ -54,17 +54,28 @@ def vit(kind="ViTForImageClassification", **options):
     return getattr(transformers, kind)(config(**options))
 
 
+def with_dropout(model, name, head=None):
+    setattr(model, name, nn.Sequential(nn.Dropout(0.2), head or getattr(model, name)))
+    return model
+
+
 MODELS = {  # the families of the literature, narrow or shallow; and each library's ways to leave the head away
     "torchvision": torchvision,
     "torchvision, SWAG's 384 pixels": lambda: torchvision(384, 16, 1, 4, 48, 144),
     "torchvision, no head": lambda: torchvision(heads=nn.Identity()),
     "torchvision, new head": lambda: torchvision(heads=nn.Linear(48, 5)),
+    "torchvision, dropout before the head": lambda: with_dropout(torchvision(), "heads", nn.Linear(48, 5)),
     "torchvision, eps 1e-5": lambda: torchvision(norm_layer=nn.LayerNorm),
     "timm": lambda: Timm(**TIMM),
     "timm, no head": lambda: Timm(**TIMM | {"num_classes": 0}),
     "timm, not square": lambda: Timm(**TIMM | {"img_size": (16, 40)}),
     "timm, one channel": lambda: Timm(**TIMM, in_chans=1),
     "timm, mean pooling": lambda: Timm(**TIMM, class_token=False, global_pool="avg", fc_norm=False),
+    "timm, mean of normalised tokens beside a class token": lambda: Timm(**TIMM, global_pool="avg", fc_norm=False),
+    "timm, norm after the mean": lambda: Timm(**TIMM, class_token=False, global_pool="avg"),
+    "timm, norm after the class token is taken": lambda: Timm(**TIMM, fc_norm=True),
+    "timm, MAE fine-tuned": lambda: Timm(**TIMM, global_pool="avg"),
+    "timm, dropout before the head": lambda: with_dropout(Timm(**TIMM), "head"),
     "timm, eps 1e-5": lambda: Timm(**TIMM, norm_layer=nn.LayerNorm),
     "Ti/16 AugReg": lambda: timm.create_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k", depth=2),
     "S/8 DINO": lambda: timm.create_model("vit_small_patch8_224.dino", depth=1),
@@ -76,6 +87,7 @@ MODELS = {  # the families of the literature, narrow or shallow; and each librar
     "transformers, eps 1e-6": lambda: vit(layer_norm_eps=1e-6),
     "transformers, not square": lambda: vit(image_size=[16, 40]),
     "transformers, no head": lambda: vit(num_labels=0),
+    "transformers, dropout before the head": lambda: with_dropout(vit(), "classifier"),
     "transformers ViTModel": lambda: vit("ViTModel"),
     "transformers MAE": lambda: vit("ViTMAEModel"),
     "transformers B/16": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000)),
@@ -265,11 +277,15 @@ REFUSED = {
         lambda: timm_small(no_embed_class=True),
         r"misshaped pos_embed: expected \(1, 17, 48\), found \(1, 16, 48\)",
     ),
-    "registers": (lambda: timm_small(reg_tokens=2), "surplus reg_token"),
+    "registers": (lambda: timm_small(reg_tokens=2), "expected no registers, found 2; .* AttentionExplorer take"),
     "normalised queries": (lambda: timm_small(qk_norm=True), "surplus blocks.0.attn.q_norm"),
     "no bias": (lambda: timm_small(qkv_bias=False), "missing blocks.0.attn.qkv.bias"),
-    "mean pooling with class token": (lambda: timm_small(global_pool="avg"), "expected global_pool='token'"),
-    "norm after pooling": (lambda: timm_small(class_token=False, global_pool="avg"), "surplus fc_norm.weight"),
+    "pooling by attention": (
+        lambda: timm_small(global_pool="map"),
+        "expected global_pool 'token' or 'avg', found 'map'",
+    ),
+    "the largest": (lambda: timm_small(global_pool="max"), "expected global_pool 'token' or 'avg', found 'max'"),
+    "no norm": (lambda: timm_small(final_norm=False), "expected a norm before the head, found none"),
     "parallel blocks": (
         lambda: timm_small(block_fn=timm.models.vision_transformer.ParallelScalingBlock),
         "found ParallelScalingBlock",
@@ -281,7 +297,7 @@ REFUSED = {
     "several eps": (lambda: convert(mixed_eps()), r"one eps, found \[1e-06, 0.001\]"),
     "pre_logits": (
         lambda: convert(torchvision(representation_size=12)),
-        r"surplus heads.pre_logits.weight[\s\S]*misshaped head.weight: expected \(1000, 48\), found \(1000, 12\)",
+        "^expected a head of one linear layer, with or without dropout, found Linear, Tanh, Linear$",
     ),
     "convolutions": (
         lambda: convert(torchvision(conv_stem_configs=stem())),
@@ -301,6 +317,10 @@ REFUSED = {
     "no key matrix": (
         without_a_key_matrix,
         r"missing blocks.1.attn.qkv.weight \(144, 48\)[\s\S]*surplus blocks.1.attn.q.weight",
+    ),
+    "mean of the patches, in torchvision": (
+        lambda: weights.to_torchvision(timm_small(global_pool="avg")),
+        "found one that reads the patches; use weights.to_timm",
     ),
     "our model with more in it": (
         lambda: weights.to_timm(with_adapter()),
@@ -336,6 +356,59 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.models.vision_transformer", None)
     with pytest.raises(ImportError, match="^expected the package timm, found none; run: pip install timm$"):
         weights.to_timm(VisionTransformer(ViTConfig(depth=1)))
+
+
+def test_a_long_list_of_differences_is_cut():
+    with pytest.raises(ValueError, match="surplus blocks.0.ls1.gamma") as caught:
+        weights.from_timm(Timm(**TIMM | {"depth": 12}, init_values=1e-4))
+    assert str(caught.value).count("\n") == 9 and str(caught.value).endswith("and 16 more")
+
+
+MEANS = [
+    {"global_pool": "avg", "fc_norm": after, "class_token": cls} for after in (True, False) for cls in (True, False)
+]
+
+
+@pytest.mark.parametrize("options", MEANS)
+def test_a_model_that_reads_the_patches_survives_a_checkpoint_and_the_way_back(tmp_path, options):
+    theirs = randomise(Timm(**TIMM | options))
+    ours, images = convert(theirs), torch.randn(2, 3, 32, 32)
+    weights.save(ours, tmp_path / "model.safetensors")
+    for model in (weights.load(tmp_path / "model.safetensors"), weights.to_timm(ours), convert(weights.to_timm(ours))):
+        assert (model(images) - theirs(images)).abs().max() <= 1e-5
+    bigger, pictures = set_image_size(ours, 48), torch.randn(2, 3, 48, 48)
+    theirs.set_input_size(img_size=48)
+    assert (bigger(pictures) - theirs(pictures)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_normalize": False},
+        {"image_mean": 0.4, "image_std": 0.2},
+        {"do_rescale": False, "image_mean": [100.0, 110.0, 120.0], "image_std": 50.0},
+        {"do_rescale": False, "do_normalize": False},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 0.5, 1.0]},
+    ],
+)
+def test_a_processor_is_taken_at_its_word(options):
+    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32}, **options)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    scalars = processor.to_dict() | {k: v for k, v in options.items() if k in ("image_mean", "image_std")}
+    config = weights.from_transformers(vit(), processor=scalars).config
+    options = {
+        name: [value] * 3 if isinstance(value, float) and "image" in name else value for name, value in options.items()
+    }
+    expected = transformers.ViTImageProcessor(size={"height": 32, "width": 32}, **options)(
+        list(images), return_tensors="pt"
+    )["pixel_values"]
+    torch.testing.assert_close(normalise(images, config), expected.float(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"image_mean": None}, {"image_std": "a"}, {"image_std": 0}, {"rescale_factor": 0}])
+def test_a_processor_without_numbers_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected (a processor with numbers|std above 0)"):
+        weights.from_transformers(vit(), processor={"image_mean": [0.5] * 3, "image_std": [0.5] * 3} | wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -83,7 +83,7 @@ def test_without_a_model_there_is_nothing_learned():
 @pytest.mark.parametrize(
     ("source", "view", "message"),
     [
-        (lambda: torch.nn.Linear(2, 2), {}, "with learned positions, found Linear; vit_tutorial.weights makes one"),
+        (lambda: torch.nn.Linear(2, 2), {}, "expected a VisionTransformer .* found Linear; convert"),
         (lambda: model_of((4, 4), 8, position="sinusoidal"), {}, "found position='sinusoidal'"),
         (lambda: model_of((4, 4), 6), {}, "multiple of 4 .* found 6"),
         (lambda: None, {"kind": "learned"}, r"kind to be one of \['sinusoidal', 'none', 'all'\], found 'learned'"),

@@ -165,9 +165,8 @@ def test_every_stage_has_a_picture_with_words(pool):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.zeros(1, 3, 16, 24, dtype=torch.uint8), r"found torch.uint8 \(1, 3, 16, 24\); take one of a batch"),
+        (torch.zeros(1, 3, 16, 24, dtype=torch.uint8), r"found torch.uint8 \(1, 3, 16, 24\) .*; take one of a batch"),
         (torch.zeros(3, 16, 24), r"expected one uint8 image \(3, Y, X\), found torch.float32"),
-        (torch.zeros(1, 16, 24, dtype=torch.uint8), r"found torch.uint8 \(1, 16, 24\)"),
         (torch.zeros(3, 16, 16, dtype=torch.uint8), "expected images of 16 x 24 pixels, found 16 x 16; resize"),
     ],
 )

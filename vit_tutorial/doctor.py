@@ -131,14 +131,14 @@ def arithmetic() -> Finding:
 
 
 def gpu() -> Finding:
-    """Which accelerator torch sees; none is needed."""
+    """Which accelerator the course computes on; none is needed."""
     import torch
 
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         return Finding("GPU", OK, f"{card.name}, {card.total_memory / 1e9:.0f} GB")
     if torch.backends.mps.is_available():
-        return Finding("GPU", OK, "Apple GPU (mps)")
+        return Finding("GPU", OK, "an Apple GPU, which the course does not use: it computes on the processor")
     if shutil.which("nvidia-smi"):
         return Finding(
             "GPU",

@@ -91,11 +91,11 @@ logits[0].softmax(dim=0)  # the model's probabilities for the first image
 fig, ax = plots.figure(6.5, 2.8)
 p = torch.linspace(0.005, 1, 200)
 ax.plot(p, -p.log(), linewidth=2)
-for x, text in ((0.01, "sure of another class"), (0.1, "a tenth"), (0.5, "a half"), (0.9, "sure and right")):
+for x, text in ((0.02, "sure of another class"), (0.1, "a tenth"), (0.5, "a half"), (0.9, "sure and right")):
     ax.plot(x, -math.log(x), "o", color=plots.COLOURS[1])
     ax.annotate(f"{-math.log(x):.2f}  {text}", (x, -math.log(x)), (8, 4), textcoords="offset points", fontsize=9)
 ax.set(xlabel="probability that the model gives the right class", ylabel="loss", ylim=(-0.2, 5.5))
-plots.show(fig, "The loss, minus the logarithm of a probability: 0.11 at 0.9, 0.69 at 0.5, 2.30 at 0.1, 4.61 at 0.01.")
+plots.show(fig, "The loss, minus the logarithm of a probability: 0.11 at 0.9, 0.69 at 0.5, 2.30 at 0.1, 3.91 at 0.02.")
 
 # %% [markdown]
 # The loss looks at one probability only, the one that the *right* class got, and takes minus its logarithm. Sure

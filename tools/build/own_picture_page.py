@@ -93,7 +93,7 @@ def build(out):
     model = weights.load(CHECKPOINT).eval()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export.to_onnx(WithAttention(model), file, outputs=("logits", "attention"))
+        export.to_onnx(WithAttention(model), file, outputs=("logits", "attention"), resize=False)
         onnx = file.read_bytes()
     parts = {
         "runtime": {

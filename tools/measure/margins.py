@@ -5,7 +5,7 @@
 
 The source is run as a program in which every comparison inside an assert notes its two sides. A seed is a number that
 is added to all of the notebook's own. What was measured stays in build/margins, and is not measured again as long as
-the source and the package are as they were.
+the source and those modules of the package that it loads are as they were.
 """
 
 import argparse
@@ -85,22 +85,32 @@ def run(source, seed):
     tree = ast.fix_missing_locations(NoteComparisons().visit(ast.parse(source.read_text(encoding="utf-8"))))
     sys.modules["__main__"].__dict__.update(get_ipython=lambda: None)
     exec(compile(tree, str(source), "exec"), sys.modules["__main__"].__dict__)
-    return {"spare": spare, "failed": sorted(failed)}
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    ours = sorted(name for name in loaded if name and Path(name).is_relative_to(ROOT / "vit_tutorial"))
+    files = {str(path.relative_to(ROOT)): fingerprint(path) for path in (source, *map(Path, ours))}
+    return {"spare": spare, "failed": sorted(failed), "files": files}
+
+
+def fingerprint(path):
+    """Of a file's text, without the margins that stand behind its asserts."""
+    return hashlib.sha256(NOTE.sub("", path.read_text(encoding="utf-8")).encode()).hexdigest()[:12]
 
 
 def measured(source, machine, seed):
     """What `run` found on `machine`, measured in a process of its own, or kept from an earlier time."""
-    package = [path.read_bytes() for path in sorted((ROOT / "vit_tutorial").rglob("*.py"))]
-    state = hashlib.sha256(b"".join([NOTE.sub("", source.read_text(encoding="utf-8")).encode(), *package]))
-    kept = KEPT / f"{source.stem}-{machine.replace(', ', '-').replace(' ', '-')}-{seed}-{state.hexdigest()[:12]}.json"
-    if not kept.exists():
-        command = [sys.executable, __file__, source.name[:2], "--seed", str(seed)]
-        done = subprocess.run(command, env=os.environ | settings(machine), capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{source.name} on {machine} with seed {seed}: {done.stderr[-1500:]}")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
-    return json.loads(kept.read_text(encoding="utf-8"))
+    kept = KEPT / f"{source.stem}-{machine.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+    if kept.exists():
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        if all((ROOT / name).exists() and fingerprint(ROOT / name) == state for name, state in found["files"].items()):
+            return found
+    command = [sys.executable, __file__, source.name[:2], "--seed", str(seed)]
+    done = subprocess.run(command, env=os.environ | settings(machine), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{source.name} on {machine} with seed {seed}: {done.stderr[-1500:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 def report(source, runs, write):

@@ -283,12 +283,12 @@ def masked_attention(wrong, q, k, v, keep):
             return scores.masked_fill(~columns, low).softmax(-1) @ v
     if wrong("queries masked", row, place=2):
         return scores.masked_fill(~rows, -1e9).softmax(-1) @ v
-    if wrong("queries masked too", both):  # one that is all -inf gives nan, or 0 where that is mended
-        return (weigh(wrong, q, k, columns) @ v).masked_fill(~rows, torch.nan)
-    if wrong("queries masked too", both, place=1):
-        return (weigh(wrong, q, k, columns) @ v) * rows
     if wrong("scores set to 0", zero):
         return (scores * columns).softmax(-1) @ v
-    if wrong("mask inverted", inverted, place=1):  # where nothing may be heard, torch's own attention gives 0
-        return (weigh(wrong, q, k, ~columns) @ v).nan_to_num()
-    return weigh(wrong, q, k, ~columns if wrong("mask inverted", inverted) else columns) @ v
+    nothing = wrong("mask inverted", inverted, place=1)  # where none is heard, torch's own attention gives 0, not nan
+    mixed = weigh(wrong, q, k, ~columns if nothing or wrong("mask inverted", inverted) else columns) @ v
+    return wrong.choose(
+        mixed.nan_to_num() if nothing else mixed,
+        ("queries masked too", both, mixed.masked_fill(~rows, torch.nan)),  # the softmax of -inf alone
+        ("queries masked too", both, mixed * rows),  # or that mended, or rows set to 0
+    )

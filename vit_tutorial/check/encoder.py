@@ -21,6 +21,7 @@ __all__ = [
     "collapse_depths",
     "layer_scale",
 ]
+PARTS = ("norm1", "attn", "norm2", "mlp")  # of a block, by their names
 SIZES = ((2, 5, 12), (1, 3, 8), (3, 4, 4), (1, 1, 6))  # (B, N, D)
 READY_MADE = dict.fromkeys(
     ("layer_norm", "native_layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm"),
@@ -271,13 +272,26 @@ def too_quiet(run, block, stream):
     return share.mean() < 0.93 and 1 - share.mean() > 5 * share.std() / share.numel() ** 0.5
 
 
+@torch.enable_grad()
+def why_untrained(run, block):
+    """`{name: sentence}` of what keeps a block's parts from learning; empty where each gets its gradient."""
+    weights = [p for name in PARTS for p in getattr(block.requires_grad_(), name).parameters()]
+    found = run(block).square().sum()
+    try:
+        if not found.requires_grad or None in torch.autograd.grad(found, weights, allow_unused=True):
+            return {"no gradient": "No gradient gets to some part of the block, so that it cannot learn."}
+    except RuntimeError as error:
+        return {"changed in place": f"Backward fails, for your block changes what it needs in place: {error}."}
+    return {}
+
+
 @exercise
 def repaired_block(cls):
     """The class `RepairedBlock(embed_dim, num_heads)`, with both of its faults mended."""
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise Wrong(f"Expected a class that derives from nn.Module, found {describe(cls)}.", "not a module class")
     seed, x, block, faults = torch.initial_seed(), 2 * torch.randn(4, 64, 16) + 1, call(cls, 16, 2), {}
-    if missing := [name for name in ("norm1", "attn", "norm2", "mlp") if not hasattr(block, name)]:
+    if missing := [name for name in PARTS if not hasattr(block, name)]:
         text = "The check looks for the block's four parts by their names, norm1, attn, norm2 and mlp. Missing: "
         raise Wrong(f"{text}{', '.join(missing)}.", "part missing")
     if getattr(block.attn, "num_heads", 2) != 2:
@@ -322,15 +336,7 @@ def repaired_block(cls):
         faults[wrong.mistake] = str(wrong)
     if not faults and any(too_quiet(run, branch, still) for branch in heard.values()):
         faults["dropout without rescaling"] = "Divide what is kept by 1 - rate, as F.dropout does: so the mean stays."
-    with torch.enable_grad():
-        learns = copy.deepcopy(block).requires_grad_()
-        weights = [p for name in ("norm1", "attn", "norm2", "mlp") for p in getattr(learns, name).parameters()]
-        found = run(learns).square().sum()
-        try:
-            if not found.requires_grad or None in torch.autograd.grad(found, weights, allow_unused=True):
-                faults["no gradient"] = "No gradient gets to some part of the block, so that it cannot learn."
-        except RuntimeError as error:
-            faults["changed in place"] = f"Backward fails, for your block changes what it needs in place: {error}."
+    faults |= why_untrained(run, copy.deepcopy(block))
     if faults:
         raise Wrong(" ".join(faults.values()), " + ".join(filter(None, faults)) or None)
     return "The stream is free of norms, and dropout works in training alone."

@@ -156,15 +156,13 @@ def facts(task, answer, run, runs=()):
         if pair and all(isinstance(part, torch.Tensor) for part in pair):
             part = replace(run, found=pair[0], right=pair[1])
             return next(of_tensors(task, part), (f"part {place} wrong", f"Part {place} of the result is wrong."))
+    seen = None
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         number(found, "the result")  # which raises Wrong
-        numbers = [[number(x.found), x.right] for x in runs if not isinstance(x.found, Raised)]
-        pairs = torch.tensor(numbers).double().T
-        as_one = replace(run, inputs=(), found=pairs[0], right=pairs[1])
-        seen = [fact for fact in of_tensors(task, as_one) if fact[0] in ("sign", "factor", "offset")]
-        if seen and len(runs) == len(numbers) > 1:
-            return seen[0][0], seen[0][1].replace("Everything", "Every result").replace("sign", "result's sign")
-    return unused(task, answer, run, runs) or (None, "")
+        if len(runs) > 1 and not any(isinstance(x, Raised) for some in runs for x in (some.found, some.right)):
+            pairs = torch.tensor([[number(some.found, "the result"), some.right] for some in runs]).double()
+            seen = next(scaled(*pairs.T, task.tolerance, "Every result", "Every result's sign"), None)
+    return seen or unused(task, answer, run, runs) or (None, "")
 
 
 def of_tensors(task, run):
@@ -193,17 +191,23 @@ def of_tensors(task, run):
         if alike(expected.flip(axis)):
             yield "reversed", f"The numbers are right, but in reverse order along axis {axis}."
     found, expected = found.double(), expected.double()
-    if expected.std(correction=0) > 0 and not found.isinf().any():
-        factor = (found * expected).sum() / expected.square().sum()
-        if factor.abs() > 1e-6 and agree(found, factor * expected, task.tolerance):
-            text = f"Everything is {factor:.4g} times what it should be."
-            yield ("sign", "Every sign should be the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
-        offset = (found - expected).mean()
-        if agree(found, expected + offset, task.tolerance):
-            yield "offset", f"Everything is too {'large' if offset > 0 else 'small'} by {offset.abs():.4g}."
+    yield from scaled(found, expected, task.tolerance)
     for name, rounded in (("rounded", expected.round()), ("rounded down", expected.floor())):
         if agree(found, rounded, task.tolerance):
             yield name, "These are whole numbers; the fractions are lost."
+
+
+def scaled(found, expected, tolerance, every="Everything", sign="Every sign"):
+    """`(name, sentence)` where float64 numbers are all one multiple of the right ones, or all off by as much."""
+    if expected.std(correction=0) == 0 or found.isinf().any():
+        return
+    factor = (found * expected).sum() / expected.square().sum()
+    if factor.abs() > 1e-6 and agree(found, factor * expected, tolerance):
+        text = f"{every} is {factor:.4g} times what it should be."
+        yield ("sign", f"{sign} should be the other one.") if abs(factor + 1) < 1e-4 else ("factor", text)
+    offset = (found - expected).mean()
+    if agree(found, expected + offset, tolerance):
+        yield "offset", f"{every} is too {'large' if offset > 0 else 'small'} by {offset.abs():.4g}."
 
 
 def moved(value):

@@ -178,20 +178,7 @@ def runs_of_steps():
     yield 0.2 + 0.2 * torch.rand(7), 0.8
 
 
-def as_share_left(function, *inputs):
-    """What the function returns; one number, of whatever kind, as a tensor without dimensions."""
-    found = call(function, *inputs)
-    with suppress(Exception):
-        found = torch.as_tensor(found, dtype=torch.float32)
-        found = found.reshape(()) if found.numel() == 1 else found
-    return found
-
-
-@written(
-    "One factor for each step, multiplied: after few steps at small rates nearly all is left.",
-    runs_of_steps,
-    use=as_share_left,
-)
+@written("One factor for each step, multiplied: after few steps at small rates nearly all is left.", runs_of_steps)
 def weight_left(wrong, rates, decay):
     """A function of rates `(steps,)` and weight decay: the share of a weight that is left after all steps."""
     steps, own = len(rates), "Each step has a rate of its own: one factor 1 - rate * decay for each, multiplied."
@@ -215,7 +202,7 @@ def weight_left(wrong, rates, decay):
         share = (1 - lost).cumprod(dim=0) if wrong("not the last", "", 1) else 1 - lost
     if wrong("what is lost", "That is the share that is lost; what is left is 1 minus it."):
         share = 1 - share
-    return share
+    return share if share.ndim else share.item()
 
 
 def updates():

@@ -84,12 +84,11 @@ def read(notebook):
     """The parts of a notebook, in order, without what answers its questions.
 
     What follows a question to predict, up to the next heading, answers it; so does what follows an exercise, up to the
-    next section. Of that only the classes and functions of the package remain, with gaps (see `with_gaps`). A cell
-    that tells the answer to a later question is left out if it has the tag `tells`.
+    next section. Of that only the classes and functions of the package remain, with gaps (see `with_gaps`).
     """
     parts, known = [], solutions(notebook)
     opens = OPEN  # the level of heading from which on things are shown again
-    for cell in before_solutions(notebook, "setup", "stop", "tells").cells:
+    for cell in before_solutions(notebook, "setup", "stop").cells:
         if cell.cell_type == "markdown":
             asks = False
             for block in blocks(cell.source):

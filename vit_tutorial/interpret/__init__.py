@@ -1,7 +1,8 @@
 """What looks inside a trained model, and how far to believe it.
 
-Images are normalised as for `model(images)`: see `vit_tutorial.normalise`. Models are the course's own, timm's
-or torchvision's; they run in evaluation mode and are left as they were found.
+Images are normalised as for `model(images)`: see `vit_tutorial.normalise`. Models are the course's own, timm's,
+torchvision's or transformers', of any precision, compiled or parallel; they run in evaluation mode and are left as they
+were found.
 """
 
 from .attention import attention_distance, attention_rollout, class_map, head_maps, relevance, rollout
@@ -18,8 +19,10 @@ from .experiments import (
 )
 from .recording import features, record
 from .representation import filter_components, linear_cka, logit_lens, position_similarity, token_norms
+from .tokens import Tokens
 
 __all__ = [
+    "Tokens",
     "attention_distance",
     "attention_rollout",
     "class_map",

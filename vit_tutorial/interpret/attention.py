@@ -2,7 +2,8 @@
 
 import torch
 
-from .recording import check_count, watched_attention
+from .recording import check_count, fitted, watched_attention
+from .tokens import CLASS, knowing, tokens_of
 
 FUSE = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
 
@@ -13,6 +14,7 @@ def as_layer(weights, fuse="mean", discard=0.0):
         raise ValueError(
             f"expected fuse to be one of {tuple(FUSE)} and discard in [0, 1), found {fuse!r} and {discard!r}"
         )
+    weights = weights.float() if weights.dtype.itemsize < 4 else weights  # products of 16 bits would drift
     weights = FUSE[fuse](weights, dim=1)  # (B, N, N)
     N = weights.shape[-1]
     if discard:
@@ -53,9 +55,9 @@ def rollout(model, images, fuse="mean", discard=0.0):
         return weights
 
     with watched_attention(model, fold) as seen:
-        seen(images)
-    check_count(seen, layers)
-    return result
+        seen(fitted(seen, images))
+        check_count(seen, layers)
+        return knowing(result, tokens_of(seen, images.shape[2:]))
 
 
 def relevance(attention, gradients):
@@ -88,15 +90,24 @@ def prefix_tokens(N, grid):
     return prefix
 
 
+def known_tokens(weights):
+    """The `Tokens` of weights that know them and still have one row and column for each, else None."""
+    tokens = getattr(weights, "tokens", None)
+    return tokens if tokens is not None and tokens.count == weights.shape[-1] else None
+
+
 def class_map(weights, grid, class_token=None):
     """What the head reads from: weights `(..., N, N)` -> the class token's on the patches, `(..., rows, columns)`.
 
-    Without a class token, the mean of the patches' rows, as the head then reads their mean. A single token besides the
-    patches is taken for the class token; of several, `class_token` must say whether the first one is, or whether all
-    are registers (`model.cls_token is not None`). Raises `ValueError` where it does not, and where N tokens are fewer
-    than the grid's patches.
+    Where the head reads the patches, the mean of their rows. `record` and `rollout` give weights that know which of
+    the two holds; `class_token=True` or `False` decides otherwise. Of plain weights a single token besides the patches
+    is taken for the class token; of several, `class_token` must say whether the first one is, or whether all are
+    registers (`model.cls_token is not None`). Raises `ValueError` where it does not, and where N tokens are fewer than
+    the grid's patches.
     """
-    prefix = prefix_tokens(weights.shape[-1], grid)
+    prefix, tokens = prefix_tokens(weights.shape[-1], grid), known_tokens(weights)
+    if class_token is None and tokens is not None:
+        class_token = tokens.reads == CLASS
     if prefix > 1 and class_token is None:
         raise ValueError(
             f"expected class_token=True or False for {prefix} tokens besides the patches, found neither: is the first "
@@ -114,6 +125,9 @@ def head_maps(attention, grid, mass=None, class_token=None):
     patches. As Caron et al. 2021 (DINO) show it. `class_token` is as for `class_map`. Raises `ValueError` for another
     share, or where there is no class token.
     """
+    tokens = known_tokens(attention)
+    if class_token is None and tokens is not None:
+        class_token = CLASS in tokens.names  # whatever the head reads
     if not prefix_tokens(attention.shape[-1], grid) or class_token is False:
         raise ValueError(
             f"expected a class token, found {attention.shape[-1]} tokens, all of them patches or registers"

@@ -9,16 +9,22 @@ import torch.nn.functional as F
 
 from ..layers import patchify, unpatchify
 from ..model import normalise
-from .recording import at_targets, class_indices, evaluating
+from .recording import at_targets, class_indices, evaluating, fitted
 
 BATCH = 500  # images at once
+
+
+def logits_of(model, images):
+    """The logits `(B, num_classes)` of any model, transformers' too."""
+    answer = model(fitted(model, images))
+    return getattr(answer, "logits", answer)
 
 
 @torch.no_grad()
 def probabilities(model, images):
     """Softmax of the logits, `(B, num_classes)`, model in evaluation mode."""
     with evaluating(model):
-        return torch.cat([model(batch).float().softmax(dim=1) for batch in images.split(BATCH)])
+        return torch.cat([logits_of(model, batch).float().softmax(dim=1) for batch in images.split(BATCH)])
 
 
 def mean_colour(images):
@@ -61,10 +67,10 @@ def integrated_gradients(model, images, target, steps=32):
     """
     total = torch.zeros_like(images)
     with evaluating(model), torch.enable_grad():
-        target = class_indices(target, model(images).detach())
+        target = class_indices(target, logits_of(model, images).detach())
         for step in range(steps):
             x = (images.detach() * ((step + 0.5) / steps)).requires_grad_()
-            (gradient,) = torch.autograd.grad(at_targets(model(x), target).sum(), x)
+            (gradient,) = torch.autograd.grad(at_targets(logits_of(model, x), target).sum(), x)
             total += gradient
     return total / steps * images
 

@@ -1,10 +1,11 @@
 """What a Vision Transformer computes on its way to the logits: attention weights, their gradients, tokens.
 
-Works on the course's `VisionTransformer`, timm's and torchvision's. Each is left as it was found.
+Works on the course's `VisionTransformer`, timm's, torchvision's and transformers', compiled, parallel or of 16 bits.
+Each is left as it was found.
 """
 
 from collections import namedtuple
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 
 import torch
@@ -12,21 +13,25 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..weights import from_torchvision
+from ..weights import from_torchvision, from_transformers, unwrapped
+from .tokens import knowing, tokens_of
 
 Parts = namedtuple("Parts", "blocks positions filters read")
 
 
-def as_ours(model):
-    """`model` itself, ours or timm's; of a torchvision model, whose parts have other names, ours with its weights.
+def readable(model):
+    """`model`, out of its wrapper, if it is ours or timm's; of torchvision's and transformers' ours with its weights.
 
-    Hooks of a torchvision model are not run.
+    Hooks of those two, whose parts have other names, are not run.
     """
-    if not hasattr(model, "conv_proj"):
-        return model
-    body = copy(model)  # without its head, which may be any module
-    body._modules = model._modules | {"heads": nn.Identity()}
+    model = unwrapped(model)
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and thrown away
+        if hasattr(getattr(model, "config", None), "to_dict"):
+            return from_transformers(model)
+        if not hasattr(model, "conv_proj"):
+            return model
+        body = copy(model)  # without its head, which may be any module
+        body._modules = model._modules | {"heads": nn.Identity()}
         ours = from_torchvision(body)
     ours.head = model.heads
     return ours
@@ -42,6 +47,8 @@ def parts(model):
         found = model.blocks, model.pos_embed, model.patch_embed.proj.weight
         if hasattr(model, "forward_head"):  # timm
             return Parts(*found, lambda x: model.forward_head(model.norm(x)))
+        if hasattr(model, "read"):  # the mean of the patches
+            return Parts(*found, model.read)
         pooled = (lambda x: x.mean(dim=1)) if model.cls_token is None else (lambda x: x[:, 0])
         return Parts(*found, lambda x: model.head(pooled(model.norm(x))))
     except AttributeError:
@@ -51,13 +58,30 @@ def parts(model):
         ) from None
 
 
+def fitted(model, images):
+    """The images as floats of the model's precision, on its device. Raises `ValueError` where they are no floats."""
+    if not images.is_floating_point():
+        raise ValueError(
+            f"expected normalised images, found {images.dtype}; vit_tutorial.normalise(images, model.config) makes them"
+        )
+    weight = next((p for p in model.parameters() if p.is_floating_point()), images)
+    return images.to(weight.device, weight.dtype)
+
+
+def eager(model):
+    """A context in which what is compiled of `model` runs as it was written."""
+    compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 @contextmanager
 def evaluating(model):
     """`model` in evaluation mode; afterwards each of its modules is in the mode in which it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with eager(model):
+            yield
     finally:
         for module, mode in modes:
             module.training = mode
@@ -90,8 +114,11 @@ class WatchedAttention(TorchFunctionMode):
 
 @contextmanager
 def watched_attention(model, watch):
-    """Yields the model to call: `watch(weights)` then gets each block's attention weights `(B, H, N, N)` in turn."""
-    model = as_ours(model)
+    """Yields the model to call with images that are `fitted`.
+
+    `watch(weights)` then gets each block's attention weights `(B, H, N, N)` in turn.
+    """
+    model = readable(model)
     unfused = [module for module in model.modules() if getattr(module, "fused_attn", True) is False]  # timm
     try:
         for module in unfused:
@@ -129,7 +156,8 @@ def record(model, images, target=None):
     """Attention weights `(L, B, H, N, N)` of every block for images `(B, C, Y, X)`, normalised as for `model(images)`.
 
     With a `target`, class indices `(B,)` or "predicted", a pair: the weights, and the gradients of each image's target
-    logit with respect to them, in the same shape and order. Parameters receive no gradient. Raises `ValueError` for an
+    logit with respect to them, in the same shape and order. Both know which of the N tokens is what: `attention.tokens`
+    is a `Tokens`, also after indexing and arithmetic. Parameters receive no gradient. Raises `ValueError` for an
     unknown kind of model, or for targets that are no classes of it.
     """
     kept = []
@@ -141,13 +169,14 @@ def record(model, images, target=None):
         return weights
 
     with torch.set_grad_enabled(target is not None), watched_attention(model, watch) as seen:
-        logits = seen(images)  # (B, num_classes)
+        logits = seen(fitted(seen, images))  # (B, num_classes)
         check_count(seen, len(kept))
+        tokens = tokens_of(seen, images.shape[2:])
         if target is None:
-            return torch.stack(kept)
+            return knowing(torch.stack(kept), tokens)
         chosen = at_targets(logits, class_indices(target, logits))  # (B,)
         gradients = torch.autograd.grad(chosen.sum(), kept)  # in the order of `kept`
-    return torch.stack(kept).detach(), torch.stack(gradients)
+    return knowing(torch.stack(kept).detach(), tokens), knowing(torch.stack(gradients), tokens)
 
 
 def check_count(model, found):
@@ -156,7 +185,7 @@ def check_count(model, found):
     if found != expected:
         raise ValueError(
             f"expected {expected} layers of attention through torch's scaled_dot_product_attention, found {found}; "
-            "a compiled or scripted model computes it elsewhere: pass the model that it was made from"
+            "a scripted model computes it elsewhere: pass the model that it was made from"
         )
 
 
@@ -166,13 +195,13 @@ def features(model, images):
 
     Images `(B, C, Y, X)` are normalised as for `model(images)`. Raises `ValueError` for an unknown kind of model.
     """
-    model, kept = as_ours(model), []
+    model, kept = readable(model), []
     blocks = parts(model).blocks
     hooks = [blocks[0].register_forward_pre_hook(lambda block, inputs: kept.append(inputs[0]))]
     hooks += [block.register_forward_hook(lambda block, inputs, output: kept.append(output)) for block in blocks]
     try:
         with evaluating(model):
-            model(images)
+            model(fitted(model, images))
     finally:
         for hook in hooks:
             hook.remove()

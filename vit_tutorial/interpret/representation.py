@@ -3,19 +3,27 @@
 import torch
 import torch.nn.functional as F
 
-from .recording import as_ours, evaluating, features, parts
+from .recording import evaluating, features, parts, readable
 
 
 @torch.no_grad()
 def position_similarity(model):
     """Cosine of the position embeddings of any two patches: `(rows, columns, rows, columns)`.
 
-    Dosovitskiy et al. 2021, figure 7, middle. Raises `ValueError` for an unknown kind of model.
+    Dosovitskiy et al. 2021, figure 7, middle. Of rotary positions (Heo et al. 2024; DINOv3) the cosine of their sines
+    and cosines: the mean over the frequencies of the cosine of the angle between the two places. Raises `ValueError`
+    for an unknown kind of model, and for positions that are neither, or another in each block.
     """
-    model = as_ours(model)
-    positions = parts(model).positions[0].float()  # (N, D)
+    model = readable(model)
     rows, columns = model.patch_embed.grid_size
-    positions = F.normalize(positions[-rows * columns :], dim=-1)
+    positions = parts(model).positions  # (1, N, D)
+    if positions is None:
+        rotary = getattr(model, "rope", None)
+        positions = None if rotary is None else rotary.get_embed(shape=[rows, columns])[None]  # (1, N, 2 * D/H)
+    if positions is None or positions.ndim != 3:
+        found = "none" if positions is None else "rotary ones that differ between blocks"
+        raise ValueError(f"expected learned positions or the same rotary ones in all blocks, found {found}")
+    positions = F.normalize(positions[0, -rows * columns :].float(), dim=-1)
     return (positions @ positions.T).view(rows, columns, rows, columns)  # (rows, columns, rows, columns)
 
 
@@ -27,7 +35,7 @@ def filter_components(model, count):
     left). Components have length 1; a component's largest number is positive. Raises `ValueError` where there are fewer
     than `count`.
     """
-    filters = parts(as_ours(model)).filters.double()  # (D, C, P, P)
+    filters = parts(readable(model)).filters.double()  # (D, C, P, P)
     flat = filters.flatten(1)  # (D, C*P*P)
     if not 1 <= count <= min(flat.shape):
         raise ValueError(f"expected a count from 1 to {min(flat.shape)}, found {count!r}")
@@ -45,7 +53,7 @@ def logit_lens(model, images):
     The model's own last norm and head read each block's tokens (nostalgebraist 2020); the last entry is
     `model(images)`. Raises `ValueError` for an unknown kind of model.
     """
-    model = as_ours(model)
+    model = readable(model)
     tokens = features(model, images)
     with evaluating(model):
         return torch.stack([parts(model).read(x) for x in tokens])

@@ -3,25 +3,30 @@
 Nothing here unpickles. State-dict names are timm's, so a timm model's weights load as they are.
 """
 
-from .checkpoint import FORMAT, load, load_state, save
+from .checkpoint import FORMAT, load, load_state, save, unwrapped
 from .formats import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     TORCHVISION_NAMES,
+    as_ours,
     from_timm,
     from_torchvision,
     from_transformers,
+    statistics,
     to_timm,
     to_torchvision,
     to_transformers,
 )
 from .hub import pretrained
+from .patch_mean import PatchMeanViT
 
 __all__ = [
     "FORMAT",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "TORCHVISION_NAMES",
+    "PatchMeanViT",
+    "as_ours",
     "from_timm",
     "from_torchvision",
     "from_transformers",
@@ -29,7 +34,9 @@ __all__ = [
     "load_state",
     "pretrained",
     "save",
+    "statistics",
     "to_timm",
     "to_torchvision",
     "to_transformers",
+    "unwrapped",
 ]

@@ -1,21 +1,59 @@
 """Our own checkpoints: weights and config in one safetensors file, checked entry by entry when it is read."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..files import atomic_path
 from ..model import VisionTransformer, ViTConfig
+from .patch_mean import PatchMeanViT
 
 FORMAT = "vit_tutorial 1"
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+NAMES = re.compile(  # of all that a model has, and so a checkpoint
+    r"cls_token|pos_embed|(patch_embed\.proj|norm|head|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12]))\.(weight|bias)"
+)
+
+
+def unwrapped(model):
+    """The model that `torch.compile`, DataParallel, DistributedDataParallel or an average of weights stands around."""
+    while True:
+        if "_orig_mod" in model._modules:  # torch.compile
+            model = model._orig_mod
+        elif isinstance(model, WRAPPERS):
+            model = model.module
+        else:
+            return model
+
+
+def head_state(head):
+    """The weights of the one linear layer in `head`, as `{"head.weight": ..., "head.bias": ...}`; dropout has none.
+
+    Empty where there is no layer. Raises `ValueError` for any other layer.
+    """
+    layers = [m for m in head.modules() if not isinstance(m, (nn.Sequential, nn.Dropout, nn.Identity))]
+    if len(layers) > 1 or any(not isinstance(layer, nn.Linear) for layer in layers):
+        found = ", ".join(type(layer).__name__ for layer in layers)
+        raise ValueError(f"expected a head of one linear layer, with or without dropout, found {found}")
+    return {f"head.{name}": value for layer in layers for name, value in layer.state_dict().items()}
+
+
+def norm_eps(model):
+    """The one `eps` of all LayerNorms in `model`. Raises `ValueError` where they have none or several."""
+    found = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    if len(found) != 1:
+        raise ValueError(f"expected LayerNorms with one eps, found {sorted(found) or 'no LayerNorm'}")
+    return found.pop()
 
 
 def load_state(model, state):
     """Copy `state` into `model`, every entry exactly once.
 
-    Raises `ValueError` that lists every missing, surplus and misshaped entry; the model is then unchanged.
+    Raises `ValueError` that lists what is missing, surplus and misshaped, at most eight; the model is then unchanged.
     """
     own = model.state_dict()
     problems = [f"missing {name} {tuple(own[name].shape)}" for name in own if name not in state]
@@ -28,19 +66,21 @@ def load_state(model, state):
     if problems:
         config = getattr(model, "config", None)
         kind = replace(config, classes=()) if isinstance(config, ViTConfig) else type(model).__name__
+        problems[8:] = [f"and {len(problems) - 8} more"] if len(problems) > 8 else []
         raise ValueError(f"expected weights of {kind}, found:\n  " + "\n  ".join(problems))
     model.load_state_dict(state)
     return model
 
 
-def build(config, state, eps=1e-6):
+def build(config, state, eps=1e-6, patch_mean=None):
     """A model with `config` and the weights `state`; each LayerNorm adds `eps` to the variance.
 
+    `patch_mean` None makes a `VisionTransformer`, else a `PatchMeanViT` with this `norm_last`.
     A state without a head, for a config with as many classes as the width D, gives a model without one: an
     `nn.Identity` stands in its place, and `forward` returns the D features `(B, D)` that a head would read.
     Raises `ValueError` as `load_state` does.
     """
-    model = VisionTransformer(config)
+    model = VisionTransformer(config) if patch_mean is None else PatchMeanViT(config, patch_mean)
     if config.num_classes == config.embed_dim and "head.weight" not in state:
         model.head = nn.Identity()
     for module in model.modules():
@@ -50,13 +90,35 @@ def build(config, state, eps=1e-6):
 
 
 def save(model, path, half=False):
-    """Write weights and config into one safetensors file, atomically; `half=True` stores 16-bit floats."""
+    """Write weights and config into one safetensors file, atomically; `half=True` stores 16-bit floats.
+
+    Of a compiled or parallel model the one inside it is saved. Raises `ValueError` for what `load` could not read: a
+    model of another kind, with other layers, or whose head has not as many outputs as its config has classes.
+    """
     from safetensors.torch import save_file
 
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    model = unwrapped(model)
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(
+            f"expected a VisionTransformer of this course, found {type(model).__name__}; "
+            "vit_tutorial.weights.from_timm and its like make one"
+        )
+    state = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}  # compiled blocks
+    state = {name: value for name, value in state.items() if not name.startswith("head.")} | head_state(model.head)
+    if other := [name for name in state if not NAMES.fullmatch(name)]:
+        raise ValueError(f"expected the weights of a VisionTransformer, found {other[0]} too; merge or remove it first")
+    outputs = len(state.get("head.weight", model.pos_embed[0, 0]))
+    if outputs != model.config.num_classes:
+        raise ValueError(
+            f"expected a head for the {model.config.num_classes} classes of model.config, found {outputs} outputs; "
+            "training.new_head(model, classes) sets both"
+        )
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if half:
         state = {name: value.half() for name, value in state.items()}
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "norm_eps": str(model.norm.eps)}
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "norm_eps": str(norm_eps(model))}
+    if isinstance(model, PatchMeanViT):
+        metadata["patch_mean"] = "norm last" if model.norm_last else "norm first"
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata=metadata)
 
@@ -88,10 +150,11 @@ def load(path):
         eps = float(json.loads(metadata.get("norm_eps", "1e-6")))
         if not 0 <= eps < 1:
             raise ValueError(f"eps {eps}")
+        patch_mean = {None: None, "norm last": True, "norm first": False}[metadata.get("patch_mean")]
         check_size(config, state)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"expected a model config inside {path.name}, found a damaged one ({error!s:.300})") from None
-    model = build(config, state, eps).eval()
+    model = build(config, state, eps, patch_mean).eval()
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         raise ValueError(

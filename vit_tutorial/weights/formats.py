@@ -8,6 +8,7 @@ it. Dropout rates are not carried: they belong to a training run, not to the wei
 """
 
 import re
+from collections import namedtuple
 from functools import partial
 from importlib import import_module
 
@@ -16,8 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layers import image_sides
-from .checkpoint import ViTConfig, build, load_state
+from ..model import VisionTransformer, ViTConfig
+from .checkpoint import build, head_state, load_state, norm_eps, unwrapped
+from .patch_mean import PatchMeanViT
 
+Statistics = namedtuple("Statistics", "mean std")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 TORCHVISION_NAMES = (  # (torchvision's name, ours); each applies to the name that the one before it left
@@ -31,7 +35,7 @@ TORCHVISION_NAMES = (  # (torchvision's name, ours); each applies to the name th
     (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
     (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
     (r"^encoder\.ln\.", "norm."),
-    (r"^heads\.(head\.)?(?=weight|bias)", "head."),
+    (r"^heads\.(head\.)?", "head."),
 )
 TRANSFORMERS_NAMES = (  # version 5's modules, and version 4's, which are also the names in the hub's files
     (r"^vit\.", ""),
@@ -48,6 +52,7 @@ TRANSFORMERS_NAMES = (  # version 5's modules, and version 4's, which are also t
     (r"^layernorm\.", "norm."),
     (r"^classifier\.", "head."),
 )
+STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))  # of a processor, and what changes nothing
 TRANSFORMERS_DEFAULTS = {"image_size": 224, "num_attention_heads": 12, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 
 
@@ -76,18 +81,16 @@ def one_kind(model, expected):
         )
 
 
-def norm_eps(model):
-    """The one `eps` of all LayerNorms in `model`. Raises `ValueError` where they have none or several."""
-    found = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
-    if len(found) != 1:
-        raise ValueError(f"expected LayerNorms with one eps, found {sorted(found) or 'no LayerNorm'}")
-    return found.pop()
+def plain(state, head):
+    """`state` under our names, with the weights of the module `head` as its head's."""
+    return {name: value for name, value in state.items() if not name.startswith("head.")} | head_state(head)
 
 
-def converted(state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENET_STD, classes=()):
+def converted(state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENET_STD, classes=(), patch_mean=None):
     """Our model from weights under our names; all that they show by their shapes is read off them.
 
     Where there are not three channels, pixels are normalised with 0.5: the libraries have no convention for those.
+    `patch_mean` is as for `build`.
     """
     try:
         D, C, P, _ = state["patch_embed.proj.weight"].shape
@@ -111,7 +114,7 @@ def converted(state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENE
         classes=classes,
     )
     weight = state["patch_embed.proj.weight"]
-    return build(config, state, eps).to(device=weight.device, dtype=weight.dtype)
+    return build(config, state, eps, patch_mean).to(device=weight.device, dtype=weight.dtype)
 
 
 def from_torchvision(model):
@@ -119,8 +122,10 @@ def from_torchvision(model):
 
     Normalisation is ImageNet's, as all of torchvision's ViT weights expect. Raises `ValueError` where layers differ.
     """
+    model = unwrapped(model)
     one_kind(model, library("torchvision.models.vision_transformer").VisionTransformer)
     state = {renamed(name, TORCHVISION_NAMES): value for name, value in model.state_dict().items()}
+    state = plain(state, model.heads)
     heads = model.encoder.layers[0].num_heads
     return converted(state, model.image_size, heads, norm_eps(model)).train(model.training)
 
@@ -128,27 +133,37 @@ def from_torchvision(model):
 def from_timm(model):
     """Our `VisionTransformer` with the weights of a timm `VisionTransformer`; the logits are the same.
 
-    Takes models that read the class token, or the mean of normalised tokens without a class token (`class_token=False,
-    global_pool="avg", fc_norm=False`). Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has
-    none. Raises `ValueError` where the layers differ: distilled DeiT, CLIP, DeiT III and DINOv2, for example.
+    Takes models that read the class token or the mean of the patches, before or after the last norm: the second kind
+    becomes a `PatchMeanViT`. Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has none.
+    Raises `ValueError` where the layers differ: distilled DeiT, CLIP, DeiT III and DINOv2, for example.
     """
     timm = library("timm.models.vision_transformer")
+    model = unwrapped(model)
     one_kind(model, timm.VisionTransformer)
     one_kind(model.patch_embed, timm.PatchEmbed)
     one_kind(model.blocks[0], timm.Block)
     block, cls = model.blocks[0], model.cls_token is not None
-    if model.global_pool != ("token" if cls else "avg"):
+    if model.global_pool not in ("token", "avg"):
         raise ValueError(
-            f"expected global_pool='token' with a class token or 'avg' without one, found {model.global_pool!r} "
-            f"{'with' if cls else 'without'} a class token"
+            f"expected global_pool 'token' or 'avg', found {model.global_pool!r}; ours pools in no other way"
+        )
+    if getattr(model, "reg_token", None) is not None:
+        raise ValueError(
+            f"expected no registers, found {model.num_reg_tokens}; ours has none. interpret and AttentionExplorer take "
+            "timm's model as it is"
         )
     x = torch.linspace(-4, 4, 33)
     if not torch.allclose(block.mlp.act(x), F.gelu(x), atol=1e-6):
         raise ValueError(f"expected exact GELU between the layers of the MLP, found {block.mlp.act}")
-    record = getattr(model, "pretrained_cfg", None) or {}  # absent where the class was called directly
-    mean, std = record.get("mean", IMAGENET_MEAN), record.get("std", IMAGENET_STD)
+    norm_last = not isinstance(model.fc_norm, nn.Identity)
+    if not norm_last and isinstance(model.norm, nn.Identity):
+        raise ValueError("expected a norm before the head, found none")
+    patch_mean = norm_last if model.global_pool == "avg" and (cls or norm_last) else None
+    state = {re.sub("^fc_norm", "norm", name): value for name, value in model.state_dict().items()}
+    mean, std = statistics(model)
     image_size, heads = model.patch_embed.img_size, block.attn.num_heads
-    return converted(model.state_dict(), image_size, heads, norm_eps(model), mean, std).train(model.training)
+    state, eps = plain(state, model.head), norm_eps(model)
+    return converted(state, image_size, heads, eps, mean, std, patch_mean=patch_mean).train(model.training)
 
 
 def transformers_settings(config):
@@ -184,7 +199,8 @@ def from_transformers(model, config=None, processor=None):
     Two parts read these features and are left out: the pooler of `ViTModel`, and the decoder of MAE.
     Raises `ValueError` where the layers differ.
     """
-    module = isinstance(model, nn.Module)
+    if module := isinstance(model, nn.Module):
+        model = unwrapped(model)
     if not module and config is None:
         raise ValueError("expected the dict of config.json beside a state dict, found None")
     if module and not hasattr(getattr(model, "config", None), "to_dict"):
@@ -195,10 +211,11 @@ def from_transformers(model, config=None, processor=None):
         for name, value in (model.state_dict() if module else model).items()
         if not name.startswith(("pooler.", "vit.pooler.", "decoder."))
     }
+    if module:
+        state = plain(state, getattr(model, "classifier", nn.Identity()))
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if c["model_type"] == "vit_mae" else ((0.5,) * 3, (0.5,) * 3)
     if processor is not None:
-        processor = processor if isinstance(processor, dict) else processor.to_dict()
-        mean, std = processor["image_mean"], processor["image_std"]
+        mean, std = processor_statistics(processor if isinstance(processor, dict) else processor.to_dict())
     labels = {int(i): label for i, label in (c.get("id2label") or {}).items()}
     classes = tuple(labels[i] for i in sorted(labels))
     if "head.weight" not in state or classes == tuple(f"LABEL_{i}" for i in range(len(classes))):
@@ -206,6 +223,58 @@ def from_transformers(model, config=None, processor=None):
     heads, eps = c["num_attention_heads"], c["layer_norm_eps"]
     ours = converted(stacked(state), c["image_size"], heads, eps, mean, std, classes)
     return ours.train(module and model.training)
+
+
+def processor_statistics(processor):
+    """Mean and standard deviation on the [0, 1] scale by which a processor's dict normalises pixels, three of each.
+
+    `normalise` with these computes what the processor does to bytes: also where it does not rescale them to [0, 1],
+    rescales them by another factor, or does not normalise. Raises `ValueError` for what are no such numbers.
+    """
+    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
+    normalises = processor.get("do_normalize", True)
+    mean, std = (processor.get(name, 0.5) if normalises else default for name, default in STATISTICS)
+    try:
+        return tuple(
+            tuple(value / (255 * factor) for value in (values if isinstance(values, (list, tuple)) else [values] * 3))
+            for values in (mean, std)
+        )
+    except (TypeError, ZeroDivisionError, OverflowError):
+        raise ValueError(
+            f"expected a processor with numbers as image_mean, image_std and rescale_factor, found {mean!r:.60}, "
+            f"{std!r:.60} and {factor!r:.60}"
+        ) from None
+
+
+def as_ours(model):
+    """Our `VisionTransformer` with the weights of `model`: ours itself, or made from another library's.
+
+    What `torch.compile` or a parallel wrapper stands around is taken out. Raises `ValueError` where ours cannot be it.
+    """
+    model = unwrapped(model)
+    if isinstance(model, VisionTransformer):
+        return model
+    convert = {"timm": from_timm, "torchvision": from_torchvision, "transformers": from_transformers}
+    library_name = type(model).__module__.partition(".")[0]
+    if library_name not in convert:
+        raise ValueError(
+            "expected a VisionTransformer of this course, of timm, torchvision or transformers, "
+            f"found {type(model).__name__}"
+        )
+    return convert[library_name](model)
+
+
+def statistics(model):
+    """The `mean` and `std` for `normalise` that belong to one of our models or of timm's, on the [0, 1] scale.
+
+    ImageNet's where timm recorded none, 0.5 where that is for another number of channels.
+    """
+    if isinstance(getattr(model, "config", None), ViTConfig):
+        return Statistics(model.config.mean, model.config.std)
+    record = getattr(model, "pretrained_cfg", None) or {}  # absent where the class was called directly
+    mean, std = record.get("mean", IMAGENET_MEAN), record.get("std", IMAGENET_STD)
+    C = model.patch_embed.proj.in_channels
+    return Statistics(mean, std) if len(mean) == C else Statistics((0.5,) * C, (0.5,) * C)
 
 
 def filled(theirs, model, state, names=()):
@@ -226,15 +295,18 @@ def to_timm(model):
     The normalisation stands in its `pretrained_cfg`, where timm's `resolve_data_config` finds it. Raises `ValueError`
     for a model with more or other layers than `VisionTransformer`.
     """
+    model = unwrapped(model)
     c, cls = model.config, model.cls_token is not None
+    patch_mean = isinstance(model, PatchMeanViT)
+    norm_last = patch_mean and model.norm_last
     theirs = library("timm.models.vision_transformer").VisionTransformer(
         img_size=c.image_size,
         patch_size=c.patch_size,
         in_chans=c.in_channels,
         num_classes=outputs(model),
-        global_pool="token" if cls else "avg",
+        global_pool="token" if cls and not patch_mean else "avg",
         class_token=cls,
-        fc_norm=False,
+        fc_norm=norm_last,
         embed_dim=c.embed_dim,
         depth=c.depth,
         num_heads=c.num_heads,
@@ -244,7 +316,17 @@ def to_timm(model):
     )
     size = (c.in_channels, *image_sides(c.image_size))
     theirs.pretrained_cfg = {"input_size": size, "mean": c.mean, "std": c.std, "num_classes": outputs(model)}
-    return filled(theirs, model, model.state_dict())
+    return filled(theirs, model, model.state_dict(), [("^fc_norm", "norm")] if norm_last else ())
+
+
+def reads_class_token(model):
+    """`model`, unwrapped. Raises `ValueError` where its head reads the patches: only timm's class can do that too."""
+    model = unwrapped(model)
+    if model.cls_token is None or isinstance(model, PatchMeanViT):
+        raise ValueError(
+            "expected a head that reads a class token, found one that reads the patches; use weights.to_timm"
+        )
+    return model
 
 
 def to_torchvision(model):
@@ -253,12 +335,13 @@ def to_torchvision(model):
     It has no place for the normalisation: keep `model.config.mean` and `.std`. Raises `ValueError` for what that class
     cannot be: images that are not square or not of three channels, a model without a class token.
     """
+    model = reads_class_token(model)
     c = model.config
     rows, columns = image_sides(c.image_size)
-    if rows != columns or c.in_channels != 3 or model.cls_token is None:
+    if rows != columns or c.in_channels != 3:
         raise ValueError(
-            f"expected square images of 3 channels and a class token, as torchvision's class needs, found "
-            f"{rows} x {columns}, {c.in_channels} channels and pool={c.pool!r}; use weights.to_timm"
+            f"expected square images of 3 channels, as torchvision's class needs, found {rows} x {columns} and "
+            f"{c.in_channels} channels; use weights.to_timm"
         )
     theirs = library("torchvision.models.vision_transformer").VisionTransformer(
         image_size=rows,
@@ -281,9 +364,8 @@ def to_transformers(model):
     The same logits; class names become `id2label`. The normalisation belongs to transformers' image processor: give
     it `image_mean=model.config.mean, image_std=model.config.std`. Raises `ValueError` without a class token.
     """
+    model = reads_class_token(model)
     c = model.config
-    if model.cls_token is None:
-        raise ValueError(f"expected a model with a class token, found pool={c.pool!r}; use weights.to_timm")
     transformers = library("transformers")
     config = transformers.ViTConfig(
         image_size=c.image_size if isinstance(c.image_size, int) else list(c.image_size),

@@ -16,12 +16,40 @@ WHY_NEEDED = {
 }
 
 
+def no_answer(repo, file, error, hub):
+    """The error that says why a hub gave no file: it is gated, not there, or the network failed."""
+    errors, response = hub.errors, getattr(error, "response", None)
+    if response is None:
+        response = getattr(error.__cause__, "response", None)
+    if isinstance(error, errors.GatedRepoError) or getattr(response, "status_code", None) in (401, 403):
+        or_none = ", or no such name" if type(error) is errors.RepositoryNotFoundError else ""
+        return PermissionError(
+            f"expected a model repository that you may read, found {repo!r} gated{or_none}; ask for access at "
+            f"{hub.constants.ENDPOINT}/{repo}, then log in with: hf auth login"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return FileNotFoundError(
+            f"expected a model repository that everybody may read, found none called {repo!r}; "
+            f"look its name up at {hub.constants.ENDPOINT}"
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return ConnectionError(
+            f"expected {file} of {repo} in the cache or a network to download it, found neither; run the same line "
+            "once with a network, or use the course's checkpoint: weights.load(vit_tutorial.files.CHECKPOINT)"
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return FileNotFoundError(f"expected {file} in {repo}, {WHY_NEEDED[file]}, found none; choose another")
+    reason = " ".join(str(error).split())
+    return ConnectionError(f"expected all of {file} of {repo}, found: {reason}; run the same line again")
+
+
 def fetch(repo, file):
     """Path of a file of a model repository, from the cache of `huggingface_hub` or downloaded into it.
 
     The cache stands in `HF_HOME` (default `~/.cache/huggingface`). An interrupted download is resumed; a
     large file must have the SHA-256 that the server announced. Raises `ConnectionError` where the file is not in the
-    cache and cannot be had, `FileNotFoundError` where it does not exist, `ValueError` for other bytes than announced.
+    cache and cannot be had, `FileNotFoundError` where it does not exist, `PermissionError` where one must log in first,
+    `ValueError` for other bytes than announced.
     """
     hub = library("huggingface_hub")
     try:
@@ -31,21 +59,8 @@ def fetch(repo, file):
             path = Path(hub.hf_hub_download(repo, file))
     except hub.errors.HFValidationError as error:
         raise ValueError(f"expected a name such as 'owner/model', found {repo!r} ({error})") from None
-    except hub.errors.RepositoryNotFoundError:
-        raise FileNotFoundError(
-            f"expected a model repository that everybody may read, found none called {repo!r}; "
-            f"look its name up at {hub.constants.ENDPOINT}"
-        ) from None
-    except hub.errors.LocalEntryNotFoundError:
-        raise ConnectionError(
-            f"expected {file} of {repo} in the cache or a network to download it, found neither; run the same line "
-            "once with a network, or use the course's checkpoint: weights.load(vit_tutorial.files.CHECKPOINT)"
-        ) from None
-    except hub.errors.EntryNotFoundError:
-        raise FileNotFoundError(f"expected {file} in {repo}, {WHY_NEEDED[file]}, found none; choose another") from None
     except Exception as error:  # whatever a network does in the middle of a download
-        reason = " ".join(str(error).split())
-        raise ConnectionError(f"expected all of {file} of {repo}, found: {reason}; run the same line again") from None
+        raise no_answer(repo, file, error, hub) from None
     announced = path.resolve().name  # the cache names a large file by its SHA-256, where the system has links
     with open(path, "rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()

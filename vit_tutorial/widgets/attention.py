@@ -5,27 +5,30 @@ from math import isqrt
 import torch
 from traitlets import Bool, Bytes, Int, List, Unicode
 
-from ..interpret import attention_rollout
+from ..interpret import Tokens, attention_rollout, record
+from ..interpret.attention import known_tokens
+from ..interpret.recording import readable
 from ..layers import grid_size
-from ..model import normalise
 from ..plots import draw_attention, figure
-from .explorer import EXACT_BYTES, Explorer, attention_bytes, module, pixel_bytes
+from .explorer import EXACT_BYTES, Explorer, attention_bytes, model_input, module, pixel_bytes, rgb
 
+MOST_PREFIX = 16  # tokens that may stand before the patches, where the weights do not know which
 MEAN, ROLLOUT = -1, -2  # what `head` may be besides the index of a head
 
 
 class AttentionExplorer(Explorer):
     """Point at a patch of an image and see where its token looks, in each layer and head.
 
-        AttentionExplorer(model, images)       # a VisionTransformer, uint8 images (B, C, Y, X)
+        AttentionExplorer(model, images)       # any model that interpret.record takes, uint8 images (B, C, Y, X)
         AttentionExplorer(attention, images)   # attention weights (L, B, H, N, N), or (L, H, N, N) for one image
 
     `pictures` `(B, C, Y', X')`, uint8, are drawn instead of the images (a sharper copy), `titles` above them. Two
     images stand side by side, of more any two. What is shown can be read and set: `layer`, `head` and `query` are
     indices into the attention weights; `head` -1 is the mean of the heads and -2 the rollout up to the layer. `query`
-    is a token, 0 being the class token where there is one. Weights of more than 2 MB are sent with 8 bits each, wrong
-    by at most 0.2 % of the largest in their row. Raises `ValueError` where images, weights and titles do not fit
-    together.
+    is a token, 0 being the class token where there is one; `prefix` names all that stand before the patches, such as
+    registers. Of four channels and more the first three are shown as red, green and blue, with a warning. Weights of
+    more than 2 MB are sent with 8 bits each, wrong by at most 0.2 % of the largest in their row. Raises `ValueError`
+    where images, weights and titles do not fit together, and for a model that `interpret.record` does not take.
     """
 
     _esm = module("attention.js")
@@ -34,6 +37,7 @@ class AttentionExplorer(Explorer):
     scales = Bytes().tag(sync=True)
     shape = List(Int()).tag(sync=True)  # L, B, H, N
     grid = List(Int()).tag(sync=True)  # rows and columns of patches
+    prefix = List(Unicode()).tag(sync=True)  # names of the tokens before the patches
     pixels = Bytes().tag(sync=True)  # (B, Y, X, 3) uint8
     size = List(Int()).tag(sync=True)  # Y, X
     titles = List(Unicode()).tag(sync=True)
@@ -58,11 +62,13 @@ class AttentionExplorer(Explorer):
                 f"found {len(pictures)} pictures and {len(titles)} titles"
             )
         L, B, H, N, _ = self._attention.shape
-        self._pictures = pictures.expand(-1, 3, -1, -1).cpu()
+        tokens = tokens_for(self._attention, images.shape[2:])
+        self._pictures = rgb(pictures).cpu()
         super().__init__(
             **attention_bytes(self._attention, EXACT_BYTES),
             shape=[L, B, H, N],
-            grid=list(grid_of(N, images.shape[2:])),
+            grid=list(tokens.grid),
+            prefix=list(tokens.names),
             pixels=pixel_bytes(self._pictures),
             size=list(pictures.shape[2:]),
             titles=list(titles),
@@ -81,8 +87,7 @@ class AttentionExplorer(Explorer):
         return torch.cat([heads.mean(dim=0, keepdim=True), rollout[None], heads])
 
     def figure(self):
-        H, N = self.shape[2:]
-        prefix = N - self.grid[0] * self.grid[1]
+        H, prefix = self.shape[2], len(self.prefix)
         patch = self.query - prefix if self.query >= prefix else None
         names = ["mean", "rollout", *(f"head {h + 1}" for h in range(H))]
         shown = [MEAN, ROLLOUT, *range(H)].index(self.head)
@@ -94,20 +99,21 @@ class AttentionExplorer(Explorer):
             title = f"{name}layer {self.layer + 1}, {names[shown]}"
             draw_attention(big, self._pictures[image], weights[shown], self.grid, title, patch)
             draw_tiles(small, weights, names)
-        where = "patch in row {} and column {}".format(*(i + 1 for i in divmod(patch or 0, self.grid[1])))
-        token = "class token" if patch is None else where
-        said = f"Where the {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
+        if patch is None:
+            token = self.prefix[self.query]
+            token = token if token[-1].isdigit() else f"the {token}"
+        else:
+            token = "the patch in row {} and column {}".format(*(i + 1 for i in divmod(patch, self.grid[1])))
+        said = f"Where {token} looks in layer {self.layer + 1}: {names[shown]}, then every head."
         return fig, "".join(titles) + said
 
 
 def attention_of(source, images):
     """The attention weights `(L, B, H, N, N)` of a model for uint8 images, or those given, once they fit the images."""
-    if isinstance(source, torch.Tensor):
-        attention = source.detach()
-    else:
-        device = next(source.parameters()).device
-        attention = source.attention_maps(normalise(images.to(device), source.config))
-    attention = attention.float().cpu()
+    if not isinstance(source, torch.Tensor):
+        model = readable(source)
+        source = record(model, model_input(model, images))
+    attention = source.detach().float().cpu()
     if attention.ndim == 4:
         attention = attention[:, None]
     if attention.ndim != 5 or attention.shape[1] != len(images) or attention.shape[3] != attention.shape[4]:
@@ -133,17 +139,23 @@ def draw_tiles(ax, maps, names):
     ax.set_axis_off()
 
 
-def grid_of(tokens, image_size):
-    """The `(rows, columns)` into which `tokens`, with or without a class token, cut an image of `image_size`.
+def tokens_for(attention, image_size):
+    """The `Tokens` of attention weights for images of `image_size`, those they know or those that their number tells.
 
-    Raises `ValueError` where no square patches do.
+    Raises `ValueError` where these tokens are not those of such an image cut into square patches.
     """
-    Y, X = image_size
-    for patches in (tokens - 1, tokens):
+    (Y, X), N = image_size, attention.shape[-1]
+    if tokens := known_tokens(attention):
+        rows, columns = tokens.grid
+        if Y * columns == X * rows or not (Y % rows or X % columns):
+            return tokens
+    for prefix in (1, 0, *range(2, MOST_PREFIX + 1)):
+        patches = N - prefix
         side = isqrt(Y * X // patches) if patches > 0 else 0
         if side and Y % side == X % side == 0 and (Y // side) * (X // side) == patches:
-            return grid_size((Y, X), side)
+            extra = tuple(f"extra token {i + 1}" for i in range(prefix))
+            return Tokens(("class token",) if prefix == 1 else extra, grid_size((Y, X), side))
     raise ValueError(
-        f"expected as many tokens as an image of {Y} x {X} pixels has square patches, or one more for the class token, "
-        f"found {tokens}; pass the images that the attention weights were computed from"
+        f"expected as many tokens as an image of {Y} x {X} pixels has square patches, or up to {MOST_PREFIX} more "
+        f"for a class token and registers, found {N}; pass the images that the attention weights were computed from"
     )

@@ -2,13 +2,18 @@
 
 import base64
 import re
+import warnings
 from pathlib import Path
 
 import anywidget
 import torch
 from matplotlib.patches import Rectangle
 
+from ..interpret.recording import parts
+from ..layers import check_images
+from ..model import normalise
 from ..plots import COLOURS, DISPLAY_DPI, png
+from ..weights import statistics
 
 STATIC = Path(__file__).parent / "static"
 EXACT_BYTES = 2_000_000  # up to here numbers travel as float32
@@ -28,6 +33,37 @@ def module(name):
 
     add(name)
     return re.sub(r"^export (?!default)", "", "".join(texts.values()), flags=re.MULTILINE)
+
+
+def rgb(images, calls=2):
+    """Images `(..., C, Y, X)` as pictures `(..., 3, Y, X)`: grey ones three times, of many channels the first three.
+
+    The latter is said in a warning about the reader's line, which is so many `calls` away. Raises `ValueError` for two.
+    """
+    C = images.shape[-3]
+    if C not in (1, 3):
+        if C > 4 and images.shape[-1] in (3, 4):
+            raise ValueError(
+                f"expected channels before rows and columns, found {images.dtype} {tuple(images.shape)}; move them "
+                "forward with movedim(-1, -3)"
+            )
+        if C < 3:
+            raise ValueError(f"expected images of one channel, three or more, found {C}; pick those to be shown")
+        warnings.warn(f"of {C} channels the first three are taken as red, green and blue", stacklevel=calls + 1)
+    return images[..., :3, :, :].expand(*images.shape[:-3], 3, -1, -1)
+
+
+def model_input(model, images):
+    """uint8 images `(B, C, Y, X)` normalised for a model of ours or timm's, on its device.
+
+    A model of three channels gets `rgb(images)`. Raises `ValueError` for other channels or another size than its own.
+    """
+    filters, embed = parts(model).filters, model.patch_embed
+    if filters.shape[1] == 3 and images.ndim == 4:
+        images = rgb(images, calls=4)
+    size = getattr(embed, "img_size", None) if getattr(embed, "strict_img_size", False) else None  # timm's
+    check_images(images, filters.shape[1], getattr(embed, "image_size", size))
+    return normalise(images.to(filters.device), statistics(model))
 
 
 def pixel_bytes(images):

@@ -11,7 +11,7 @@ from traitlets import Bool, Bytes, Instance, Int, List, Unicode, observe, valida
 from ..datasets.photographs import centre_square
 from ..layers import patchify, unpatchify
 from ..plots import COLOURS, draw_grid
-from .explorer import Explorer, mark_patch, module, pixel_bytes
+from .explorer import Explorer, mark_patch, module, pixel_bytes, rgb
 from .upload import MOST_BYTES, Upload, read_upload
 
 SIDE = 224  # pixels, as ViT-B/16 was trained
@@ -46,7 +46,7 @@ class PatchExplorer(Explorer):
     message = Unicode().tag(sync=True)  # what became of the last upload
 
     def __init__(self, image, patch_size=16, **view):
-        if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+        if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 3:
             found = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__
             raise ValueError(
                 f"expected one uint8 image (3, Y, X), found {found}; "
@@ -54,6 +54,7 @@ class PatchExplorer(Explorer):
             )
         if not image.numel():
             raise ValueError(f"expected an image of at least 1 x 1 pixels, found shape {tuple(image.shape)}")
+        image = rgb(image)
         Y, X = image.shape[1:]
         side = Y if Y == X <= 256 and Y % 16 == 0 else SIDE
         self.image = (image if side == Y == X else centre_square(image, side)).cpu()

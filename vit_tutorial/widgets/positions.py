@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from traitlets import Bool, Bytes, Int, List, Unicode, validate
 
+from ..interpret.recording import parts, readable
 from ..layers import interpolate_positions, sinusoidal_positions
+from ..model import ViTConfig
 from ..plots import COLOURS, draw_matrix
 from .explorer import Explorer, float_bytes, module
 
@@ -17,7 +19,7 @@ PLAIN = (768, (14, 14))  # width and grid without a model: those of ViT-B/16
 class PositionExplorer(Explorer):
     """Point at a place of the grid and see how similar its position embedding is to that of every other place.
 
-        PositionExplorer(model)   # a VisionTransformer with learned positions
+        PositionExplorer(model)   # a VisionTransformer with learned positions: ours, timm's, torchvision's
         PositionExplorer()        # without learned ones
 
     Measured by cosine similarity: 1 is the same direction, 0 nothing in common, -1 opposite. What is shown can be read
@@ -46,17 +48,13 @@ class PositionExplorer(Explorer):
     numbers = Bool(False).tag(sync=True)
 
     def __init__(self, model=None, **view):
-        config, kinds = getattr(model, "config", None), ["sinusoidal", "none"]
-        if model is not None and getattr(config, "position", None) != "learned":
-            found = type(model).__name__ if config is None else f"position={getattr(config, 'position', None)!r}"
-            raise ValueError(
-                f"expected a VisionTransformer with learned positions, found {found}; vit_tutorial.weights makes one "
-                "from other libraries' models, and PositionExplorer() shows sinusoids without any"
-            )
+        kinds = ["sinusoidal", "none"]
         self._width, trained, vectors = *PLAIN, b""
         if model is not None:
-            self._width, trained, kinds = config.embed_dim, config.grid, ["learned", *kinds]
-            self._learned = model.pos_embed.detach().float().cpu()[:, -trained[0] * trained[1] :]  # (1, N, D)
+            model = readable(model)
+            positions, trained = learned_positions(model), tuple(model.patch_embed.grid_size)
+            self._width, kinds = positions.shape[-1], ["learned", *kinds]
+            self._learned = positions.detach().float().cpu()[:, -trained[0] * trained[1] :]  # (1, N, D)
             # Similarities stay when all vectors are turned alike, and N vectors fit into N dimensions: fewer to send.
             vectors = float_bytes(torch.linalg.qr(self._learned[0].double().T).R.T)
         most = max(MOST, *trained)
@@ -134,6 +132,21 @@ class PositionExplorer(Explorer):
             f"Cosine similarity of the place in row {row + 1}, column {column + 1} of a grid of {rows} x {columns} to "
             f"every place ({named} positions), and beside it small maps of other places."
         )
+
+
+def learned_positions(model):
+    """The learned positions `(1, N, D)` of a model of ours or timm's. Raises `ValueError` where it has none."""
+    positions = parts(model).positions
+    config = getattr(model, "config", None)
+    kind = config.position if isinstance(config, ViTConfig) else "learned"
+    if positions is None:
+        kind = "none" if getattr(model, "rope", None) is None else "rotary"
+    if kind != "learned":
+        raise ValueError(
+            f"expected a VisionTransformer with learned positions, found position={kind!r}; PositionExplorer() shows "
+            "sinusoids without any model, and interpret.position_similarity(model) compares rotary ones"
+        )
+    return positions
 
 
 def resampling(old, new):

@@ -8,10 +8,22 @@ import torch
 from matplotlib.figure import Figure
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode, validate
 
+from ..interpret.recording import evaluating, fitted
 from ..layers import MLP, EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
 from ..model import VisionTransformer, normalise
 from ..plots import COLOURS, draw_attention, draw_grid, draw_matrix
-from .explorer import EXACT_BYTES, Explorer, attention_bytes, float_bytes, mark_patch, module, pixel_bytes
+from ..weights import PatchMeanViT, as_ours
+from .explorer import (
+    EXACT_BYTES,
+    Explorer,
+    attention_bytes,
+    float_bytes,
+    mark_patch,
+    model_input,
+    module,
+    pixel_bytes,
+    rgb,
+)
 
 DRAWN = 64  # numbers of each token that are sent where all would be more than EXACT_BYTES
 BARS = 10  # classes drawn at the end
@@ -82,7 +94,7 @@ def walk(model, images):
 
     Forward hooks see them in one pass of the model in eval mode. The block is -1 before the first, L after the last.
     """
-    L, training, handles = model.config.depth, model.training, []
+    L, handles = model.config.depth, []
     found = [(-1, "image", images), (-1, "patches", patchify(images, model.config.patch_size))]
 
     def see(part, block, stages):
@@ -111,10 +123,9 @@ def walk(model, images):
     see(model.norm, L, lambda _, x: {"final norm": x})
     see(model.head, L, lambda x, logits: {"pooled": x, "logits": logits, "probabilities": logits.softmax(dim=-1)})
     try:
-        with torch.no_grad():
-            model.eval()(images)
+        with torch.no_grad(), evaluating(model):
+            model(fitted(model, images))
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return [(block, name, values.detach()) for block, name, values in found]
@@ -123,7 +134,7 @@ def walk(model, images):
 class EncoderStepper(Explorer):
     """Walk one image through a Vision Transformer: every stage with its shape, its values and its line of code.
 
-        EncoderStepper(model, image)    # a VisionTransformer, a uint8 image (3, Y, X)
+        EncoderStepper(model, image)    # a VisionTransformer or what weights.as_ours makes one of, uint8 (3, Y, X)
 
     What is shown can be read and set: `stage` is an index into `names`, `token` one into the tokens of the blocks, 0
     being the class token where there is one. All numbers are sent as float32, with two exceptions: where they would be
@@ -151,13 +162,19 @@ class EncoderStepper(Explorer):
     numbers = Bool(False).tag(sync=True)
 
     def __init__(self, model, image, **view):
-        if image.ndim != 3 or len(image) != 3 or image.dtype != torch.uint8:
+        model = as_ours(model)
+        if isinstance(model, PatchMeanViT):
             raise ValueError(
-                f"expected one uint8 image (3, Y, X), found {image.dtype} {tuple(image.shape)}; "
-                "take one of a batch with images[0]"
+                "expected a model whose head reads the class token or the mean of all tokens, found one that reads the "
+                "patches beside or before the norm; AttentionExplorer shows it"
             )
-        c, device = model.config, next(model.parameters()).device
-        found = walk(model, normalise(image[None].to(device), c))
+        if image.ndim != 3 or image.dtype != torch.uint8 or model.config.in_channels != 3:
+            raise ValueError(
+                f"expected one uint8 image (3, Y, X), found {image.dtype} {tuple(image.shape)} and "
+                f"a model of {model.config.in_channels} channels; take one of a batch with images[0]"
+            )
+        c, image = model.config, rgb(image)
+        found = walk(model, model_input(model, image[None]))
         found = [(block, name, values[0].float().cpu()) for block, name, values in found]
         self._image, self._values = image.cpu(), [values for _, _, values in found]
         self.names = [f"block {block + 1}, {name}" if name in BLOCK else name for block, name, _ in found]

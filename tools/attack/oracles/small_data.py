@@ -17,12 +17,12 @@ BOXES = [  # B, C, Y, X, top, left, size
     *[(3, 3, 6, 8, 1, 2, 3), (2, 1, 6, 8, 4, 1, 4), (2, 3, 8, 6, 1, 4, 5), (4, 2, 5, 7, 3, 5, 9)],
     *[(1, 3, 4, 4, 1, 1, 2), (3, 1, 4, 6, 0, 0, 9), (5, 3, 7, 5, 6, 4, 1), (2, 2, 5, 5, 0, 3, 5)],
 ]
-PLAIN = """add radd iadd sub rsub isub subtract mul rmul imul multiply div truediv divide neg relu clamp clamp_min
-    sum linear matmul rmatmul mm mv dot inner einsum addmm bmm get set len iter size dim numel view view_as reshape
-    flatten unsqueeze squeeze expand expand_as transpose t permute stack cat concat unbind getitem setitem clone detach
-    contiguous to type float double half bfloat16
-    full_like zeros_like ones_like empty_like tensor as_tensor new_tensor full zeros
-    ones empty arange fill zero copy uniform kaiming_uniform set_grad_enabled requires_grad"""
+PLAIN = """add radd iadd sub rsub isub subtract mul rmul imul multiply div truediv divide neg relu clamp
+    clamp_min sum linear matmul rmatmul mm mv dot inner einsum addmm bmm get set len iter size dim numel view
+    view_as reshape flatten unsqueeze squeeze expand expand_as transpose t permute stack cat concat unbind
+    getitem setitem clone detach contiguous to type float double half bfloat16 full_like zeros_like ones_like
+    empty_like tensor as_tensor new_tensor full zeros ones empty arange fill zero copy uniform kaiming_uniform
+    set_grad_enabled requires_grad"""
 
 
 def exactly(number):

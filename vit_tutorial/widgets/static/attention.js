@@ -12,7 +12,7 @@ class Attention {
     const [Y, X] = model.get("size");
     const [rows, columns] = model.get("grid");
     Object.assign(this, { model, ...readAttention(model) });
-    this.grid = new Grid(rows, columns, { prefix: this.N - rows * columns, ratio: Y / X });
+    this.grid = new Grid(rows, columns, { names: model.get("prefix"), ratio: Y / X });
     const pixels = bytes(model.get("pixels"));
     this.pictures = range(this.B).map((b) => picture(pixels.subarray(3 * b * Y * X), Y, X));
     this.smooth = X > 64; // small images keep their pixels
@@ -22,10 +22,11 @@ class Attention {
       redraw: () => this.redraw(),
       choose: (query) => query !== model.get("query") && tell(model, { query }),
     });
+    const first = this.grid.name(0);
     this.view = frame(el, {
       name: "attention",
       title: "Attention explorer",
-      hint: "Point at a patch: where does its token look? Click to hold it; arrow keys move, Home is the class token.",
+      hint: `Point at a patch: where does its token look? Click to hold it; arrow keys move, Home is ${first}.`,
     });
     this.addControls();
     this.panes = ["left", "right"].map((trait) => this.addPane(() => model.get(trait)));
@@ -50,9 +51,10 @@ class Attention {
   }
 
   addPane(image) {
+    const first = this.grid.name(0);
     const added = pane(this.view, {
       main: {
-        label: "Patches of the image. Arrow keys choose a patch, Home the class token, Enter holds it, Escape lets go.",
+        label: `Patches of the image. Arrow keys choose a patch, Home ${first}, Enter holds it, Escape lets go.`,
         height: (width) => this.grid.height(width),
         draw: (context, width, height, colours) => this.drawMain(image(), context, width, colours),
       },
@@ -98,18 +100,27 @@ class Attention {
     context.imageSmoothingEnabled = this.smooth;
     context.drawImage(this.pictures[image], ...area);
     drawHeat(context, shares, grid.columns, area, veil);
-    if (grid.prefix) this.drawStrip(context, width, colours, values[0], most);
+    if (grid.prefix) this.drawStrip(context, width, colours, values, most);
     outline(context, grid.box(question.token, area), colours.mark);
     if (question.other !== null) outline(context, grid.box(question.other, area), "#fff", 1.5);
   }
 
-  // Above the image: the class token with its weight, and the colours.
-  drawStrip(context, width, colours, value, most) {
-    fillBox(context, this.grid.box(0, this.grid.area(width)), colour(viridis, Math.min(1, value / most)));
-    Object.assign(context, { strokeStyle: colours.muted, lineWidth: 1 });
-    context.strokeRect(2.5, 3.5, 21, 21);
+  // Above the image: the tokens before the patches, the name and weight of one of them, and the colours.
+  drawStrip(context, width, colours, values, most) {
+    const { grid, question } = this;
+    const area = grid.area(width);
+    for (const token of range(grid.prefix)) {
+      const [x, y, wide, high] = grid.box(token, area);
+      fillBox(context, [x, y, wide, high], colour(viridis, Math.min(1, values[token] / most)));
+      Object.assign(context, { strokeStyle: colours.muted, lineWidth: 1 });
+      context.strokeRect(x + 0.5, y + 0.5, wide - 1, high - 1);
+    }
+    const named = [question.other ?? grid.count, question.token].find((token) => token < grid.prefix) ?? 0;
     const style = { ink: colours.ink, size: 13 };
-    write(context, colours, `class token  ${this.percent(value)} %`, [32, 15], style);
+    const [x, , wide] = grid.box(grid.prefix - 1, area);
+    const said = `${grid.names[named]}  ${this.percent(values[named])} %`;
+    const end = x + wide + 8 + write(context, colours, said, [x + wide + 8, 15], style);
+    if (end > width - 160) return; // no room for the colours
     const left = width - write(context, colours, `${this.percent(most)} %`, [width, 15], { ...style, align: "right" });
     drawScale(context, [left - 76, 8, 70, 14]);
     write(context, colours, "0", [left - 88, 15], style);
@@ -154,7 +165,8 @@ class Attention {
       const best = range(this.N).slice(grid.prefix).reduce((a, b) => (values[b] > values[a] ? b : a));
       facts.push(`Strongest patch: ${grid.name(best)}, ${weight(best)}.`);
     } else facts.push(`To ${grid.name(question.other)}: ${weight(question.other)}.`);
-    if (grid.prefix) facts.push(`To the class token: ${weight(0)}.`);
+    const before = grid.names.map((_, token) => `${grid.name(token)}: ${weight(token)}`);
+    if (grid.prefix) facts.push(`To ${before.join(", ")}.`);
     this.view.say(facts.join(" "));
     this.showTables();
   }

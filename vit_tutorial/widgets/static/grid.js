@@ -1,16 +1,19 @@
 // A grid of patches over a picture: where each token is, what it is called, how pointer and keys reach it.
-import { arrow, element, onPlainKey, ordinals, pointer, range, stage, table } from "./draw.js";
+import { arrow, clamp, element, onPlainKey, ordinals, pointer, range, stage, table } from "./draw.js";
 
-const STRIP = 30; // the class token's place, above the picture
-const WORDS = 150; // its width
+const STRIP = 30; // the place of the class token and registers, above the picture
+const STEP = 26; // from one of them to the next
+const WORDS = 150; // as wide as a single one with its name
 
 export class Grid {
-  // `prefix` is 1 where a class token comes before the patches, else 0; `ratio` is the picture's height by its width.
-  constructor(rows, columns, { prefix = 0, ratio = rows / columns } = {}) {
-    Object.assign(this, { rows, columns, prefix, ratio, top: prefix * STRIP, count: prefix + rows * columns });
+  // `names` are those of the tokens before the patches; `ratio` is the picture's height by its width.
+  constructor(rows, columns, { names = [], ratio = rows / columns } = {}) {
+    const prefix = names.length;
+    const top = prefix ? STRIP : 0;
+    Object.assign(this, { rows, columns, names, prefix, ratio, top, count: prefix + rows * columns });
   }
 
-  // Row and column of a token; the class token has row -1.
+  // Row and column of a token; those before the patches have row -1.
   place(token) {
     const patch = token - this.prefix;
     return patch < 0 ? [-1, 0] : [Math.floor(patch / this.columns), patch % this.columns];
@@ -18,7 +21,9 @@ export class Grid {
 
   name(token) {
     const [row, column] = this.place(token);
-    return row < 0 ? "the class token" : `row ${row + 1}, column ${column + 1}`;
+    if (row >= 0) return `row ${row + 1}, column ${column + 1}`;
+    const name = this.names[token];
+    return /\d$/.test(name) ? name : `the ${name}`; // register 2, the class token
   }
 
   // The token in a row and column, or null.
@@ -33,18 +38,19 @@ export class Grid {
   // The token that a key's step leads to.
   step(token, [down, right]) {
     const [row, column] = this.place(token);
+    if (row < 0 && !down) return clamp(token + right, 0, this.prefix - 1);
     if (this.prefix && down && row + down < 0) return 0;
     return this.token(row + down, column + right) ?? token;
   }
 
-  // The picture on a canvas of this width, under the class token's strip.
+  // The picture on a canvas of this width, under the strip of the tokens before the patches.
   area = (width) => [0, this.top, width, width * this.ratio];
   height = (width) => this.top + width * this.ratio;
 
   // A token's rectangle in the picture's.
   box(token, [x, y, width, height]) {
     const [row, column] = this.place(token);
-    if (row < 0) return [2, 3, 22, 22];
+    if (row < 0) return [2 + STEP * token, 3, 22, 22];
     const [wide, high] = [width / this.columns, height / this.rows];
     return [x + column * wide, y + row * high, wide, high];
   }
@@ -60,7 +66,11 @@ export class Grid {
   under(event, canvas) {
     const [right, down] = pointer(event, canvas);
     const y = down * canvas.clientHeight - this.top;
-    if (y < 0) return right * canvas.clientWidth < WORDS ? 0 : null;
+    if (y < 0) {
+      const pointed = Math.floor((right * canvas.clientWidth) / STEP);
+      if (pointed < this.prefix) return Math.max(0, pointed);
+      return this.prefix === 1 && right * canvas.clientWidth < WORDS ? 0 : null;
+    }
     return this.at(right, y / (canvas.clientWidth * this.ratio));
   }
 

@@ -43,7 +43,7 @@ class Stepper {
     Object.assign(this, { model, size: model.get("size"), classes: model.get("classes") });
     this.attention = readAttention(model);
     const [Y, X] = this.size;
-    this.grid = new Grid(rows, columns, { prefix: this.attention.N - rows * columns, ratio: Y / X });
+    this.grid = new Grid(rows, columns, { names: this.attention.N > rows * columns ? ["class token"] : [], ratio: Y / X });
     [this.image, this.stages] = [picture(pixels, Y, X), readStages(model, pixels)];
     this.whole = this.grid.prefix ? "class token" : "mean of the tokens"; // what the head reads
     this.over = null; // the token under the pointer; the trait holds the chosen one
