@@ -213,7 +213,7 @@ def test_one_command_writes_everything(course, tmp_path, capsys):
     name = "00_start_here"
     assert {f"{folder}/{name}.ipynb" for folder in ("student", "solved")} <= written
     assert {f"{folder}/{name}.html" for folder in ("slides", "handouts")} <= written
-    assert {"slides/reveal/dist/reveal.js", "slides/reveal/LICENSE", "student/images/open_in_colab.svg"} <= written
+    assert {"slides/reveal/dist/reveal.js", "slides/reveal/LICENSE"} <= written
     assert {f"nbgrader/{folder}/{name}/{name}.ipynb" for folder in ("source", "release")} <= written
 
 

@@ -222,10 +222,3 @@ def test_recorded_attention_is_a_tensor_like_any_other():
     assert attention.numpy().sum() == pytest.approx(2 * 2 * 2 * 5, abs=1e-4)
     assert [layer.tokens for layer in attention] == 2 * [attention.tokens]
     assert torch.stack(list(attention)).tokens == attention.tokens
-
-
-def test_attention_of_16_bits_rolls_out_in_32():
-    attention = torch.rand(12, 1, 2, 17, 17).softmax(dim=-1)
-    found = attention_rollout(attention.bfloat16())
-    assert found.dtype == torch.float32 and (found.sum(dim=-1) - 1).abs().max() < 1e-5
-    torch.testing.assert_close(found, attention_rollout(attention), atol=1e-3, rtol=0)

@@ -14,7 +14,6 @@ def as_layer(weights, fuse="mean", discard=0.0):
         raise ValueError(
             f"expected fuse to be one of {tuple(FUSE)} and discard in [0, 1), found {fuse!r} and {discard!r}"
         )
-    weights = weights.float() if weights.dtype.itemsize < 4 else weights  # products of 16 bits would drift
     weights = FUSE[fuse](weights, dim=1)  # (B, N, N)
     N = weights.shape[-1]
     if discard:
@@ -50,7 +49,8 @@ def rollout(model, images, fuse="mean", discard=0.0):
 
     def fold(weights):
         nonlocal result, layers
-        layer = as_layer(weights, fuse, discard)
+        exact = weights.float() if weights.dtype.itemsize < 4 else weights  # products of 16 bits would drift
+        layer = as_layer(exact, fuse, discard)
         result, layers = layer if result is None else layer @ result, layers + 1
         return weights
 

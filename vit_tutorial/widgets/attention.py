@@ -83,7 +83,7 @@ class AttentionExplorer(Explorer):
         """The query's attention `(H + 2, N)` in the layer: mean, rollout, then each head."""
         attention = self._attention[:, image]  # (L, H, N, N)
         heads = attention[self.layer, :, self.query]
-        rollout = attention_rollout(attention[: self.layer + 1, None])[0, self.query]
+        rollout = attention_rollout(attention[: self.layer + 1, None].float())[0, self.query]
         return torch.cat([heads.mean(dim=0, keepdim=True), rollout[None], heads])
 
     def figure(self):
