@@ -23,7 +23,7 @@ from pathlib import Path
 
 COURSE = Path(__file__).resolve().parents[2]
 SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"]
-SYSTEM += ["/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"]
+SYSTEM += ["/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime"]
 HIDDEN = ["/usr/local/share/nbgrader"]  # where nbgrader by default collects what everybody hands in
 WORK, SUBMITTED = "/answers", "/submitted"
 SCRATCH = 256 << 20  # bytes that fit in each of /answers, /tmp and /dev/shm
