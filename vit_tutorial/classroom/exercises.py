@@ -2,7 +2,9 @@
 
 import ast
 import re
+import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 POINTS = {"easy": 1, "medium": 2, "hard": 3}
 TITLE = re.compile(r"^### Exercise (\d+\.\d+) · .", re.MULTILINE)
@@ -37,12 +39,25 @@ def answers_in(source):
     return tuple(found)
 
 
-def plain(source):
-    """A cell's code without comments and blank space: two that are alike do the same."""
+@lru_cache(10_000)
+def essence(source):
+    """Code without comments and layout, or what is no code without the latter."""
     try:
-        return ast.dump(ast.parse(source))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.unparse(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # IPython's own commands, or no Python at all
-        return "".join(source.split())
+        return " ".join(source.split())
+
+
+def grade_id(cell):
+    """The name by which nbgrader knows a cell, or an empty text."""
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
+
+
+def number_of(name):
+    """The number of an exercise from the grade id of its cell: `3.1` from `check-3-1`, `answer-3-1-2`."""
+    return ".".join(name.split("-")[1:3])
 
 
 def statements(source):
@@ -55,12 +70,11 @@ def statements(source):
 
 def sources(notebook):
     """`{grade id: code}` of a notebook of nbgrader's."""
-    cells = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id")]
-    return {cell.metadata.nbgrader.grade_id: cell.source for cell in cells}
+    return {grade_id(cell): cell.source for cell in notebook.cells if grade_id(cell)}
 
 
 def course_cells(notebook):
-    """`{code as plain says: imports}` of a released notebook's cells, without names that mean something else later."""
+    """`{essence: imports}` of a released notebook's cells, without names that mean something else later."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     nodes = [node for cell in cells for top in statements(cell.source) for node in ast.walk(top)]
     bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -70,7 +84,7 @@ def course_cells(notebook):
         lines = [line for line in statements(cell.source) if isinstance(line, (ast.Import, ast.ImportFrom))]
         for line in lines:
             line.names = [one for one in line.names if (one.asname or one.name).split(".")[0] not in bound]
-        found[plain(cell.source)] = [ast.unparse(line) for line in lines if line.names]
+        found[essence(cell.source)] = [ast.unparse(line) for line in lines if line.names]
     return found
 
 

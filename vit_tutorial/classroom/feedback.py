@@ -11,7 +11,8 @@ from traitlets.config import Config
 from ..files import atomic_path
 from .decks import formulas
 from .editions import BADGE
-from .results import TEMPLATES, number_of
+from .exercises import number_of
+from .results import TEMPLATES
 
 SHOWN = ("image/png", "image/jpeg", "text/plain")  # kinds of output that load nothing and run nothing
 HTML = (

@@ -25,7 +25,7 @@ from traitlets import Bool, Integer
 
 from . import judging, sandbox
 from .answers import MIME
-from .exercises import answers_in, course_cells, plain, sources
+from .exercises import answers_in, course_cells, essence, grade_id, number_of, sources
 from .needed import bound_in, needed
 from .sandbox import LIMITS
 
@@ -132,9 +132,9 @@ class SandboxedExecute(Execute):
     def needed_of(self, cells):
         """The numbers of the cells that are run: those that are not as the course has them, and what they need."""
         code = [cell.source if cell.cell_type == "code" else "" for cell in cells]
-        ids = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells]
+        ids = [grade_id(cell) for cell in cells]
         known = [
-            name not in self.asked and plain(source) in self.course for name, source in zip(ids, code, strict=True)
+            name not in self.asked and essence(source) in self.course for name, source in zip(ids, code, strict=True)
         ]
         return needed(code, [n for n, source in enumerate(code) if source.strip() and not known[n]])
 
@@ -178,7 +178,7 @@ class SandboxedExecute(Execute):
 
     def before(self, cell, index):
         """Before a cell of the course's own, put back what earlier ones have imported, whatever became of the names."""
-        self.of_this_cell, code = 0, plain(cell.source)
+        self.of_this_cell, code = 0, essence(cell.source)
         if code not in self.course:
             self.restless = True
             if found := READ_IT.search(cell.source):
@@ -205,12 +205,13 @@ class SandboxedExecute(Execute):
         Answer cells that are as they were handed out get nothing.
         """
         about = cell.metadata["nbgrader"]
-        number, points = about["grade_id"].removeprefix("check-"), about["points"]
-        stubs = {name: code for name, code in self.asked.items() if name.startswith(f"answer-{number}-")}
-        changed = any(plain(self.answered.get(name, code)) != plain(code) for name, code in stubs.items())
+        number, points = number_of(about["grade_id"]), about["points"]
+        stubs = [name for name in self.asked if name.startswith("answer-") and number_of(name) == number]
+        changed = any(essence(self.answered.get(name, self.asked[name])) != essence(self.asked[name]) for name in stubs)
         answers = answers_in(self.asked[about["grade_id"]])
         results = [self.verdict(name, answer) for name, answer in answers] if changed else []
         passed, printed = sum(result.passed for result in results), self.printed(cell)
+        mark = f"{points * passed / len(answers):g}"
         wrong = [result for result in results if not result.passed]
         cell.metadata["vit_tutorial"] = {
             "passed": passed == len(answers),
@@ -220,16 +221,14 @@ class SandboxedExecute(Execute):
         }
         if (printed == len(answers)) != (passed == len(answers)):
             says = "Passed" if printed == len(answers) else "no Passed"
-            told = f"Exercise {number.replace('-', '.')}: the cell printed {says}, but its mark is"
-            got = f"{points * passed / len(answers):g} of {points:g}"
-            self.notes.append(f"{told} {got}; a person should look at why (worth reading).")
+            told = f"Exercise {number}: the cell printed {says}, but its mark is {mark} of {points:g}"
+            self.notes.append(f"{told}; a person should look at why (worth reading).")
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.output_type = "display_data"
                 del output["execution_count"]
-        mark = {"text/plain": f"{points * passed / len(answers):g}"}
         count = cell.get("execution_count")
-        cell.outputs.insert(0, new_output("execute_result", data=mark, execution_count=count))
+        cell.outputs.insert(0, new_output("execute_result", data={"text/plain": mark}, execution_count=count))
 
     @staticmethod
     def printed(cell):

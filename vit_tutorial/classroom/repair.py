@@ -4,7 +4,6 @@ Each cell is known by its grade id, its cell id, its source or, for answers, by 
 the name that its stub defines. The order, the checks and all metadata are the release's.
 """
 
-import ast
 import json
 import re
 import symtable
@@ -17,6 +16,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import from_dict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 from nbformat.validator import isvalid
+
+from .exercises import essence, grade_id, number_of
 
 MOST_BYTES, MOST_CELLS = 50 << 20, 5000
 EXERCISE = re.compile(r"^#+ *Exercise (\d+\.\d+) *· *(.*?) *$", re.MULTILINE)
@@ -179,22 +180,6 @@ def defined(source):
     return {a or b for a, b in DEFINED.findall(source)} if names is None else names
 
 
-@lru_cache(10_000)
-def essence(source):
-    """Code without comments and layout, or what is no code without the latter."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.unparse(ast.parse(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return " ".join(source.split())
-
-
-def grade_id(cell):
-    """The name by which nbgrader knows a cell, or an empty text."""
-    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
-
-
 def text_of(cell):
     """A cell's source, for comparing."""
     return "\n".join(line.rstrip() for line in cell.source.strip().splitlines())
@@ -243,7 +228,7 @@ class Sheet:
             if cell.cell_type == "markdown" and (title := EXERCISE.search(cell.source)):
                 number, self.titles[title[2]] = title[1], title[1]
             if kind != "given":
-                number, self.grades[grade_id(cell)] = ".".join(grade_id(cell).split("-")[1:3]), index
+                number, self.grades[grade_id(cell)] = number_of(grade_id(cell)), index
             if kind == "check":
                 self.checkers |= dict.fromkeys(CHECKER.findall(cell.source), number)
             self.ids[cell.get("id")] = index

@@ -18,6 +18,7 @@ from nbgrader.utils import parse_utc
 from traitlets import Dict, Float
 
 from ..files import PACKAGE, ROOT, atomic_path
+from .exercises import grade_id, number_of
 
 TEMPLATES = PACKAGE / "classroom" / "static" / "templates"
 HARD = 3  # points of the exercises in which answers are compared
@@ -106,11 +107,6 @@ def read_exercises(course, assignment):
     released = nbformat.read(course / "release" / assignment / f"{assignment}.ipynb", as_version=4)
     cells = (cell.metadata.get("nbgrader", {}) for cell in released.cells)
     return {cell["grade_id"]: cell["points"] for cell in cells if cell.get("grade")}
-
-
-def number_of(grade_id):
-    """The number of an exercise from the id of its cell: `3.1` from `check-3-1`, `answer-3-1-2`."""
-    return ".".join(grade_id.split("-")[1:3])
 
 
 def read_student(api, book, course, assignment, student):
@@ -225,7 +221,7 @@ def read_answers(notebook):
     """What the judge said of each graded cell, by its id, and the code of each exercise's answer, by its number."""
     judged, answers = {}, {}
     for cell in notebook.cells:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+        name = grade_id(cell)
         if name.startswith("check-"):
             judged[name] = cell.metadata.get("vit_tutorial", {})
         elif name.startswith("answer-"):
