@@ -23,12 +23,15 @@ from .layers import (  # noqa: E402
     unpatchify,
 )
 from .model import VisionTransformer, ViTConfig, normalise, set_image_size  # noqa: E402
+from .modern import ModernConfig, ModernViT  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "DropPath",
     "EncoderBlock",
+    "ModernConfig",
+    "ModernViT",
     "MultiHeadAttention",
     "PatchEmbedding",
     "ViTConfig",

@@ -19,6 +19,7 @@ from .formats import (
 )
 from .hub import pretrained
 from .patch_mean import PatchMeanViT
+from .patch_pool import PatchPoolViT
 
 __all__ = [
     "FORMAT",
@@ -26,6 +27,7 @@ __all__ = [
     "IMAGENET_STD",
     "TORCHVISION_NAMES",
     "PatchMeanViT",
+    "PatchPoolViT",
     "as_ours",
     "from_timm",
     "from_torchvision",

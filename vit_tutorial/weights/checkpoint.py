@@ -10,13 +10,18 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..files import atomic_path
 from ..model import VisionTransformer, ViTConfig
+from ..modern import ModernConfig, ModernViT, RMSNorm
 from .patch_mean import PatchMeanViT
+from .patch_pool import READS, PatchPoolViT
 
 FORMAT = "vit_tutorial 1"
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 NAMES = re.compile(  # of all that a model has, and so a checkpoint
-    r"cls_token|pos_embed|(patch_embed\.proj|norm|head|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12]))\.(weight|bias)"
+    r"cls_token|reg_token|pos_embed|attn_pool\.latent|blocks\.\d+\.ls[12]\.gamma|"
+    r"(patch_embed\.proj|(fc_)?norm|head|attn_pool\.(q|kv|proj|norm|mlp\.fc[12])|"
+    r"blocks\.\d+\.(norm[12]|attn\.(qkv|proj|[qk]_norm)|mlp\.(fc[12]|fc1_[gx])))\.(weight|bias)"
 )
+NORMS = (nn.LayerNorm, RMSNorm)
 
 
 def unwrapped(model):
@@ -43,8 +48,8 @@ def head_state(head):
 
 
 def norm_eps(model):
-    """The one `eps` of all LayerNorms in `model`. Raises `ValueError` where they have none or several."""
-    found = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    """The one `eps` of all norms in `model`. Raises `ValueError` where they have none or several."""
+    found = {m.eps for m in model.modules() if isinstance(m, NORMS) or type(m).__name__ == "RmsNorm"}  # timm's
     if len(found) != 1:
         raise ValueError(f"expected LayerNorms with one eps, found {sorted(found) or 'no LayerNorm'}")
     return found.pop()
@@ -73,18 +78,22 @@ def load_state(model, state):
 
 
 def build(config, state, eps=1e-6, patch_mean=None):
-    """A model with `config` and the weights `state`; each LayerNorm adds `eps` to the variance.
+    """A model with `config` and the weights `state`; each norm adds `eps` under its root.
 
-    `patch_mean` None makes a `VisionTransformer`, else a `PatchMeanViT` with this `norm_last`.
+    `patch_mean` None makes a `VisionTransformer` or, of a `ModernConfig`, a `ModernViT`; "norm first", "norm last" or
+    "map" (of a `ModernConfig`) one whose head reads the patches so: a `PatchMeanViT` or a `PatchPoolViT`.
     A state without a head, for a config with as many classes as the width D, gives a model without one: an
     `nn.Identity` stands in its place, and `forward` returns the D features `(B, D)` that a head would read.
     Raises `ValueError` as `load_state` does.
     """
-    model = VisionTransformer(config) if patch_mean is None else PatchMeanViT(config, patch_mean)
+    if isinstance(config, ModernConfig):
+        model = ModernViT(config) if patch_mean is None else PatchPoolViT(config, patch_mean)
+    else:
+        model = VisionTransformer(config) if patch_mean is None else PatchMeanViT(config, patch_mean == "norm last")
     if config.num_classes == config.embed_dim and "head.weight" not in state:
         model.head = nn.Identity()
     for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, NORMS):
             module.eps = eps
     return load_state(model, state)
 
@@ -119,6 +128,8 @@ def save(model, path, half=False):
     metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "norm_eps": str(norm_eps(model))}
     if isinstance(model, PatchMeanViT):
         metadata["patch_mean"] = "norm last" if model.norm_last else "norm first"
+    if isinstance(model, PatchPoolViT):
+        metadata["patch_mean"] = model.reads
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata=metadata)
 
@@ -146,11 +157,14 @@ def load(path):
         )
     try:
         values = json.loads(metadata["config"])
-        config = ViTConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        kind = ModernConfig if "registers" in values else ViTConfig
+        config = kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
         eps = float(json.loads(metadata.get("norm_eps", "1e-6")))
         if not 0 <= eps < 1:
             raise ValueError(f"eps {eps}")
-        patch_mean = {None: None, "norm last": True, "norm first": False}[metadata.get("patch_mean")]
+        patch_mean = metadata.get("patch_mean")
+        if patch_mean not in (None, *READS) or (patch_mean == "map" and kind is ViTConfig):
+            raise ValueError(f"patch_mean {patch_mean!r:.60}")
         check_size(config, state)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"expected a model config inside {path.name}, found a damaged one ({error!s:.300})") from None
@@ -169,7 +183,8 @@ def check_size(config, state):
     rows, columns = config.grid
     D, hidden = config.embed_dim, int(config.embed_dim * config.mlp_ratio)
     patch = config.in_channels * config.patch_size**2
-    parameters = D * (config.depth * (4 * D + 2 * hidden) + patch + rows * columns + config.num_classes)
+    tokens = rows * columns + getattr(config, "registers", 0)
+    parameters = D * (config.depth * (4 * D + 2 * hidden) + patch + tokens + config.num_classes)
     found = sum(value.numel() for value in state.values())
     if parameters > 4 * found + 10**6 or config.depth > len(state):
         raise ValueError(f"a model of {parameters:,} parameters, {found:,} numbers in the file")

@@ -1,24 +1,36 @@
 """Models of torchvision, timm and transformers as ours, and ours as theirs: the same numbers under other names.
 
-They share one architecture (Dosovitskiy et al. 2021): ViT Ti/S/B/L at any patch size, DeiT without distillation
+Most share one architecture (Dosovitskiy et al. 2021): ViT Ti/S/B/L at any patch size, DeiT without distillation
 (Touvron et al. 2021), AugReg (Steiner et al. 2022), SWAG (Singh et al. 2022), the encoders of DINO (Caron et al. 2021)
-and MAE (He et al. 2022). A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
+and MAE (He et al. 2022). Those with later parts become a `ModernViT`: DeiT III (Touvron et al. 2022), DINOv2 (Oquab et
+al. 2023), with and without registers, DINOv3 (Simeoni et al. 2025), the image towers of SigLIP (Zhai et al. 2023).
+A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
 The eps of LayerNorm is carried both ways: transformers' default is 1e-12, everybody else's 1e-6, and the logits show
 it. Dropout rates are not carried: they belong to a training run, not to the weights.
 """
 
 import re
 from collections import namedtuple
+from dataclasses import asdict
 from functools import partial
 from importlib import import_module
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..layers import image_sides
 from ..model import VisionTransformer, ViTConfig
+from ..modern import ModernConfig, ModernViT
 from .checkpoint import build, head_state, load_state, norm_eps, unwrapped
+from .modern_formats import (
+    KINDS,
+    activation_of,
+    eva_state,
+    modern_parts,
+    modern_state,
+    unpacked,
+    with_biases,
+)
 from .patch_mean import PatchMeanViT
 
 Statistics = namedtuple("Statistics", "mean std")
@@ -86,15 +98,20 @@ def plain(state, head):
     return {name: value for name, value in state.items() if not name.startswith("head.")} | head_state(head)
 
 
-def converted(state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENET_STD, classes=(), patch_mean=None):
+def converted(
+    state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENET_STD, classes=(), patch_mean=None, **said
+):
     """Our model from weights under our names; all that they show by their shapes is read off them.
 
     Where there are not three channels, pixels are normalised with 0.5: the libraries have no convention for those.
-    `patch_mean` is as for `build`.
+    `patch_mean` is as for `build`. `said` are entries of `ModernConfig` that shapes do not show; where all of them and
+    all that the weights show are the plain model's, it is the plain model.
     """
     try:
         D, C, P, _ = state["patch_embed.proj.weight"].shape
-        hidden = len(state["blocks.0.mlp.fc1.weight"])
+        hidden = len(state.get("blocks.0.mlp.fc1_g.weight", state.get("blocks.0.mlp.fc1.weight", ())))
+        if not hidden:
+            raise KeyError("mlp")
     except (KeyError, ValueError):
         found = ", ".join(list(state)[:6]) or "none"
         raise ValueError(f"expected the weights of a Vision Transformer, found these first: {found}") from None
@@ -113,7 +130,15 @@ def converted(state, image_size, num_heads, eps, mean=IMAGENET_MEAN, std=IMAGENE
         std=tuple(std) if len(std) == C else (0.5,) * C,
         classes=classes,
     )
-    weight = state["patch_embed.proj.weight"]
+    weight, patches = state["patch_embed.proj.weight"], config.grid[0] * config.grid[1]
+    settings = asdict(config) | modern_parts(state, patches) | said
+    modern = ModernConfig(**settings)
+    if patch_mean == "map" or modern != ModernConfig(**asdict(config)):
+        config = modern
+        if patch_mean == "norm last":
+            state = {re.sub("^norm", "fc_norm", name): value for name, value in state.items()}
+    if config.position == "none":
+        state = {"pos_embed": weight.new_zeros(1, patches, D)} | state
     return build(config, state, eps, patch_mean).to(device=weight.device, dtype=weight.dtype)
 
 
@@ -130,51 +155,72 @@ def from_torchvision(model):
     return converted(state, model.image_size, heads, norm_eps(model)).train(model.training)
 
 
-def from_timm(model):
-    """Our `VisionTransformer` with the weights of a timm `VisionTransformer`; the logits are the same.
+def pooling(model):
+    """What the head of a timm model reads, as the `patch_mean` of `build`; and whether the last norm is behind that.
 
-    Takes models that read the class token or the mean of the patches, before or after the last norm: the second kind
-    becomes a `PatchMeanViT`. Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has none.
-    Raises `ValueError` where the layers differ: distilled DeiT, CLIP, DeiT III and DINOv2, for example.
+    Raises `ValueError` for what ours do not read.
     """
-    timm = library("timm.models.vision_transformer")
-    model = unwrapped(model)
-    one_kind(model, timm.VisionTransformer)
-    one_kind(model.patch_embed, timm.PatchEmbed)
-    one_kind(model.blocks[0], timm.Block)
-    block, cls = model.blocks[0], model.cls_token is not None
-    if model.global_pool not in ("token", "avg"):
+    cls, norm_last = model.cls_token is not None, not isinstance(model.fc_norm, nn.Identity)
+    prefix = model.num_prefix_tokens and getattr(model, "pool_include_prefix", type(model).__name__ == "Eva")
+    if model.global_pool not in ("token", "avg", "map") or (model.global_pool == "map" and (norm_last or prefix)):
         raise ValueError(
-            f"expected global_pool 'token' or 'avg', found {model.global_pool!r}; ours pools in no other way"
+            f"expected global_pool 'token' or 'avg', or 'map' that reads normalised patches, found "
+            f"{model.global_pool!r}; ours pools in no other way"
         )
-    if getattr(model, "reg_token", None) is not None:
-        raise ValueError(
-            f"expected no registers, found {model.num_reg_tokens}; ours has none. interpret and AttentionExplorer take "
-            "timm's model as it is"
-        )
-    x = torch.linspace(-4, 4, 33)
-    if not torch.allclose(block.mlp.act(x), F.gelu(x), atol=1e-6):
-        raise ValueError(f"expected exact GELU between the layers of the MLP, found {block.mlp.act}")
-    norm_last = not isinstance(model.fc_norm, nn.Identity)
     if not norm_last and isinstance(model.norm, nn.Identity):
         raise ValueError("expected a norm before the head, found none")
-    patch_mean = norm_last if model.global_pool == "avg" and (cls or norm_last) else None
-    state = {re.sub("^fc_norm", "norm", name): value for name, value in model.state_dict().items()}
+    mean = ("norm last" if norm_last else "norm first") if model.global_pool == "avg" and (cls or norm_last) else None
+    return "map" if model.global_pool == "map" else mean
+
+
+def from_timm(model):
+    """Our model with the weights of a timm `VisionTransformer` or `Eva`; the logits, or features, are the same.
+
+    A plain one becomes a `VisionTransformer`; one with registers, LayerScale, RMSNorm, normalised queries and keys,
+    SwiGLU, rotary positions or positions without a class token's a `ModernViT`: DeiT III, DINOv2, DINOv3, SigLIP. Where
+    the head reads the mean of the patches, before or after the last norm, or pools them by attention, it is a
+    `PatchMeanViT` or a `PatchPoolViT`. A model made without biases of queries, keys and values gets zeros.
+    Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has none.
+    Raises `ValueError` where the layers differ: distilled DeiT, CLIP and EVA-02, for example.
+    """
+    timm, eva = library("timm.models.vision_transformer"), library("timm.models.eva")
+    model = unwrapped(model)
+    modern = type(model) is eva.Eva
+    one_kind(model, eva.Eva if modern else timm.VisionTransformer)
+    one_kind(model.patch_embed, timm.PatchEmbed)
+    block = model.blocks[0]
+    one_kind(block, eva.EvaBlock if modern else timm.Block)
+    patch_mean = pooling(model)
+    state, said = eva_state(model) if modern else (model.state_dict(), {})
+    said["mlp"] = activation_of(block.mlp)
+    if model.pos_embed is None:
+        said |= {"position": "none", "cls_position": model.cls_token is None}
+    if said["mlp"] == "swiglu" and type(block.mlp).__name__ == "GluMlp":
+        state = unpacked(state)
+    state = plain(stacked(with_biases(state)), model.head)
+    state = {re.sub("^fc_norm", "norm", name): value for name, value in state.items()}
     mean, std = statistics(model)
     image_size, heads = model.patch_embed.img_size, block.attn.num_heads
-    state, eps = plain(state, model.head), norm_eps(model)
-    return converted(state, image_size, heads, eps, mean, std, patch_mean=patch_mean).train(model.training)
+    ours = converted(state, image_size, heads, norm_eps(model), mean, std, patch_mean=patch_mean, **said)
+    return ours.train(model.training)
 
 
 def transformers_settings(config):
-    """The config dict of a transformers model with its defaults. Raises `ValueError` where it is no plain ViT."""
+    """The config dict of a transformers model with its defaults. Raises `ValueError` where ours cannot be it."""
+    if config.get("model_type") == "siglip":  # words and pictures: the picture's part
+        config = config.get("vision_config") or {}
+        config = {"model_type": "siglip_vision_model"} | config
     kind = config.get("model_type")
-    config = TRANSFORMERS_DEFAULTS | config
-    if kind not in ("vit", "vit_mae"):
+    config = KINDS.get(kind, TRANSFORMERS_DEFAULTS) | config
+    if kind not in ("vit", "vit_mae", *KINDS):
         hint = ": a DeiT with a distillation token" if kind == "deit" else ""
-        raise ValueError(f"expected a transformers model of type 'vit' or 'vit_mae', found {kind!r}{hint}")
-    if config["hidden_act"] != "gelu":
-        raise ValueError(f"expected exact GELU (hidden_act 'gelu'), found {config['hidden_act']!r}")
+        raise ValueError(
+            f"expected a transformers model of type 'vit', 'vit_mae', {str([*KINDS])[1:-1]}, found {kind!r}{hint}"
+        )
+    act, gated = config["hidden_act"], config.get("use_gated_mlp", False)
+    if act != ("silu" if gated else "gelu") and (gated or kind != "siglip_vision_model" or act != "gelu_pytorch_tanh"):
+        expected = "SwiGLU (hidden_act 'silu')" if gated else "exact GELU (hidden_act 'gelu')"
+        raise ValueError(f"expected {expected}, found {act!r}")
     return config
 
 
@@ -191,12 +237,14 @@ def stacked(state):
 def from_transformers(model, config=None, processor=None):
     """Our `VisionTransformer` with the weights of a transformers model; the logits, or features, are the same.
 
-    Takes `ViTForImageClassification`, `ViTModel`, `ViTMAEModel` and `ViTMAEForPreTraining`, of version 4 or 5: the
+    Takes `ViTForImageClassification`, `ViTModel`, `ViTMAEModel` and `ViTMAEForPreTraining`, of version 4 or 5; and as a
+    `ModernViT` `Dinov2Model`, `Dinov2WithRegistersModel`, `DINOv3ViTModel` and the image's part of SigLIP: the
     model, or the state dict of a hub file with `config`, the dict of its `config.json`. Our `forward` equals `.logits`,
-    or `last_hidden_state[:, 0]` where there is no classifier. `processor`, an image processor or the dict of
-    `preprocessor_config.json`, says how pixels are normalised. Without it mean and std are ImageNet's for MAE and 0.5
-    for ViT, transformers' own default; DINO and DeiT expect ImageNet's, so pass their processor.
-    Two parts read these features and are left out: the pooler of `ViTModel`, and the decoder of MAE.
+    or where there is no classifier `last_hidden_state[:, 0]`, for SigLIP `pooler_output`. `processor`, an image
+    processor or the dict of `preprocessor_config.json`, says how pixels are normalised. Without it mean and std are
+    ImageNet's for MAE and DINOv2 and v3, 0.5 for SigLIP and for ViT, transformers' own default; DINO and DeiT expect
+    ImageNet's, so pass their processor.
+    Some parts are left out: the pooler of `ViTModel`, the decoder of MAE, mask tokens, and SigLIP's text encoder.
     Raises `ValueError` where the layers differ.
     """
     if module := isinstance(model, nn.Module):
@@ -206,14 +254,18 @@ def from_transformers(model, config=None, processor=None):
     if module and not hasattr(getattr(model, "config", None), "to_dict"):
         raise ValueError(f"expected a transformers model, found {type(model).__name__}")
     c = transformers_settings(model.config.to_dict() if module else config)
+    state, said = (model.state_dict() if module else model), {}
+    if c["model_type"] in KINDS:
+        state, said = modern_state(state, c, classifies=hasattr(model, "classifier"))
     state = {
         renamed(name, TRANSFORMERS_NAMES): value
-        for name, value in (model.state_dict() if module else model).items()
+        for name, value in state.items()
         if not name.startswith(("pooler.", "vit.pooler.", "decoder."))
     }
     if module:
         state = plain(state, getattr(model, "classifier", nn.Identity()))
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if c["model_type"] == "vit_mae" else ((0.5,) * 3, (0.5,) * 3)
+    half = c["model_type"] in ("vit", "siglip_vision_model")
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if half else (IMAGENET_MEAN, IMAGENET_STD)
     if processor is not None:
         mean, std = processor_statistics(processor if isinstance(processor, dict) else processor.to_dict())
     labels = {int(i): label for i, label in (c.get("id2label") or {}).items()}
@@ -221,7 +273,7 @@ def from_transformers(model, config=None, processor=None):
     if "head.weight" not in state or classes == tuple(f"LABEL_{i}" for i in range(len(classes))):
         classes = ()  # no head, or names that only count
     heads, eps = c["num_attention_heads"], c["layer_norm_eps"]
-    ours = converted(stacked(state), c["image_size"], heads, eps, mean, std, classes)
+    ours = converted(stacked(state), c["image_size"], heads, eps, mean, std, classes, **said)
     return ours.train(module and model.training)
 
 
@@ -289,13 +341,21 @@ def outputs(model):
     return 0 if isinstance(model.head, nn.Identity) else model.config.num_classes
 
 
+def plain_model(model):
+    """`model`, unwrapped. Raises `ValueError` for a `ModernViT`, of which some parts have no weights to be missed."""
+    model = unwrapped(model)
+    if isinstance(model, ModernViT):
+        raise ValueError("expected a plain VisionTransformer, found a ModernViT; weights.save keeps one")
+    return model
+
+
 def to_timm(model):
     """A timm `VisionTransformer` with the weights of our `model`; the logits are the same.
 
     The normalisation stands in its `pretrained_cfg`, where timm's `resolve_data_config` finds it. Raises `ValueError`
     for a model with more or other layers than `VisionTransformer`.
     """
-    model = unwrapped(model)
+    model = plain_model(model)
     c, cls = model.config, model.cls_token is not None
     patch_mean = isinstance(model, PatchMeanViT)
     norm_last = patch_mean and model.norm_last
@@ -321,7 +381,7 @@ def to_timm(model):
 
 def reads_class_token(model):
     """`model`, unwrapped. Raises `ValueError` where its head reads the patches: only timm's class can do that too."""
-    model = unwrapped(model)
+    model = plain_model(model)
     if model.cls_token is None or isinstance(model, PatchMeanViT):
         raise ValueError(
             "expected a head that reads a class token, found one that reads the patches; use weights.to_timm"

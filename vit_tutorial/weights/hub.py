@@ -98,8 +98,8 @@ def pretrained(name):
     except (RuntimeError, AssertionError) as error:  # the second from timm before 1.0.16, without a word
         found = error if str(error) else "an older timm"
         raise ValueError(f"expected a model that this timm knows, found: {found}; pip install --upgrade timm") from None
-    model = from_timm(theirs)  # says what does not fit before the large file is fetched
-    load_state(model, load_file(fetch(repo, "model.safetensors")))
+    from_timm(theirs)  # says what does not fit before the large file is fetched
+    model = from_timm(load_state(theirs, load_file(fetch(repo, "model.safetensors"))))
     data = library("timm.data")
     if data.infer_imagenet_subset(theirs) == "imagenet-1k" and repo.startswith("timm/"):
         model.config = replace(model.config, classes=tuple(data.ImageNetInfo().label_descriptions()))
