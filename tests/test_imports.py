@@ -13,7 +13,7 @@ import vit_tutorial
 PACKAGE = Path(vit_tutorial.__file__).parent
 ROOMS = (  # each imports from its own line and the lines above it
     ("layers", "files"),
-    ("model",),
+    ("model", "modern"),
     ("datasets", "weights", "machine", "patients"),
     ("interpret", "training"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
@@ -101,7 +101,7 @@ def test_imports_run_one_way():
     assert upwards == []
 
 
-@pytest.mark.parametrize("name", ["layers", "model"])
+@pytest.mark.parametrize("name", ["layers", "model", "modern"])
 def test_what_a_learner_reads_first_imports_torch_alone(name):
     path = PACKAGE / f"{name}.py"
     modules = [module for module, _ in imported_names(path, f"vit_tutorial.{name}")]

@@ -1,8 +1,7 @@
 """What came after the plain Vision Transformer, one small class each, and `ModernViT`, made of them and of `layers`.
 
-Each part is switched on alone by its entry in `ModernConfig`; with none of them a `ModernViT` is a `VisionTransformer`
-to the bit. Shapes and letters are those of `layers`; P tokens of the N are patches, the others stand before them.
-Parameter names are those of timm's `vision_transformer.py` and `eva.py`.
+Each part is switched on alone by its entry in `ModernConfig`; with none, a `ModernViT` is a `VisionTransformer` to the
+bit. Letters are those of `layers`; the last P of the N tokens are patches. Parameter names are timm's.
 """
 
 import math
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import MLP, DropPath, MultiHeadAttention, PatchEmbedding, head_width
+from .layers import MLP, DropPath, MultiHeadAttention, PatchEmbedding
 from .model import VisionTransformer, ViTConfig, expect, init_weights, is_number, position_embedding
 
 CHOICES = {
@@ -29,11 +28,9 @@ CHOICES = {
 class ModernConfig(ViTConfig):
     """A `ViTConfig` and a switch for each modern part; the defaults are the plain model.
 
-    `registers` is a number of register tokens, `layer_scale` the value at which LayerScale starts (None: there is
-    none). `norm` is "layer" or "rms", `mlp` "gelu", "gelu_tanh" (SigLIP's approximation of it) or "swiglu". `rope` is
-    "none", "axial" (places 0, 1, 2, ...) or "dinov3" (places from -1 to 1, whatever the image size), and
-    `rope_temperature` the longest period over the shortest, nearly; `position` says what is added besides.
-    `cls_position=False` leaves the class token without a position of its own.
+    `registers` counts register tokens, `layer_scale` is where LayerScale starts (None: there is none). `norm` is
+    "layer" or "rms", `mlp` "gelu", "gelu_tanh" (SigLIP's approximation) or "swiglu". `rope` is "none", "axial" or
+    "dinov3" (see `RotaryEmbedding`); `position` says what is added besides, to the class token too with `cls_position`.
     Raises `ValueError` for values that fit no model.
     """
 
@@ -48,27 +45,22 @@ class ModernConfig(ViTConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        scale, temperature = self.layer_scale, self.rope_temperature
         expect(type(self.registers) is int and self.registers >= 0, "registers to be 0 or more", self.registers)
-        starts = self.layer_scale is None or is_number(self.layer_scale)
-        expect(starts, "layer_scale to be a number or None", self.layer_scale)
+        expect(scale is None or is_number(scale), "layer_scale to be a number or None", scale)
+        expect(is_number(temperature) and temperature > 0, "a rope_temperature above 0", temperature)
         for name, allowed in CHOICES.items():
             expect(getattr(self, name) in allowed, f"{name} to be one of {allowed}", getattr(self, name))
-        warm = is_number(self.rope_temperature) and self.rope_temperature > 0
-        expect(warm, "a rope_temperature above 0", self.rope_temperature)
-        d = head_width(self.embed_dim, self.num_heads)
+        d = self.embed_dim // self.num_heads
         expect(self.rope == "none" or d % 4 == 0, "heads of a width that is a multiple of 4, for rotary positions", d)
 
 
 class RMSNorm(nn.Module):
-    """Each token `(..., D)` over its root mean square, times `weight`; no mean is subtracted, no bias added.
-
-    Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4.
-    """
+    """Each token `(..., D)` over its root mean square, times `weight` (Zhang and Sennrich 2019, eq. 4)."""
 
     def __init__(self, width, eps=1e-6):
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.eps, self.weight = eps, nn.Parameter(torch.ones(width))
 
     def forward(self, x):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # 16 bits are too few for a sum of squares
@@ -80,10 +72,7 @@ NORMS = {"layer": partial(nn.LayerNorm, eps=1e-6), "rms": RMSNorm}
 
 
 class LayerScale(nn.Module):
-    """What a branch adds, times one learned number for each of the D: `(B, N, D) -> (B, N, D)`.
-
-    It starts small, so that each block starts near the identity. Touvron et al. 2021 (CaiT), eq. 7.
-    """
+    """What a branch adds to `(B, N, D)`, times D learned numbers that start small (Touvron et al. 2021, CaiT)."""
 
     def __init__(self, width, init_values=1e-5):
         super().__init__()
@@ -94,11 +83,7 @@ class LayerScale(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """An MLP in which one half opens and closes the other, number by number: `(B, N, D) -> (B, N, D)`.
-
-    Shazeer 2020, "GLU Variants Improve Transformer", eq. 6. It has three matrices where the MLP has two: with 2/3 of
-    the hidden width (`mlp_ratio=8 / 3`) it has as many parameters.
-    """
+    """An MLP whose hidden numbers pass a gate (Shazeer 2020, eq. 6); `mlp_ratio=8 / 3` costs as much as MLP's 4."""
 
     def __init__(self, embed_dim, hidden_dim, dropout=0.0):
         super().__init__()
@@ -115,37 +100,31 @@ class SwiGLU(nn.Module):
 class RotaryEmbedding(nn.Module):
     """The angles by which each patch's queries and keys are turned: half of the pairs for its row, half for its column.
 
-    Su et al. 2021 (RoFormer), eq. 15, once for each axis (Heo et al. 2024, eq. 6). Pair i of an axis turns by the place
-    times `temperature ** (-i / (d / 4))`. "axial" counts places 0, 1, 2, ...; "dinov3" takes the patches' centres with
-    the image's edges at -1 and 1, times 2 pi (Simeoni et al. 2025, 3.2), so that a larger image has the same range.
+    Su et al. 2021 (RoFormer), eq. 15, once for each axis (Heo et al. 2024). Pair i of the d/4 of an axis turns by the
+    place times `temperature ** (-4 i / d)`. "axial" counts places 0, 1, 2, ...; "dinov3" takes the centres of the
+    patches, with the image's edges at -1 and 1, times 2 pi (Simeoni et al. 2025, 3.2): the same range at each size.
     """
 
     def __init__(self, head_dim, kind="axial", temperature=100.0):
         super().__init__()
         self.head_dim, self.kind, self.temperature = head_dim, kind, temperature
 
-    def places(self, count, device=None):
-        """Where the patches along one axis stand, `(count,)`."""
-        places = torch.arange(count, device=device, dtype=torch.float32)
-        return places if self.kind == "axial" else 2 * math.pi * (2 * (places + 0.5) / count - 1)
-
     def get_embed(self, shape, device=None):
         """Sines and cosines `(P, 2d)` for a grid of `shape` (rows, columns), row by row; each angle stands twice."""
-        rows, columns = shape
-        quarter = self.head_dim // 4
-        frequencies = self.temperature ** (-torch.arange(quarter, device=device) / quarter)  # (d/4,)
-        y, x = torch.meshgrid(self.places(rows, device), self.places(columns, device), indexing="ij")
-        y = y.flatten()[:, None] * frequencies  # (P, d/4)
-        x = x.flatten()[:, None] * frequencies  # (P, d/4)
-        angles = torch.cat([y, x, y, x], dim=1)  # (P, d): number i and number i + d/2 are a pair
+        y, x = (torch.arange(count, device=device, dtype=torch.float32) for count in shape)
+        if self.kind == "dinov3":
+            y, x = (2 * math.pi * (2 * (place + 0.5) / len(place) - 1) for place in (y, x))
+        i = torch.arange(self.head_dim // 4, device=device)
+        frequencies = self.temperature ** (-4 * i / self.head_dim)  # (d/4,)
+        angles = torch.cartesian_prod(y, x)[:, :, None] * frequencies  # (P, 2, d/4)
+        angles = angles.flatten(1).repeat(1, 2)  # (P, d): numbers i and i + d/2 of a vector are a pair
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (P, 2d)
 
 
 def rotate(x, rope):
     """Turn the last P of the queries or keys `(B, H, N, d)` by `rope` `(P, 2d)`; those before have no place and stay.
 
-    A pair (a, b) becomes (a cos - b sin, b cos + a sin). A product of two turned vectors depends on the difference of
-    their places alone (Su et al. 2021, eq. 11).
+    A pair (a, b) becomes (a cos - b sin, b cos + a sin): products then depend on differences of places alone.
     """
     sin, cos = rope.chunk(2, dim=-1)  # each (P, d)
     first, x = x[..., : -len(rope), :], x[..., -len(rope) :, :]
@@ -155,16 +134,14 @@ def rotate(x, rope):
 
 
 class ModernAttention(MultiHeadAttention):
-    """`MultiHeadAttention` whose queries and keys can be normalised in each head, and turned by where they stand.
+    """`MultiHeadAttention` with queries and keys normalised in each head (Henry et al. 2020) and turned by `rope`.
 
-    The norms keep the scores from growing (Henry et al. 2020; Dehghani et al. 2023, ViT-22B). `rope` `(P, 2d)` is as
-    for `rotate`; weights, shapes and errors are those of the plain class.
+    `qk_norm` makes each norm from a width; `rope` `(P, 2d)` is as for `rotate`; all else is the plain class's.
     """
 
-    def __init__(self, embed_dim, num_heads, qk_norm=None):
+    def __init__(self, embed_dim, num_heads, qk_norm=nn.Identity):
         super().__init__(embed_dim, num_heads)
-        self.q_norm = qk_norm(self.head_dim) if qk_norm else nn.Identity()
-        self.k_norm = qk_norm(self.head_dim) if qk_norm else nn.Identity()
+        self.q_norm, self.k_norm = qk_norm(self.head_dim), qk_norm(self.head_dim)
 
     def forward(self, x, return_attention=False, rope=None):
         B, N, D = x.shape
@@ -189,17 +166,17 @@ class ModernBlock(nn.Module):
     def __init__(self, config, drop_path=0.0):
         super().__init__()
         c, D = config, config.embed_dim
-        norm, scale = NORMS[c.norm], c.layer_scale
+        norm = NORMS[c.norm]
+        scale = nn.Identity if c.layer_scale is None else LayerScale
         self.norm1 = norm(D)
-        self.attn = ModernAttention(D, c.num_heads, norm if c.qk_norm else None)
-        self.ls1 = nn.Identity() if scale is None else LayerScale(D, scale)
+        self.attn = ModernAttention(D, c.num_heads, norm if c.qk_norm else nn.Identity)
+        self.ls1 = scale(D, c.layer_scale)
         self.norm2 = norm(D)
         self.mlp = (SwiGLU if c.mlp == "swiglu" else MLP)(D, int(D * c.mlp_ratio), c.dropout)
         if c.mlp == "gelu_tanh":
             self.mlp.act = nn.GELU(approximate="tanh")
-        self.ls2 = nn.Identity() if scale is None else LayerScale(D, scale)
-        self.drop = nn.Dropout(c.dropout)
-        self.drop_path = DropPath(drop_path)
+        self.ls2 = scale(D, c.layer_scale)
+        self.drop, self.drop_path = nn.Dropout(c.dropout), DropPath(drop_path)
 
     def forward(self, x, return_attention=False, rope=None):
         mixed = self.attn(self.norm1(x), return_attention, rope)
@@ -212,20 +189,19 @@ class ModernBlock(nn.Module):
 class ModernViT(VisionTransformer):
     """Images `(B, C, Y, X)` to logits `(B, num_classes)`, with the parts that a `ModernConfig` chooses.
 
-    Tokens stand in timm's order: the class token, registers (Darcet et al. 2024, "Vision Transformers Need Registers":
-    tokens without a place, for what is global, read by no head), then the patches. `forward_features`,
-    `attention_maps`, `set_image_size` and errors are the plain model's.
+    Tokens stand in timm's order: the class token, registers (Darcet et al. 2024: tokens without a place, for what is
+    global, read by no head), then the patches. `forward_features`, `attention_maps` and errors are the plain model's.
     """
 
     def __init__(self, config):
         nn.Module.__init__(self)  # and not the plain model's, which makes plain blocks
         c = self.config = config
+        self.num_prefix_tokens = (c.pool == "cls") + c.registers  # before the patches
         self.patch_embed = PatchEmbedding(c.image_size, c.patch_size, c.in_channels, c.embed_dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, c.embed_dim) * 0.02) if c.pool == "cls" else None
         self.pos_embed = position_embedding(c if c.cls_position else replace(c, pool="mean"))
-        self.rope = None
-        if c.rope != "none":
-            self.rope = RotaryEmbedding(c.embed_dim // c.num_heads, c.rope, c.rope_temperature)
+        d = c.embed_dim // c.num_heads
+        self.rope = None if c.rope == "none" else RotaryEmbedding(d, c.rope, c.rope_temperature)
         self.pos_drop = nn.Dropout(c.dropout)
         rates = torch.linspace(0, c.drop_path, c.depth).tolist()
         self.blocks = nn.ModuleList(ModernBlock(c, rate) for rate in rates)
@@ -234,21 +210,17 @@ class ModernViT(VisionTransformer):
         self.apply(init_weights)
         self.reg_token = nn.Parameter(torch.randn(1, c.registers, c.embed_dim) * 0.02) if c.registers else None
 
-    @property
-    def num_prefix_tokens(self):
-        """How many tokens stand before the patches."""
-        return (self.cls_token is not None) + self.config.registers
-
     def embed(self, images):
         x = self.patch_embed(images)  # (B, P, D)
+        B, P, _ = x.shape
         pos = self.pos_embed.to(x.dtype)
-        x = x + pos[:, -x.shape[1] :]
-        first = [
-            token.expand(len(x), -1, -1).to(x.dtype) for token in (self.cls_token, self.reg_token) if token is not None
-        ]
-        if pos.shape[1] > self.config.grid[0] * self.config.grid[1]:
-            first[0] = first[0] + pos[:, :1]  # the class token's
-        return self.pos_drop(torch.cat([*first, x], dim=1))  # (B, N, D)
+        tokens = [x + pos[:, -P:]]
+        if self.reg_token is not None:
+            tokens = [self.reg_token.to(x.dtype).expand(B, -1, -1), *tokens]
+        if self.cls_token is not None:
+            own = pos[:, :-P].sum(dim=1, keepdim=True)  # (1, 1, D): 0 where the class token has no position
+            tokens = [(self.cls_token.to(x.dtype) + own).expand(B, -1, -1), *tokens]
+        return self.pos_drop(torch.cat(tokens, dim=1))  # (B, N, D)
 
     def angles(self, x):
         """What turns queries and keys, `(P, 2d)`, on the device of the tokens x; None without rotary positions."""

@@ -17,7 +17,7 @@ def position_similarity(model):
     model = readable(model)
     rows, columns = model.patch_embed.grid_size
     positions = parts(model).positions  # (1, N, D)
-    if positions is None:
+    if positions is None or getattr(getattr(model, "config", None), "position", "learned") == "none":
         rotary = getattr(model, "rope", None)
         positions = None if rotary is None else rotary.get_embed(shape=[rows, columns])[None]  # (1, N, 2 * D/H)
     if positions is None or positions.ndim != 3:

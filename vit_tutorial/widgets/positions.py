@@ -139,7 +139,7 @@ def learned_positions(model):
     positions = parts(model).positions
     config = getattr(model, "config", None)
     kind = config.position if isinstance(config, ViTConfig) else "learned"
-    if positions is None:
+    if positions is None or kind == "none":
         kind = "none" if getattr(model, "rope", None) is None else "rotary"
     if kind != "learned":
         raise ValueError(
