@@ -12,7 +12,7 @@ def new_head(model, classes):
     (Dosovitskiy et al. 2021, 3.2). Returns the model. Raises `ValueError` where there is no class.
     """
     config = replace(model.config, num_classes=len(classes), classes=tuple(classes))
-    model.head = nn.Linear(config.embed_dim, config.num_classes).to(model.pos_embed)
+    model.head = nn.Linear(config.embed_dim, config.num_classes).to(model.norm.weight)
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
     model.config = config
@@ -22,11 +22,7 @@ def new_head(model, classes):
 def layer_number(name, depth):
     """Which layer a parameter belongs to: the embedding is 0, the blocks 1 to L (the norm with L), the head L + 1."""
     part, *rest = name.split(".")
-    return (
-        int(rest[0]) + 1
-        if part == "blocks"
-        else {"norm": depth, "fc_norm": depth, "attn_pool": depth, "head": depth + 1}.get(part, 0)
-    )
+    return int(rest[0]) + 1 if part == "blocks" else {"norm": depth, "head": depth + 1}.get(part, 0)
 
 
 def rate_factors(model, recipe):

@@ -9,12 +9,12 @@ from .finetune import rate_factors
 def param_groups(model, weight_decay):
     """Trained parameters in two groups: matrices, which decay, and the rest, which does not.
 
-    Biases, norms, positions and tokens that are no patches are not decayed, as in timm and the ViT papers' code.
+    Biases, norms, the class token and the positions are not decayed, as in timm and the ViT papers' code.
     """
     decayed, kept = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            matrix = parameter.ndim >= 2 and not name.endswith(("_token", "pos_embed", "latent"))
+            matrix = parameter.ndim >= 2 and name not in ("cls_token", "pos_embed")
             (decayed if matrix else kept).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
