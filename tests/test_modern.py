@@ -41,10 +41,11 @@ PARTS["all"] = ALL | {"registers": 4, "cls_position": False}
 
 
 def randomise(model, std=0.1):
-    """Every parameter a number of its own, far from its initial value."""
+    """Every trained parameter a number of its own, far from its initial value."""
     torch.manual_seed(0)
     for parameter in model.parameters():
-        parameter.data.normal_(std=std)
+        if parameter.requires_grad:
+            parameter.data.normal_(std=std)
     return model.eval()
 
 
@@ -79,10 +80,10 @@ def test_without_a_part_it_is_the_plain_model_to_the_bit(change):
 def test_each_part_alone_changes_the_answer_trains_and_survives_a_checkpoint(name, tmp_path):
     ours, images = modern(**PARTS[name]), torch.randn(2, 3, 16, 16)
     plain = VisionTransformer(ViTConfig(**PLAIN | {key: v for key, v in PARTS[name].items() if key == "pool"}))
-    shared = ours.state_dict()
-    plain.load_state_dict({key: shared.get(key, value) for key, value in plain.state_dict().items()}, strict=False)
-    if name != "no class position":  # whose weights have another shape
-        assert (plain.eval()(images) - ours(images)).abs().max() > 1e-3
+    shared, own = ours.state_dict(), plain.state_dict()
+    same = {key for key in own if key in shared and own[key].shape == shared[key].shape}
+    plain.load_state_dict(own | {key: shared[key] for key in same})
+    assert largest(plain.eval()(images), ours(images)) > 1e-4
     ours.train()(images).square().sum().backward()
     for key, parameter in ours.named_parameters():
         assert not parameter.requires_grad or parameter.grad.abs().max() > 0, key
@@ -154,7 +155,7 @@ THEIRS = {  # timm's models, narrow and shallow: name, what else is said of it, 
     "DINOv3 class": ("vit_small_patch16_dinov3_qkvb", {"img_size": (32, 64), "global_pool": "token"}, "ModernViT"),
     "DINOv3 plus": ("vit_small_plus_patch16_dinov3", {"img_size": 64}, "PatchPoolViT"),
     "SigLIP": ("vit_base_patch16_siglip_224", {"img_size": 64}, "PatchPoolViT"),
-    "SigLIP so400m": ("vit_so400m_patch14_siglip_224", {"img_size": (28, 56)}, "PatchPoolViT"),
+    "EVA-02": ("eva02_tiny_patch14_224", {}, "PatchPoolViT"),
     "RoPE-ViT": ("vit_small_patch16_rope_224", {"img_size": (64, 48)}, "ModernViT"),
     "DeiT III": ("deit3_small_patch16_224", {"img_size": 64}, "ModernViT"),
     "norm last": ("vit_betwixt_patch16_reg4_gap_256", {"img_size": 64}, "PatchPoolViT"),
@@ -165,7 +166,7 @@ TRAINED_TOO = ("DINOv2 reg", "DINOv3", "SigLIP")
 
 def pair(name, **more):
     made, options, kind = THEIRS[name]
-    theirs = randomise(timm.create_model(made, **SMALL | options | more))
+    theirs = randomise(timm.create_model(made, **SMALL | options | more), std=0.3)
     ours = weights.from_timm(theirs)
     assert type(ours).__name__ == kind and not ours.training
     return theirs, ours
@@ -181,7 +182,8 @@ def test_features_and_gradients_are_timms(name, tmp_path):
     size = theirs.patch_embed.img_size
     images = torch.randn(2, 3, *size)
     features, expected = ours.forward_features(images), theirs.forward_features(images)
-    assert expected.abs().max() > 0.1 and largest(features, expected) <= 1e-5
+    bound = 1e-5 * max(1, expected.abs().max().item())  # what is not normalised yet is larger
+    assert expected.abs().max() > 0.1 and largest(features, expected) <= bound
     assert largest(ours(images), theirs(images)) <= 1e-5
     weights.save(ours, tmp_path / "model.safetensors")
     assert torch.equal(weights.load(tmp_path / "model.safetensors")(images), ours(images))
@@ -282,7 +284,7 @@ REFUSED = {
     "CLIP": (lambda: weights.from_timm(small_timm(pre_norm=True)), "surplus norm_pre.weight"),
     "register positions": (lambda: weights.from_timm(small_timm(reg_tokens=2)), "misshaped pos_embed"),
     "mixed": (lambda: weights.from_timm(eva("vit_small_patch16_rope_mixed_224")), "found RotaryEmbeddingMixed"),
-    "EVA-02": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224")), "found RotaryEmbeddingCat"),
+    "stretched": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224", img_size=56)), "found RotaryEmbeddingCat"),
     "a head behind its pooling": (
         lambda: weights.from_timm(eva("vit_pe_core_tiny_patch16_384")),
         "expected global_pool .* found 'map'",
