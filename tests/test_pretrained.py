@@ -188,17 +188,15 @@ def test_failures_say_what_to_do(hub, tiny, monkeypatch, prepare, name, error, m
     assert not fetched(hub, "pytorch_model.bin")
 
 
-def deit3(config):
-    config["model_args"] |= {"init_values": 1e-4}
+def clip(config):
+    config["model_args"] |= {"pre_norm": True}
 
 
 def future(config):
     config["architecture"] = "vit_from_the_future"
 
 
-@pytest.mark.parametrize(
-    "change, message", [(deit3, "surplus blocks.0.ls1.gamma"), (future, "pip install --upgrade timm")]
-)
+@pytest.mark.parametrize("change, message", [(clip, "surplus norm_pre.weight"), (future, "pip install --upgrade timm")])
 def test_what_ours_cannot_be_is_refused_before_the_download(hub, tiny, change, message):
     config = json.loads(tiny[1]["config.json"])
     change(config)
@@ -206,6 +204,25 @@ def test_what_ours_cannot_be_is_refused_before_the_download(hub, tiny, change, m
     with pytest.raises(ValueError, match=message):
         weights.pretrained("me/mine")
     assert not fetched(hub)
+
+
+def test_repositories_of_modern_models(hub, tmp_path):
+    transformers, images = pytest.importorskip("transformers"), torch.randn(2, 3, 32, 32)
+    later = TINY | {"reg_tokens": 2, "no_embed_class": True, "init_values": 0.1, "num_classes": 0}
+    theirs = timm.create_model(NAME, **later).eval()
+    save_for_hf(theirs, tmp_path / "timm", model_args=later, safe_serialization=True)
+    hub.repos["lab/registers"] = files(tmp_path / "timm")
+    ours = weights.pretrained("lab/registers")
+    assert ours.config.registers == 2 and (ours(images) - theirs(images)).abs().max() <= 1e-5
+
+    shape = {"patch_size": 8, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.DINOv3ViTConfig(**shape, intermediate_size=96, num_register_tokens=4, image_size=32)
+    theirs = transformers.DINOv3ViTModel(config).eval()
+    theirs.save_pretrained(tmp_path / "dinov3")
+    processor = {"image_mean": weights.IMAGENET_MEAN, "image_std": weights.IMAGENET_STD}
+    hub.repos["lab/dinov3"] = files(tmp_path / "dinov3") | {"preprocessor_config.json": json.dumps(processor).encode()}
+    ours = weights.pretrained("lab/dinov3")
+    assert ours.config.rope == "dinov3" and (ours(images) - theirs(images).pooler_output).abs().max() <= 1e-5
 
 
 def test_repositories_of_transformers(hub, tmp_path):

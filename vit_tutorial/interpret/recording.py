@@ -45,10 +45,10 @@ def parts(model):
     """
     try:
         found = model.blocks, model.pos_embed, model.patch_embed.proj.weight
-        if hasattr(model, "forward_head"):  # timm
-            return Parts(*found, lambda x: model.forward_head(model.norm(x)))
-        if hasattr(model, "read"):  # the mean of the patches
+        if hasattr(model, "read"):  # the patches
             return Parts(*found, model.read)
+        if hasattr(model, "forward_head"):  # timm, and ModernViT
+            return Parts(*found, lambda x: model.forward_head(model.norm(x)))
         pooled = (lambda x: x.mean(dim=1)) if model.cls_token is None else (lambda x: x[:, 0])
         return Parts(*found, lambda x: model.head(pooled(model.norm(x))))
     except AttributeError:

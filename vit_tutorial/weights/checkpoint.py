@@ -18,7 +18,7 @@ FORMAT = "vit_tutorial 1"
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 NAMES = re.compile(  # of all that a model has, and so a checkpoint
     r"cls_token|reg_token|pos_embed|attn_pool\.latent|blocks\.\d+\.ls[12]\.gamma|"
-    r"(patch_embed\.proj|(fc_)?norm|head|attn_pool\.(q|kv|proj|norm|mlp\.fc[12])|"
+    r"(patch_embed\.proj|norm|head|attn_pool\.(q|kv|proj|norm|mlp\.fc[12])|"
     r"blocks\.\d+\.(norm[12]|attn\.(qkv|proj|[qk]_norm)|mlp\.(fc[12]|fc1_[gx])))\.(weight|bias)"
 )
 NORMS = (nn.LayerNorm, RMSNorm)

@@ -135,8 +135,6 @@ def converted(
     modern = ModernConfig(**settings)
     if patch_mean == "map" or modern != ModernConfig(**asdict(config)):
         config = modern
-        if patch_mean == "norm last":
-            state = {re.sub("^norm", "fc_norm", name): value for name, value in state.items()}
     if config.position == "none":
         state = {"pos_embed": weight.new_zeros(1, patches, D)} | state
     return build(config, state, eps, patch_mean).to(device=weight.device, dtype=weight.dtype)

@@ -43,19 +43,31 @@ class PatchPoolViT(ModernViT):
     not) or "map" (attention pooling). Raises `ValueError` for another, and for attention pooling beside SwiGLU.
     """
 
-    global_pool = "avg"
-
     def __init__(self, config, reads):
         super().__init__(config)
         if reads not in READS or (reads == "map" and config.mlp == "swiglu"):
             raise ValueError(f"expected a head that reads one of {READS}, the last without SwiGLU, found {reads!r}")
-        self.reads, self.attn_pool, self.fc_norm = reads, None, nn.Identity()
-        if reads == "map":
-            self.attn_pool = AttentionPool(config, self.blocks[0].mlp.act)
-        if reads == "norm last":
-            self.norm, self.fc_norm = self.fc_norm, self.norm
+        self.reads = reads
+        self.attn_pool = AttentionPool(config, self.blocks[0].mlp.act) if reads == "map" else None
 
-    def forward_head(self, x):
-        x = x[:, self.num_prefix_tokens :]  # (B, P, D)
-        x = x.mean(dim=1) if self.attn_pool is None else self.attn_pool(x)
-        return self.head(self.fc_norm(x))
+    def encode(self, images):
+        """The tokens after the last block, `(B, N, D)`, not normalised."""
+        x = self.embed(images)
+        rope = self.angles(x)
+        for block in self.blocks:
+            x = block(x, rope=rope)
+        return x
+
+    def forward_features(self, images):
+        x = self.encode(images)
+        return x if self.reads == "norm last" else self.norm(x)  # (B, N, D)
+
+    def read(self, x):
+        """From the tokens after the last block `(B, N, D)` to the logits `(B, num_classes)`."""
+        if self.reads == "norm last":
+            return self.head(self.norm(x[:, self.num_prefix_tokens :].mean(dim=1)))
+        x = self.norm(x)[:, self.num_prefix_tokens :]  # (B, P, D)
+        return self.head(x.mean(dim=1) if self.attn_pool is None else self.attn_pool(x))
+
+    def forward(self, images):
+        return self.read(self.encode(images))
