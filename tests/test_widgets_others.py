@@ -34,8 +34,8 @@ def of_transformers():
     return transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, intermediate_size=32)).eval()
 
 
-def dinov3():
-    return timm.create_model("vit_small_patch16_dinov3", depth=2, img_size=32, embed_dim=64, num_heads=2).eval()
+def dinov3(name="dinov3"):
+    return timm.create_model(f"vit_small_patch16_{name}", depth=2, img_size=32, embed_dim=64, num_heads=2).eval()
 
 
 PLAIN = {  # those that EncoderStepper shows too
@@ -120,7 +120,7 @@ WRONG = {
         lambda: EncoderStepper(of_timm(global_pool="avg"), pictures()[0]),
         "found one that reads the patches .*; AttentionExplorer shows it",
     ),
-    "rotary": (lambda: PositionExplorer(dinov3()), "found position='rotary'.* interpret.position_similarity"),
+    "rotary": (lambda: PositionExplorer(dinov3("rope_mixed_224")), "all blocks share .* found position='rotary'"),
     "one channel alone": (
         lambda: AttentionExplorer(ours(in_channels=1, mean=(0.5,), std=(0.5,)), pictures()),
         "1 chan",

@@ -19,17 +19,18 @@ PLAIN = (768, (14, 14))  # width and grid without a model: those of ViT-B/16
 class PositionExplorer(Explorer):
     """Point at a place of the grid and see how similar its position embedding is to that of every other place.
 
-        PositionExplorer(model)   # a VisionTransformer with learned positions: ours, timm's, torchvision's
-        PositionExplorer()        # without learned ones
+        PositionExplorer(model)   # a model with learned or rotary positions: ours, timm's, torchvision's
+        PositionExplorer()        # without either
 
     Measured by cosine similarity: 1 is the same direction, 0 nothing in common, -1 opposite. What is shown can be read
     and set. `kind` is "learned" (on another grid than the model's, as `interpolate_positions` makes them), "sinusoidal"
     (`sinusoidal_positions` of the same width and grid), "none" (all places share one vector) or "all" three, side by
-    side. `rows` says which grid, from 4 to 24 rows, its columns in proportion to the model's. `place` is the index of
-    the chosen place, row by row from 0. Colours run from -1 to 1, or, if `stretched`, from the lowest similarity of the
-    grid. The class token's own position lies nowhere in the grid and is left out.
+    side; where a model adds no positions and turns by them, "rotary" stands in the place of "learned". `rows` says
+    which grid, from 4 to 24 rows, its columns in proportion to the model's. `place` is the index of the chosen place,
+    row by row from 0. Colours run from -1 to 1, or, if `stretched`, from the lowest similarity of the grid. The class
+    token's own position lies nowhere in the grid and is left out.
 
-    Raises `ValueError` for a model without learned positions, a width that is no multiple of 4, and for a kind, grid or
+    Raises `ValueError` for a model with neither, a width that is no multiple of 4, and for a kind, grid or
     place that there is not.
     """
 
@@ -38,6 +39,7 @@ class PositionExplorer(Explorer):
     vectors = Bytes().tag(sync=True)  # (N, K) float32: the learned positions, turned into K = min(N, D) dimensions
     matrices = Bytes().tag(sync=True)  # float32, for each grid: (rows, trained rows), then (columns, trained columns)
     wave = Bytes().tag(sync=True)  # float32: along one axis, the similarity of sinusoids 0, 1, 2, ... places apart
+    turns = Bytes().tag(sync=True)  # float32, for each grid: rotary ones' similarity 0, 1, ... rows and columns apart
     grids = List(List(Int())).tag(sync=True)  # [rows, columns] of the grids offered
     trained = List(Int()).tag(sync=True)  # rows and columns of the model's grid
     kinds = List(Unicode()).tag(sync=True)
@@ -50,8 +52,12 @@ class PositionExplorer(Explorer):
     def __init__(self, model=None, **view):
         kinds = ["sinusoidal", "none"]
         self._width, trained, vectors = *PLAIN, b""
-        if model is not None:
-            model = readable(model)
+        model = model if model is None else readable(model)
+        self._rope = rotary_alone(model)
+        if self._rope is not None:
+            self._width, trained = len(parts(model).filters), tuple(model.patch_embed.grid_size)
+            kinds = ["rotary", *kinds]
+        elif model is not None:
             positions, trained = learned_positions(model), tuple(model.patch_embed.grid_size)
             self._width, kinds = positions.shape[-1], ["learned", *kinds]
             self._learned = positions.detach().float().cpu()[:, -trained[0] * trained[1] :]  # (1, N, D)
@@ -68,6 +74,7 @@ class PositionExplorer(Explorer):
                 float_bytes(resampling(old, new)) for grid in grids for old, new in zip(trained, grid, strict=True)
             ),
             wave=float_bytes(F.cosine_similarity(half[:1], half)),
+            turns=b"".join(self._turns(side) for grid in grids for side in ((grid[0], 1), (1, grid[1]))),
             grids=grids,
             trained=list(trained),
             kinds=kinds,
@@ -95,12 +102,21 @@ class PositionExplorer(Explorer):
     def _grid(self):
         return next(((r, c) for r, c in self.grids if r == self.rows), tuple(self.trained))
 
+    def _turns(self, line):
+        """Along one axis, a grid of one row or column, the similarity of rotary positions 0, 1, ... places apart."""
+        if self._rope is None:
+            return b""
+        pos = self._rope.get_embed(shape=list(line)).float().cpu()  # (places, 2d); along the other axis all are alike
+        return float_bytes(2 * F.cosine_similarity(pos[:1], pos) - 1)
+
     def _similarities(self, kind):
         """Each place of the grid with each: `(N, N)`."""
         if kind == "none":
             return torch.ones(2 * [self._grid[0] * self._grid[1]])
         if kind == "sinusoidal":
             pos = sinusoidal_positions(self._width, self._grid)
+        elif kind == "rotary":
+            pos = self._rope.get_embed(shape=list(self._grid))[None].float().cpu()
         else:
             pos = interpolate_positions(self._learned, tuple(self.trained), self._grid)
         unit = F.normalize(pos[0], dim=-1)
@@ -134,19 +150,31 @@ class PositionExplorer(Explorer):
         )
 
 
-def learned_positions(model):
-    """The learned positions `(1, N, D)` of a model of ours or timm's. Raises `ValueError` where it has none."""
-    positions = parts(model).positions
+def position_kind(model):
+    """What a model of ours or timm's adds to its tokens, as `ViTConfig.position` says it."""
     config = getattr(model, "config", None)
     kind = config.position if isinstance(config, ViTConfig) else "learned"
-    if positions is None or kind == "none":
-        kind = "none" if getattr(model, "rope", None) is None else "rotary"
+    return "none" if parts(model).positions is None else kind
+
+
+def rotary_alone(model):
+    """The rotary positions of a model that adds none, where all blocks share them and every grid has them; or None."""
+    rope = None if model is None or position_kind(model) != "none" else getattr(model, "rope", None)
+    fits = rope is not None and rope.get_embed(shape=[2, 3]).shape[:-1] == (6,)
+    return rope if fits else None
+
+
+def learned_positions(model):
+    """The learned positions `(1, N, D)` of a model of ours or timm's. Raises `ValueError` where it has none."""
+    kind = position_kind(model)
+    if kind == "none" and getattr(model, "rope", None) is not None:
+        kind = "rotary"
     if kind != "learned":
         raise ValueError(
-            f"expected a VisionTransformer with learned positions, found position={kind!r}; PositionExplorer() shows "
-            "sinusoids without any model, and interpret.position_similarity(model) compares rotary ones"
+            "expected a VisionTransformer with learned positions, or rotary ones that all blocks share and every grid "
+            f"has, found position={kind!r}; PositionExplorer() shows sinusoids without any model"
         )
-    return positions
+    return parts(model).positions
 
 
 def resampling(old, new):

@@ -58,18 +58,29 @@ class Positions {
       const down = matrices.subarray(used, (used += rows * R));
       this.resampling.set(rows, [down, matrices.subarray(used, (used += columns * C))]);
     }
+    this.turns = new Map();
+    const turns = floats(model.get("turns"));
+    used = 0;
+    for (const [rows, columns] of turns.length ? this.grids : []) {
+      const down = turns.subarray(used, (used += rows));
+      this.turns.set(rows, [down, turns.subarray(used, (used += columns))]);
+    }
     this.kept = {};
   }
 
   none = (rows, columns) => new Float32Array((rows * columns) ** 2).fill(1);
 
+  sinusoidal = (rows, columns) => this.apart(rows, columns, this.wave, this.wave);
+
+  rotary = (rows, columns) => this.apart(rows, columns, ...this.turns.get(rows));
+
   // Half of the numbers tell the row, half the column, all of the same length: the mean of both similarities.
-  sinusoidal(rows, columns) {
+  apart(rows, columns, alongRows, alongColumns) {
     const N = rows * columns;
     return Float32Array.from({ length: N * N }, (_, i) => {
       const [a, b] = [Math.floor(i / N), i % N];
       const down = Math.abs(Math.floor(a / columns) - Math.floor(b / columns));
-      return (this.wave[down] + this.wave[Math.abs((a % columns) - (b % columns))]) / 2;
+      return (alongRows[down] + alongColumns[Math.abs((a % columns) - (b % columns))]) / 2;
     });
   }
 
