@@ -15,13 +15,16 @@ from vit_tutorial import (
     ModernViT,
     VisionTransformer,
     ViTConfig,
+    datasets,
     interpolate_positions,
     interpret,
     set_image_size,
+    training,
     weights,
     widgets,
 )
 from vit_tutorial.modern import LayerScale, ModernAttention, RMSNorm, RotaryEmbedding, SwiGLU, rotate
+from vit_tutorial.training.augment import PatchDropout
 
 PLAIN = {"image_size": 16, "patch_size": 4, "num_classes": 5, "embed_dim": 24, "depth": 3, "num_heads": 3}
 PARTS = {
@@ -66,11 +69,11 @@ def test_without_a_part_it_is_the_plain_model_to_the_bit(change):
     states = [model.state_dict() for model in models]
     assert [*states[0]] == [*states[1]] and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     images = torch.randn(2, 3, 16, 24 if "image_size" in change else 16)
-    for training in (True, False):
+    for mode in (True, False):
         logits = []
         for model in models:
             torch.manual_seed(2)
-            logits.append(model.train(training)(images))
+            logits.append(model.train(mode)(images))
         assert torch.equal(*logits)
     assert torch.equal(plain.attention_maps(images), ours.attention_maps(images))
     assert torch.equal(plain.forward_features(images), ours.forward_features(images))
@@ -383,6 +386,32 @@ def as_plain(model):
     plain = VisionTransformer(ViTConfig(**PLAIN))
     plain.pos_embed = model.pos_embed
     return plain
+
+
+def test_training_that_leaves_patches_out_keeps_registers_and_turns_by_each_ones_place():
+    config = ModernConfig(**PLAIN | PARTS["all"])
+    model, images = ModernViT(config).train(), torch.randn(2, 3, 16, 16)
+    dropout = PatchDropout(0.5, model.num_prefix_tokens)
+    with dropout.on(model.pos_drop):
+        found = model.forward_features(images)
+        kept = model.pos_drop.kept
+        assert found.shape == (2, 5 + 8, 24) and torch.equal(kept[:5], torch.arange(5)) and kept[5:].min() >= 5
+        torch.manual_seed(0)
+        found = model.forward_features(images)
+        torch.manual_seed(0)
+        x = model.embed(images)
+        rope = model.rope.get_embed((4, 4))[model.pos_drop.kept[5:] - 5]
+        for block in model.blocks:
+            x = block(x, rope=rope)
+        torch.testing.assert_close(model.norm(x), found)
+    assert model.pos_drop.kept is None and model.forward_features(images).shape == (2, 21, 24)
+    recipe = training.Recipe(config, epochs=4, batch_size=16, patch_dropout=0.5, compile=False)
+    data = datasets.shapes("test", 64)
+    recipe = replace(recipe, model=recipe.config(data))
+    model = ModernViT(recipe.model)
+    before = model.reg_token.clone()
+    training.train(model, data, recipe)
+    assert not torch.equal(model.reg_token, before) and model.head.weight.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -28,10 +28,9 @@ CHOICES = {
 class ModernConfig(ViTConfig):
     """A `ViTConfig` and a switch for each modern part; the defaults are the plain model.
 
-    `registers` counts register tokens, `layer_scale` is where LayerScale starts (None: there is none). `norm` is
-    "layer" or "rms", `mlp` "gelu", "gelu_tanh" (SigLIP's approximation) or "swiglu". `rope` is "none", "axial" or
-    "dinov3" (see `RotaryEmbedding`); `position` says what is added besides, to the class token too with `cls_position`.
-    Raises `ValueError` for values that fit no model.
+    `layer_scale` is where LayerScale starts (None: there is none). `norm` is "layer" or "rms", `mlp` "gelu", "gelu_tanh"
+    (SigLIP's approximation) or "swiglu". `rope` is "none", "axial" or "dinov3" (see `RotaryEmbedding`); `position` says
+    what is added besides, to the class token too with `cls_position`. Raises `ValueError` for what fits no model.
     """
 
     registers: int = 0
@@ -100,9 +99,9 @@ class SwiGLU(nn.Module):
 class RotaryEmbedding(nn.Module):
     """The angles by which each patch's queries and keys are turned: half of the pairs for its row, half for its column.
 
-    Su et al. 2021 (RoFormer), eq. 15, once for each axis (Heo et al. 2024). Pair i of the d/4 of an axis turns by the
-    place times `temperature ** (-4 i / d)`. "axial" counts places 0, 1, 2, ...; "dinov3" takes the centres of the
-    patches, with the image's edges at -1 and 1, times 2 pi (Simeoni et al. 2025, 3.2): the same range at each size.
+    Su et al. 2021, eq. 15, for each axis (Heo et al. 2024): its pair i turns by place times `temperature ** (-4 i / d)`.
+    The places are 0, 1, 2, ... ("axial") or, of the same range at each size, the patches' centres with the image's edges
+    at -2 pi and 2 pi ("dinov3": Simeoni et al. 2025, 3.2).
     """
 
     def __init__(self, head_dim, kind="axial", temperature=100.0):
@@ -166,8 +165,7 @@ class ModernBlock(nn.Module):
     def __init__(self, config, drop_path=0.0):
         super().__init__()
         c, D = config, config.embed_dim
-        norm = NORMS[c.norm]
-        scale = nn.Identity if c.layer_scale is None else LayerScale
+        norm, scale = NORMS[c.norm], nn.Identity if c.layer_scale is None else LayerScale
         self.norm1 = norm(D)
         self.attn = ModernAttention(D, c.num_heads, norm if c.qk_norm else nn.Identity)
         self.ls1 = scale(D, c.layer_scale)
@@ -200,11 +198,10 @@ class ModernViT(VisionTransformer):
         self.patch_embed = PatchEmbedding(c.image_size, c.patch_size, c.in_channels, c.embed_dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, c.embed_dim) * 0.02) if c.pool == "cls" else None
         self.pos_embed = position_embedding(c if c.cls_position else replace(c, pool="mean"))
-        d = c.embed_dim // c.num_heads
-        self.rope = None if c.rope == "none" else RotaryEmbedding(d, c.rope, c.rope_temperature)
+        turns = RotaryEmbedding(c.embed_dim // c.num_heads, c.rope, c.rope_temperature)
+        self.rope = turns if c.rope != "none" else None
         self.pos_drop = nn.Dropout(c.dropout)
-        rates = torch.linspace(0, c.drop_path, c.depth).tolist()
-        self.blocks = nn.ModuleList(ModernBlock(c, rate) for rate in rates)
+        self.blocks = nn.ModuleList(ModernBlock(c, rate) for rate in torch.linspace(0, c.drop_path, c.depth).tolist())
         self.norm = NORMS[c.norm](c.embed_dim)
         self.head = nn.Linear(c.embed_dim, c.num_classes)
         self.apply(init_weights)
@@ -223,8 +220,12 @@ class ModernViT(VisionTransformer):
         return self.pos_drop(torch.cat(tokens, dim=1))  # (B, N, D)
 
     def angles(self, x):
-        """What turns queries and keys, `(P, 2d)`, on the device of the tokens x; None without rotary positions."""
-        return None if self.rope is None else self.rope.get_embed(self.patch_embed.grid_size, x.device)
+        """What turns queries and keys of the tokens x, `(P, 2d)`, or of what training left of them; or None."""
+        if self.rope is None:
+            return None
+        rope = self.rope.get_embed(self.patch_embed.grid_size, x.device)
+        kept = getattr(self.pos_drop, "kept", None)  # training.augment.PatchDropout says which tokens
+        return rope if kept is None else rope[kept[self.num_prefix_tokens :] - self.num_prefix_tokens]
 
     def forward_features(self, images):
         x = self.embed(images)  # (B, N, D)
@@ -235,8 +236,7 @@ class ModernViT(VisionTransformer):
 
     def forward_head(self, x):
         """From the normalised tokens `(B, N, D)` to the logits `(B, num_classes)`."""
-        x = x[:, self.num_prefix_tokens :].mean(dim=1) if self.cls_token is None else x[:, 0]  # (B, D)
-        return self.head(x)
+        return self.head(x[:, self.num_prefix_tokens :].mean(dim=1) if self.cls_token is None else x[:, 0])
 
     def forward(self, images):
         return self.forward_head(self.forward_features(images))

@@ -101,13 +101,21 @@ def drop_patches(tokens, fraction, first=0):
 
 
 class PatchDropout:
-    """While it is `active`, a model in training sees only a part of the patches: `on(model.pos_drop)`."""
+    """While it is `active`, a model in training sees only a part of the patches: `on(model.pos_drop)`.
+
+    The numbers of the tokens that stay are then `model.pos_drop.kept`, else None.
+    """
 
     def __init__(self, fraction, first):
         self.fraction, self.first, self.active = fraction, first, True
 
     def __call__(self, module, inputs, tokens):
-        return drop_patches(tokens, self.fraction, self.first) if self.active and module.training else tokens
+        module.kept = None
+        if self.active and module.training:
+            numbers = torch.arange(tokens.shape[1], device=tokens.device)[None, :, None]
+            module.kept = drop_patches(numbers, self.fraction, self.first)[0, :, 0]
+            tokens = tokens[:, module.kept]
+        return tokens
 
     @contextmanager
     def on(self, module, compiled=False):
@@ -119,4 +127,5 @@ class PatchDropout:
         try:
             yield
         finally:
+            module.kept = None
             hook.remove()

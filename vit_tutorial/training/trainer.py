@@ -140,7 +140,8 @@ class Trainer:
         initialise(model, self.dataset.images[:5000], recipe.initialise)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.best = model if self.average is None else self.average.module
-        self.patch_dropout = PatchDropout(recipe.patch_dropout, first=int(model.cls_token is not None))
+        first = getattr(model, "num_prefix_tokens", int(model.cls_token is not None))
+        self.patch_dropout = PatchDropout(recipe.patch_dropout, first)
         freeze(model, recipe)  # before the processes share out the gradients
         self.compilation = {}
         if recipe.compile and distributed.world_size() > 1:  # tried before a step of one process waits for the others
