@@ -230,6 +230,13 @@ def test_another_image_size_is_timms(name, size):
         assert largest(*gradients) <= 1e-5, part
 
 
+@pytest.mark.parametrize("options", [{}, {"class_token": False, "global_pool": "avg"}, {"qk_norm": True}])
+def test_registers_with_positions_of_their_own_are_the_same_tokens(options):
+    theirs = randomise(Timm(img_size=32, patch_size=8, reg_tokens=2, num_classes=3, **SMALL | options))
+    ours, images = weights.from_timm(theirs), torch.randn(2, 3, 32, 32)
+    assert largest(ours(images), theirs(images)) <= 1e-5
+
+
 def transformers_model(kind, **options):
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
@@ -285,7 +292,6 @@ def gated_gelu():
 
 REFUSED = {
     "CLIP": (lambda: weights.from_timm(small_timm(pre_norm=True)), "surplus norm_pre.weight"),
-    "register positions": (lambda: weights.from_timm(small_timm(reg_tokens=2)), "misshaped pos_embed"),
     "mixed": (lambda: weights.from_timm(eva("vit_small_patch16_rope_mixed_224")), "found RotaryEmbeddingMixed"),
     "stretched": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224", img_size=56)), "found RotaryEmbeddingCat"),
     "a head behind its pooling": (

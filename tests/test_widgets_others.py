@@ -115,7 +115,7 @@ WRONG = {
         "expected a VisionTransformer .* found L",
     ),
     "another size": (lambda: AttentionExplorer(of_timm(), pictures(24)), "expected images of 16 x 16 pixels, found 24"),
-    "steps, registers": (lambda: EncoderStepper(of_timm(reg_tokens=2), pictures()[0]), "no registers, found 2"),
+    "steps, registers": (lambda: EncoderStepper(of_timm(reg_tokens=2), pictures()[0]), "found a ModernViT; Attention"),
     "steps, patches read": (
         lambda: EncoderStepper(of_timm(global_pool="avg"), pictures()[0]),
         "found one that reads the patches .*; AttentionExplorer shows it",

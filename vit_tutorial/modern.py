@@ -28,7 +28,7 @@ CHOICES = {
 class ModernConfig(ViTConfig):
     """A `ViTConfig` and a switch for each modern part; the defaults are the plain model.
 
-    `layer_scale` is where LayerScale starts (None: there is none). `norm` is "layer" or "rms", `mlp` "gelu", "gelu_tanh"
+    `layer_scale` is where LayerScale starts (None: nowhere). `norm` is "layer" or "rms", `mlp` "gelu", "gelu_tanh"
     (SigLIP's approximation) or "swiglu". `rope` is "none", "axial" or "dinov3" (see `RotaryEmbedding`); `position` says
     what is added besides, to the class token too with `cls_position`. Raises `ValueError` for what fits no model.
     """
@@ -99,8 +99,8 @@ class SwiGLU(nn.Module):
 class RotaryEmbedding(nn.Module):
     """The angles by which each patch's queries and keys are turned: half of the pairs for its row, half for its column.
 
-    Su et al. 2021, eq. 15, for each axis (Heo et al. 2024): its pair i turns by place times `temperature ** (-4 i / d)`.
-    The places are 0, 1, 2, ... ("axial") or, of the same range at each size, the patches' centres with the image's edges
+    Su et al. 2021, eq. 15, for each axis (Heo et al. 2024): pair i turns by place times `temperature ** (-4 i / d)`.
+    The places are 0, 1, 2, ... ("axial") or, of the same range at each size, the patches' centres where the image ends
     at -2 pi and 2 pi ("dinov3": Simeoni et al. 2025, 3.2).
     """
 

@@ -26,6 +26,7 @@ from .modern_formats import (
     KINDS,
     activation_of,
     eva_state,
+    folded,
     modern_parts,
     modern_state,
     unpacked,
@@ -195,7 +196,7 @@ def from_timm(model):
         said |= {"position": "none", "cls_position": model.cls_token is None}
     if said["mlp"] == "swiglu" and type(block.mlp).__name__ == "GluMlp":
         state = unpacked(state)
-    state = plain(stacked(with_biases(state)), model.head)
+    state = folded(plain(stacked(with_biases(state)), model.head), model.patch_embed.num_patches)
     state = {re.sub("^fc_norm", "norm", name): value for name, value in state.items()}
     mean, std = statistics(model)
     image_size, heads = model.patch_embed.img_size, block.attn.num_heads

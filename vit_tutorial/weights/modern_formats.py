@@ -58,6 +58,16 @@ def modern_parts(state, patches):
     return found
 
 
+def folded(state, patches):
+    """`state` with the positions of registers, which ours have none of, added to the registers: the same tokens."""
+    pos, cls = state.get("pos_embed"), int("cls_token" in state)
+    R = state["reg_token"].shape[1] if "reg_token" in state else 0
+    if not R or pos is None or pos.shape[1] != cls + R + patches:
+        return state
+    registers, pos = pos[:, cls : cls + R], torch.cat([pos[:, :cls], pos[:, cls + R :]], dim=1)
+    return state | {"reg_token": state["reg_token"] + registers, "pos_embed": pos}
+
+
 def unpacked(state):
     """`state` with SwiGLU's first two matrices, where they lie in one, each under its own name (the gate is first)."""
     state = dict(state)

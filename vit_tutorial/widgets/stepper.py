@@ -12,6 +12,7 @@ from ..interpret.recording import evaluating, fitted
 from ..layers import MLP, EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
 from ..model import VisionTransformer, normalise
 from ..plots import COLOURS, draw_attention, draw_grid, draw_matrix
+from ..modern import ModernViT
 from ..weights import PatchMeanViT, as_ours
 from .explorer import (
     EXACT_BYTES,
@@ -163,6 +164,8 @@ class EncoderStepper(Explorer):
 
     def __init__(self, model, image, **view):
         model = as_ours(model)
+        if isinstance(model, ModernViT):
+            raise ValueError("expected a plain VisionTransformer, found a ModernViT; AttentionExplorer shows it")
         if isinstance(model, PatchMeanViT):
             raise ValueError(
                 "expected a model whose head reads the class token or the mean of all tokens, found one that reads the "
