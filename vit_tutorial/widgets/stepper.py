@@ -11,8 +11,8 @@ from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode, validate
 from ..interpret.recording import evaluating, fitted
 from ..layers import MLP, EncoderBlock, MultiHeadAttention, PatchEmbedding, patchify
 from ..model import VisionTransformer, normalise
-from ..plots import COLOURS, draw_attention, draw_grid, draw_matrix
 from ..modern import ModernViT
+from ..plots import COLOURS, draw_attention, draw_grid, draw_matrix
 from ..weights import PatchMeanViT, as_ours
 from .explorer import (
     EXACT_BYTES,
