@@ -98,11 +98,27 @@ CONFIGS = {
     "std": [[0.0] * 3, [-1.0] * 3, "abc", 5],
     "classes": [["a"], "ab", 5, [1, 2]],
 }
-CHANGES = [(setting, value) for setting, values in CONFIGS.items() for value in values]
+MODERN = {  # of a ModernConfig, which "registers" tells
+    "registers": [-1, 4, 10**12, "four", 2.5, True, None],
+    "layer_scale": ["a", [], float("nan"), 0.1],
+    "norm": ["batch", "rms", None],
+    "qk_norm": ["yes", True, None],
+    "mlp": ["relu", "swiglu", []],
+    "rope": ["spiral", None],
+    "rope_temperature": [0, -1, "a", float("nan")],
+    "cls_position": ["no", False],
+}
+CHANGES = [{setting: value} for setting, values in CONFIGS.items() for value in values]
+CHANGES += [{"registers": 0} | {setting: value} for setting, values in MODERN.items() for value in values]
+
+
+def name_of(change):
+    return " ".join(str(word) for word in [*change.items()][-1])
+
 
 load = in_file("model.safetensors", lambda file: f"read: {len(weights.load(file).state_dict())} tensors")
 CASES = [
     *cases("checkpoints", load, "error", {n: (data, "unreadable") for n, data in UNREADABLE.items()}, ["of 150 MB"]),
     *cases("checkpoints", load, "error", FILES),
-    *cases("configs", load, "error", {f"{s} {v}": (checkpoint(config={s: v}), "expected") for s, v in CHANGES}),
+    *cases("configs", load, "error", {name_of(c): (checkpoint(config=c), "expected") for c in CHANGES}),
 ]
