@@ -43,6 +43,15 @@ ALL = {**PARTS["LayerScale"], **PARTS["RMSNorm"], **PARTS["QK-norm"], **PARTS["S
 PARTS["all"] = ALL | {"registers": 4, "cls_position": False}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Of products as small as these, several threads wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def randomise(model, std=0.1):
     """Every trained parameter a number of its own, far from its initial value."""
     torch.manual_seed(0)
