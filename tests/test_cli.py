@@ -44,6 +44,38 @@ def test_train_then_evaluate(folder, tmp_path, capsys):
     assert "accuracy 100.00 %" in capsys.readouterr().out
 
 
+def test_views_of_a_fixed_camera_are_trained_on_with_labels_and_groups(tmp_path, monkeypatch, capsys):
+    """16 bits of grey, alike but for a spot, two patients, labels in a table: from there to a tested model."""
+    monkeypatch.chdir(tmp_path)
+    rows, spots = ["picture;class;patient"], np.random.default_rng(0)
+    for i in range(24):
+        pixels = np.add.outer(np.arange(40) * 20, np.arange(40) * 15).astype(np.uint16) + 300
+        y, x = spots.integers(2, 34, 2)
+        pixels[y : y + 4, x : x + 4] = 2000 if i % 4 == 0 else 150
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "scans" / f"s{i}.PNG")
+        rows.append(f"s{i};{'scratch' if i % 4 == 0 else 'none'};p{i // 4}")
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\r\n".join(rows), encoding="utf-8")
+    line = ["train", "--data", "scans", "--labels", "labels.csv", "--epochs", "1", "--out", "run"]
+    assert cli.main(line) == 2
+    assert "only" in (error := capsys.readouterr().err) and "--copies off" in error
+    assert cli.main([*line, "--copies", "off", "--groups", "patient"]) == 0
+    out = capsys.readouterr().out
+    assert "24 of 24 pictures have more than 8 bits: values of 150 to 2,000 became 0 to 255" in out
+    assert "none: 18" in out and "classes from column 'class' of labels.csv" in out
+    info = History.load("run/history.json").info
+    assert (info["labels"], info["groups"], info["copies"]) == ("labels.csv", "patient", "off")
+    assert cli.main(["evaluate", "run/model.safetensors", *line[1:5], "--copies", "off", "--groups", "patient"]) == 0
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_trained_on(folder, tmp_path, capsys):
+    for name in ("blue/half.png", "red/half.jpg"):
+        (folder / name).write_bytes((folder / "red" / "1.png").read_bytes()[:60])
+    assert cli.main(["train", "--data", str(folder), "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "blue/half.png: broken" in out and "red/half.jpg: broken" in out and "40 pictures in 2 classes" in out
+
+
 def test_a_finished_run_is_not_overwritten(folder, tmp_path, capsys):
     (tmp_path / "model.safetensors").write_bytes(b"precious")
     assert cli.main(["train", "--data", str(folder), "--out", str(tmp_path)]) == 2
@@ -69,7 +101,19 @@ def interrupted(command, folder, **options):
 
 
 BAD_LINES = {
-    "no such folder": (["train", "--data", "nowhere"], "found nothing at nowhere"),
+    "no such folder": (
+        ["train", "--data", "nowhere"],
+        "shapes, same_or_different, cifar10, a folder or a file, found nothing at 'nowhere'",
+    ),
+    "groups of no folder": (
+        ["train", "--data", "shapes", "--groups", "x"],
+        "expected --groups with a folder of pictures",
+    ),
+    "no distance": (
+        ["train", "--data", ".", "--copies", "far"],
+        "--copies to be off or a distance between 0 and 2, found 'far'",
+    ),
+    "no such table": (["evaluate", "--data", ".", "--labels", "x.csv"], "table of labels named x.csv, found 0"),
     "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-gpu, found 'soup'"),
     "no such checkpoint": (["evaluate", "none.safetensors", "--data", "shapes"], "found no file"),
     "no time": (["train", "--data", "shapes", "--minutes", "0"], "more than 0 minutes, found 0.0"),

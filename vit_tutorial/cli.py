@@ -22,6 +22,8 @@ TORCHRUN = """\
 Several processes, one per GPU or per CPU core, train the same run faster:
   torchrun --nproc-per-node N -m vit_tutorial.cli train ...
 The recipe's batch size is that of all together."""
+DATASETS = ("shapes", "same_or_different", "cifar10")
+PICTURE_OPTIONS = ("labels", "groups", "copies")  # of a folder of pictures
 
 
 def build_parser():
@@ -55,6 +57,7 @@ def add_train_arguments(command):
     what = command.add_mutually_exclusive_group(required=True)
     add_data_argument(what, required=False)
     what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue an interrupted run")
+    add_picture_arguments(command)
     command.add_argument("--start", metavar="CHECKPOINT", help="fine-tune these weights, with a new head for the data")
     command.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
     length = command.add_mutually_exclusive_group()
@@ -71,6 +74,7 @@ def add_evaluate_arguments(command):
     about = "a model.safetensors (default: the one that the course ships)"
     command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT", help=about)
     add_data_argument(command)
+    add_picture_arguments(command)
 
 
 def add_download_arguments(command):
@@ -79,16 +83,50 @@ def add_download_arguments(command):
 
 
 def add_data_argument(command, required=True):
-    command.add_argument(
-        "--data", required=required, metavar="DATA", help="shapes, same_or_different, cifar10, or a folder of images"
-    )
+    about = f"{', '.join(DATASETS)}, or a folder of images, a zip file or a table (CSV)"
+    command.add_argument("--data", required=required, metavar="DATA", help=about)
 
 
-def load_data(name, split, image_size=None):
-    """The dataset that `--data` names."""
-    if name in ("shapes", "same_or_different", "cifar10"):
-        return getattr(vit.datasets, name)(split)
-    return vit.datasets.image_folder(name, split, image_size)
+def add_picture_arguments(command):
+    """How `--data` is read where it is a folder, a zip file or a table: the options of `datasets.own_images`."""
+    command.add_argument("--labels", metavar="CSV", help="take the classes from this table, with columns file,label")
+    about = "pictures that stay together in a split: a column of the table, or a regular expression for file names"
+    command.add_argument("--groups", metavar="COLUMN|PATTERN", help=about)
+    about = "distance below which two pictures are copies (default: 0.25), or off"
+    command.add_argument("--copies", metavar="DISTANCE|off", help=about)
+
+
+def copies_below(text):
+    """The distance that `--copies` names; False for off."""
+    if text is None or text == "off":
+        return vit.datasets.ALIKE if text is None else False
+    try:
+        distance = float(text)
+    except ValueError:
+        distance = -1.0
+    if not 0 < distance < 2:
+        raise ValueError(f"expected --copies to be off or a distance between 0 and 2, found {text!r}; 0.25 is usual")
+    return distance
+
+
+def load_data(run, image_size=None, first=True, sides=("train", "test")):
+    """The sides of the dataset that `run["data"]` names, read as the run's options say.
+
+    The first of several processes reports what was read of a person's own pictures.
+    """
+    name, options = run["data"], {option: run[option] for option in PICTURE_OPTIONS}
+    if name in DATASETS:
+        if given := [f"--{option}" for option, value in options.items() if value is not None]:
+            raise ValueError(f"expected {' and '.join(given)} with a folder of pictures, found --data {name}")
+        return [getattr(vit.datasets, name)(side) for side in sides]
+    if not name or not Path(name).exists():
+        raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
+    options["copies"] = copies_below(options["copies"])
+    mine = vit.datasets.own_images(name, image_size, **options)
+    if first:
+        print(mine.report(most=100), flush=True)
+    parts = dict(zip(("train", "test"), mine.split(), strict=True))
+    return [mine.images[parts[side]] for side in sides]
 
 
 def square_side(config):
@@ -115,7 +153,7 @@ def train_on(device, args):
     recipe, name, out = run["recipe"], run["name"], run["out"]
     if first:
         print(f"Reading {run['data']} ...", flush=True)
-    dataset, test = (load_data(run["data"], split, square_side(recipe.model)) for split in ("train", "test"))
+    dataset, test = load_data(run, square_side(recipe.model), first)
     torch.manual_seed(run["seed"])
     if run["start"] and not args.resume:
         model = vit.set_image_size(vit.weights.load(run["start"]), dataset.image_size)
@@ -138,7 +176,8 @@ def train_on(device, args):
             on_step=on_step,
             resume=bool(args.resume),
             shard=args.shard,
-            info={"data": run["data"], "recipe_name": name, "start": run["start"]},
+            info={"data": run["data"], "recipe_name": name, "start": run["start"]}
+            | {option: run[option] for option in PICTURE_OPTIONS},
         )
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
@@ -175,7 +214,7 @@ def new_run(args):
     if args.start:
         recipe = replace(recipe, model=vit.weights.load(args.start).config, initialise=())
     run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "start": args.start}
-    return run | {"epochs": args.epochs, "minutes": args.minutes}
+    return run | {option: getattr(args, option) for option in ("epochs", "minutes", *PICTURE_OPTIONS)}
 
 
 def resumed_run(args):
@@ -187,7 +226,7 @@ def resumed_run(args):
             print(f"Nothing left to do: the run in {args.resume} is finished ({summary(history)})")
         return None
     own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
-    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes", "start")}
+    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes", "start", *PICTURE_OPTIONS)}
     if own["data"] is None:
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
@@ -253,7 +292,7 @@ def status(history):
 
 def run_evaluate(args):
     model = vit.weights.load(args.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    test = load_data(args.data, "test", square_side(model.config))
+    [test] = load_data(vars(args), square_side(model.config), sides=["test"])
     result = vit.training.evaluate(model, test)
     print(f"{args.checkpoint.name} on {args.data} ({len(test)} test images):")
     print(f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}")
