@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from vit_tutorial import cli, weights
-from vit_tutorial.training import History
+from vit_tutorial.files import CHECKPOINT
+from vit_tutorial.training import RECIPES, History
 
 
 def make_folder(tmp_path):
@@ -100,7 +101,60 @@ def interrupted(command, folder, **options):
         return process.wait(), out.read_text(), err.read_text()
 
 
+def test_a_run_at_another_size_balanced_and_calibrated_says_what_it_trained(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(14):
+        (folder / "red" / f"{i}.png").unlink()
+    (folder / "red" / "broken.png").write_bytes(b"no picture")
+    line = ["train", "--data", "pictures", "--recipe", "shapes", "--epochs", "1"]
+    line += ["--balanced", "--calibrate", "--image-size", "48"]
+    assert cli.main([*line, "--out", "run"]) == 0
+    assert "Calibrated: temperature" in capsys.readouterr().out
+    info, model = History.load("run/history.json").info, weights.load("run")
+    assert (model.config.image_size, model.config.patch_size, model.config.grid) == ((48, 48), 4, (12, 12))
+    assert info["recipe"]["balanced"] and info["temperature"] > 0
+    assert info["recipe"]["model"]["classes"] == info["classes"] == ["blue", "red"]
+    assert {side: sum(counts.values()) for side, counts in info["images"].items()} == {
+        "train": 17,
+        "calibration": 4,
+        "test": 5,
+    }
+    assert info["skipped"][0][0] == "red/broken.png" and info["value_range"] is None
+    assert cli.main(["train", "--data", "pictures", "--start", "run", "--epochs", "1", "--out", "next"]) == 0
+    assert weights.load("next").config.image_size == (48, 48)
+
+
+def test_start_by_name_takes_a_model_of_others(monkeypatch):
+    named = []
+    monkeypatch.setattr(weights, "pretrained", named.append)
+    cli.start_model("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    cli.start_model("owner/model")
+    assert named == ["vit_tiny_patch16_224.augreg_in21k_ft_in1k", "owner/model"]
+
+
+@pytest.mark.parametrize(("size", "patch"), [(32, 4), (64, 4), (96, 6), (128, 8), (224, 14), (512, 32)])
+def test_patches_grow_with_the_image(size, patch):
+    assert cli.fitting_patch(size, RECIPES["shapes"].model) == patch
+
+
 BAD_LINES = {
+    "no data set": (["train", "--data", "shpaes"], "shapes, same_or_different, cifar10, a folder"),
+    "a prime size": (["train", "--data", ".", "--image-size", "7"], "found 7; take a multiple of 16"),
+    "a size for drawn images": (["train", "--data", "shapes", "--image-size", "64"], "with a folder of pictures"),
+    "patches that do not fit": (["train", "--data", ".", "--patch-size", "3"], "multiples of the patch size 3"),
+    "too many patches": (
+        ["train", "--data", ".", "--image-size", "1024", "--patch-size", "1"],
+        "at most 4,096 patches, found (1024, 1024)",
+    ),
+    "patches of a trained model": (
+        ["train", "--data", ".", "--start", str(CHECKPOINT), "--patch-size", "8"],
+        "--start without --patch-size, found both; its is 4",
+    ),
+    "a size that its patches do not fit": (
+        ["train", "--data", ".", "--start", str(CHECKPOINT), "--image-size", "30"],
+        "multiples of the patch size 4, found 30 x 30",
+    ),
+    "no such start": (["train", "--data", ".", "--start", "nowhere"], "expected a checkpoint at nowhere or a model"),
     "no such folder": (
         ["train", "--data", "nowhere"],
         "shapes, same_or_different, cifar10, a folder or a file, found nothing at 'nowhere'",

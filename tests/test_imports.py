@@ -14,7 +14,7 @@ PACKAGE = Path(vit_tutorial.__file__).parent
 ROOMS = (  # each imports from its own line and the lines above it
     ("layers", "files"),
     ("model",),
-    ("datasets", "weights", "machine", "patients"),
+    ("datasets", "weights", "metrics", "machine", "patients"),
     ("interpret", "training"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
     ("cli", "doctor", "lab", "classroom"),

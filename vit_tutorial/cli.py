@@ -263,7 +263,7 @@ def first_model(args, recipe):
         raise ValueError(f"expected --image-size in 1 .. {MOST_PIXELS}, found {N}")
     if N is not None and args.data in DATASETS:
         raise ValueError(f"expected --image-size with a folder of pictures, found --data {args.data}")
-    if args.start:
+    if args.start is not None:
         model = start_model(args.start)
         if P is not None:
             raise ValueError(f"expected --start without --patch-size, found both; its is {model.config.patch_size}")

@@ -58,7 +58,11 @@ train --data PICTURES --epochs 1 --seed VALUES | -1 1.5 a 1180591620717411303424
 train --data PICTURES --minutes 1 --epochs 1
 train --data PICTURES --recipe VALUES | soup '' <b> __class__
 train --data PICTURES --epochs 1 --out VALUES | 'a file' 'a file/run'
-train --data PICTURES --start VALUES | none . 'a file'
+train --data PICTURES --start VALUES | none . 'a file' '' PICTURES ../none a/b/c x.safetensors
+train --data PICTURES --image-size VALUES | 0 -1 1000000000 7 32.0 a ''
+train --data PICTURES --patch-size VALUES | 0 -1 1000000000 3 a
+train --data shapes --image-size VALUES | 0 64
+train --data PICTURES --image-size 1024 --patch-size 1
 evaluate VALUES --data shapes | 'a file' . none
 evaluate --data PICTURES more words
 evaluate
