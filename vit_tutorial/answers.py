@@ -4,12 +4,12 @@ The commands `evaluate`, `predict` and `export`; notebooks use `match_classes` a
 """
 
 import csv
+import os
 import sys
 import unicodedata
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -50,7 +50,8 @@ def class_numbers(found, classes, rename=None):
     if surplus := [name for name in rename if name not in found]:
         raise ValueError(f"expected classes of the data to rename, found {some(surplus)}; the data have {some(found)}")
     names = [rename.get(name, name) for name in found]
-    if unknown := [name for name in names if name not in own]:
+    pairs = zip(found, names, strict=True)
+    if unknown := [old if old == new else f"{old} (renamed {new})" for old, new in pairs if new not in own]:
         raise ValueError(
             f"expected the classes of the model, found others: only the data have {some(unknown)}, only the model has "
             f"{some(name for name in own if name not in names)}; where two names mean the same, say --rename "
@@ -102,12 +103,13 @@ def chosen_side(side, info, data, sides):
         return "test", "for the model has learned from the others"
     if {"train", "test"} <= sides:
         return "test", "for the data have sides of their own"
-    own, why = info.get("data"), "for they are not the data of the model's run"
-    if not isinstance(own, str):
-        why = "for no record says what the model has learned from"
-    elif Path(own).name == Path(data).name or Path(data).resolve().is_relative_to(Path(own).resolve()):
-        why = f"but the run was trained on {short(printable(own))}: if these are the same, say --side test"
-    return "all", why
+    if not isinstance(own := info.get("data"), str):
+        return "all", "for no record says what the model has learned from"
+    own, data = Path(own).resolve(), Path(data).resolve()
+    if own.name == data.name or own in data.parents or data in own.parents:
+        advice = "if the model has learned from these, say --side test, with the run's own --groups and --copies"
+        return "all", f"but the run's data were called {short(printable(info['data']))}: {advice}"
+    return "all", "for they are not the data of the model's run"
 
 
 def own_data(data, config, info, side, rename, *, labels, groups, copies):
@@ -240,7 +242,9 @@ class Predictions:
         lines = [f"{'picture':{width}}  {'answer':{wide}}         second best"]
         rows = zip(self.names, self.answers(threshold), values, places, strict=True)
         for name, answer, (p, *other), (_, *second) in rows:
-            next_best = "".join(f"{cut(self.classes[i])} {100 * q:.1f} %" for i, q in zip(second, other, strict=True))
+            next_best = "".join(
+                f"{cut(self.classes[i], 24)} {100 * q:.1f} %" for i, q in zip(second, other, strict=True)
+            )
             lines.append(f"{fit(name, width)}  {fit(answer, wide)}{100 * p:6.1f} %  {next_best}")
         return "\n".join(lines)
 
@@ -295,8 +299,8 @@ def predict(model, source):
 def picture_items(source, notes, skipped):
     """An `Item` for each file in `source`, called by its path or, in a zip file, by that and the path inside."""
     found = []
-    for one in [source] if isinstance(source, (str, PathLike)) else source:
-        if not isinstance(one, (str, PathLike)):
+    for one in [source] if isinstance(source, (str, os.PathLike)) else source:
+        if not isinstance(one, (str, os.PathLike)):
             found += files_in([one], notes)
             continue
         path = Path(one)
@@ -391,6 +395,9 @@ def load(path):
 
 
 def expect_new(path):
-    """Raise `ValueError` where a file would be replaced."""
+    """Raise `ValueError` where a file would be replaced, or could not be written."""
     if path.exists():
         raise ValueError(f"expected the name of a new file, found {path} there already; choose another, or remove it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"expected a file that can be written as {path}, found {above} in the way; choose another")

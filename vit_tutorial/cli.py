@@ -299,13 +299,14 @@ def status(history):
 def run_evaluate(args):
     model, info, rename = answers.load(args.model), answers.run_record(args.model), answers.renames(args.rename)
     if args.data in DATASETS or not args.data or not Path(args.data).exists():
-        [dataset], notes = load_data(vars(args), sides=["test"]), ["pictures, the test side"]
-        if args.side == "all":
+        if args.side == "all" and args.data in DATASETS:
             raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
+        [dataset], notes = load_data(vars(args), sides=["test"]), ["pictures, the test side"]
         dataset = answers.match_classes(dataset, model.config.classes, rename)
     else:
         known = info if answers.trained_on(info, args.data) else {}
         options = {name: getattr(args, name) or known.get(name) for name in PICTURE_OPTIONS}
+        options = {name: value if isinstance(value, str) else None for name, value in options.items()}
         options["copies"] = copies_below(options["copies"])
         dataset, notes = answers.own_data(args.data, model.config, info, args.side, rename, **options)
     present = int((dataset.class_counts > 0).sum())
