@@ -125,7 +125,7 @@ def own_data(data, config, info, side, rename, *, labels, groups, copies):
     if side == "test" and not split:
         items = [item for item in items if item.side == "test"]
     known = getattr(config, "value_range", None)
-    options = (copies, known, None) if split else (False, known, classes)
+    options = (copies, known, None) if split else (False, known, classes if items else None)
     mine = collect(listing._replace(items=items), config.image_size, *options)
     images = match_classes(mine.images[mine.split()[1]] if split else mine.images, classes)
     notes = [*mine.notes, *unread(mine.skipped, len(mine)), *kind_note(known, mine.images.value_range, len(mine))]
@@ -135,7 +135,8 @@ def own_data(data, config, info, side, rename, *, labels, groups, copies):
         notes.append(
             "the test side is no longer the run's: the data changed, and it may have learned from some of these"
         )
-    return images, [f"pictures, {'all of them' if side == 'all' else 'the test side'}, {why}", *notes]
+    which = "all of them" if side == "all" else "the test side"
+    return images, [f"{len(images):,} pictures, {which}, {why}", *notes]
 
 
 def kind_note(value_range, found, n):

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import textwrap
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -301,7 +302,8 @@ def run_evaluate(args):
     if args.data in DATASETS or not args.data or not Path(args.data).exists():
         if args.side == "all" and args.data in DATASETS:
             raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
-        [dataset], notes = load_data(vars(args), sides=["test"]), ["pictures, the test side"]
+        [dataset] = load_data(vars(args), sides=["test"])
+        notes = [f"{len(dataset):,} pictures, the test side"]
         dataset = answers.match_classes(dataset, model.config.classes, rename)
     else:
         known = info if answers.trained_on(info, args.data) else {}
@@ -314,7 +316,9 @@ def run_evaluate(args):
         notes.append("the model has no class names: its outputs are taken for the classes of the data, in their order")
     elif present < len(dataset.classes):
         notes.append(f"the data have {present} of the model's {len(dataset.classes)} classes; any may be answered")
-    print(f"{args.model} on {args.data}: {len(dataset):,}", "\n".join(notes))
+    print(f"{args.model} on {args.data}:")
+    for note in notes:
+        print(textwrap.fill(note, 100, break_long_words=False, break_on_hyphens=False))
     print(answers.evaluation(model, dataset))
     return 0
 
