@@ -211,7 +211,7 @@ def test_pictures_of_another_depth_than_the_model_learned_from(here):
     deep = np.add.outer(np.arange(20) * 20, np.arange(20) * 20).astype(np.uint16)
     Image.fromarray(deep).save("deep.png")
     [note] = answers.predict(fitted(COLOURS), ["deep.png", "in"]).notes
-    assert "values of 0 to 760, those of these pictures, became 0 to 255" in note
+    assert "values of 10 to 750, those of these pictures, became 0 to 255" in note
     [note] = answers.predict(fitted(COLOURS, (0.0, 2000.0)), ["deep.png", "in"]).notes
     assert note.startswith("2 pictures have 8 bits") and "values of 0 to 2,000" in note
     assert answers.predict(fitted(COLOURS, (0.0, 2000.0)), "deep.png").notes == ()

@@ -238,7 +238,7 @@ class Predictions:
     def table(self, threshold=0.0):
         """For each picture its name, the answer and the second best class, with their probabilities, as text."""
         values, places = (x.tolist() for x in self.probabilities.topk(min(2, len(self.classes))))
-        width = max(map(columns, ["picture", *self.names]))
+        width = min(40, max(map(columns, ["picture", *self.names])))  # longer names stand out, whole
         wide = min(NAME, max(map(columns, map(key, ["answer", UNSURE, *self.classes]))))
         lines = [f"{'picture':{width}}  {'answer':{wide}}         second best"]
         rows = zip(self.names, self.answers(threshold), values, places, strict=True)
@@ -246,7 +246,8 @@ class Predictions:
             next_best = "".join(
                 f"{cut(self.classes[i], 24)} {100 * q:.1f} %" for i, q in zip(second, other, strict=True)
             )
-            lines.append(f"{fit(name, width)}  {fit(answer, wide)}{100 * p:6.1f} %  {next_best}")
+            name += " " * (width - columns(name))
+            lines.append(f"{name}  {fit(answer, wide)}{100 * p:6.1f} %  {next_best}")
         return "\n".join(lines)
 
     def to_csv(self, path, threshold=0.0):
