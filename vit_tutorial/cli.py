@@ -13,7 +13,7 @@ import torch
 
 import vit_tutorial as vit  # vit.training, vit.datasets and vit.weights load when a command first uses them
 
-from . import classroom, doctor, lab
+from . import classroom, doctor, lab, report
 from .files import CHECKPOINT
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
@@ -46,6 +46,7 @@ def build_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint on a dataset's test images")
+    add("report", report.main, report.add_arguments, "write one HTML file on a run, to show to somebody")
     add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
     add("doctor", doctor.main, doctor.add_arguments, "check this machine, and say what to do about what does not work")
     about = "for teachers: student edition, slides, hand-outs, marking, an offline bundle"
