@@ -10,6 +10,7 @@ import math
 import platform
 import shlex
 import warnings
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from string import Template
@@ -45,16 +46,20 @@ figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left }
 .number, .warning, pre { background: var(--box); border-radius: .4rem; padding: .7rem 1.2rem; margin: 0 }
 .number { flex: 1 1 14rem } .number strong { display: block; font-size: 2rem; line-height: 1.2 }
 .warning { border-left: .3rem solid rgb(213, 94, 0) } pre { white-space: pre-wrap; font-size: .85rem }
-.wide { overflow-x: auto; margin: .8rem 0 } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { border: 1px solid var(--line); padding: .25rem .6rem; text-align: right; vertical-align: bottom }
-th { background: var(--box) } th[scope=row], .words td { text-align: left; min-width: 6rem }
+.wide { overflow-x: auto; margin: .8rem 0 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: min(100%, 24rem) }
+th, td { border: 1px solid var(--line); padding: .25rem .6rem; text-align: right; vertical-align: bottom;
+  overflow-wrap: break-word; max-width: 16rem }
+th { background: var(--box) } th:first-child, .words td { text-align: left }
 .matrix td { text-align: center; min-width: 2.4rem }
 .upright thead th + th { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 11rem; text-align: left }
-figure { margin: 0; flex: 0 1 19rem; break-inside: avoid } .pair { display: flex; gap: .25rem } .pair img { width: 50% }
+figure { margin: 0; flex: 0 1 17.9rem; break-inside: avoid }
+.pair { display: flex; gap: .25rem } .pair img { width: calc(50% - .125rem) }
 img { height: auto; image-rendering: pixelated }
 .curve { width: 100%; background: #fff; border-radius: .3rem; image-rendering: auto }
 @media print { body { padding: 0; font-size: 9.5pt; max-width: none } h2, h3, caption { break-after: avoid }
-  tr, .row p, .warning, .curve { break-inside: avoid } figure { flex-basis: 30% } }
+  tr, .row p, .warning, .curve { break-inside: avoid } figure { flex-basis: 30% }
+  th, td { overflow-wrap: anywhere } }
 </style></head><body>
 $body
 </body></html>
@@ -69,6 +74,7 @@ class Tested(NamedTuple):
     test: object
     names: list
     logits: torch.Tensor  # (n, C)
+    scores: metrics.Scores
 
 
 def write(run_folder, path=None, data=None):
@@ -88,23 +94,27 @@ def write(run_folder, path=None, data=None):
     history = vit.training.History.load(run / "history.json")
     model = vit.weights.load(run / "model.safetensors").to("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        tested = test(model, history, history.info.get("data") if data is None else data)
+        tested = retest(model, history, history.info.get("data") if data is None else data)
     except (ValueError, OSError) as error:
         trouble = f"No test results, no mistakes: {error}. Where the run's pictures are elsewhere, --data says where."
         warnings.warn(trouble, stacklevel=2)
-    title = f"Report on {text(run.resolve().name)}"
+    title = f"Report on a picture classifier: {text(run.resolve().name)}"
     parts = [f"<header><h1>{title}</h1>", head(model.config, tested, trouble), "</header><main>"]
     parts += [pictures_section(history.info, data, tested), training_section(history, model)]
     if tested:
         parts += [answers_section(tested), sure_section(tested, history.info), worst_section(model, tested)]
     parts += [repeat_section(run, history.info), "</main>"]
     path = run / "report.html" if path is None else Path(path)
-    with atomic_path(path) as temporary:
-        temporary.write_text(PAGE.substitute(title=title, body="\n".join(parts)), encoding="utf-8")
+    page = PAGE.substitute(title=title, body="\n".join(parts))
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"expected a file that can be written as {path}, found: {error}; choose another") from None
     return path
 
 
-def test(model, history, source):
+def retest(model, history, source):
     """The run's `Tested`. Raises `ValueError` where its pictures are not at `source`, or not those that it had."""
     info, config = history.info, model.config
     if not isinstance(source, str | Path):
@@ -115,14 +125,15 @@ def test(model, history, source):
     if config.classes and config.classes != test.classes:
         raise ValueError(f"the model knows {listed(config.classes)}, but the pictures are of {listed(test.classes)}")
     then, now = recorded_counts(info), {"train": counts(train), "test": counts(test)}
-    if then not in (None, now):
-        sides = ["{} + {}".format(*(sum(side[name].values()) for name in ("train", "test"))) for side in (then, now)]
-        raise ValueError(f"the pictures have changed: {sides[0]} for training and testing then, {sides[1]} now")
+    if then and {"train": then["train"] + then.get("calibration", Counter()), "test": then["test"]} != now:
+        sides = [" + ".join(str(side.total()) for side in sides.values()) for sides in (then, now)]
+        raise ValueError(f"the pictures have changed: {sides[0]} for {', '.join(then)} in the run, {sides[1]} now")
     result, before = vit.training.evaluate(model, test), history.accuracy
     if before is not None and abs(before - result.accuracy) > max(0.02, 1.5 / len(test)):  # rounding does less
         accuracies = f"{percent(before)} right in the run, {percent(result.accuracy)} now"
         raise ValueError(f"the pictures, or the way they are split, have changed: {accuracies}")
-    return Tested(mine, train, test, names, result.logits)
+    scores = metrics.scores(result.logits.argmax(1), test.labels, test.classes)
+    return Tested(mine, train, test, names, result.logits, scores)
 
 
 def read(source, info, config):
@@ -141,20 +152,21 @@ def read(source, info, config):
 
 
 def counts(images):
-    return dict(zip(images.classes, images.class_counts.tolist(), strict=True))
+    return Counter(dict(zip(images.classes, images.class_counts.tolist(), strict=True)))
 
 
 def recorded_counts(info):
-    """`{"train": {class: pictures}, "test": ...}` as the run has recorded it, or None where it has not."""
+    """`{"train": Counter of classes, "test": ...}`, perhaps with "calibration", or None where the run has none."""
     found = info.get("images")
-    sides = [found.get(side) for side in ("train", "test")] if isinstance(found, dict) else [None]
-    whole = all(isinstance(side, dict) and all(type(n) is int for n in side.values()) for side in sides)
-    return found if whole else None
+    if not isinstance(found, dict) or not {"train", "test"} <= found.keys():
+        return None
+    whole = all(isinstance(side, dict) and all(type(n) is int for n in side.values()) for side in found.values())
+    return {side: Counter(classes) for side, classes in found.items()} if whole else None
 
 
 def text(value):
     """Any value as text in HTML, also inside an attribute; characters that do not print are spelled out."""
-    return html.escape(vit.datasets.names.printable(str(value)))
+    return html.escape("".join(map(vit.datasets.names.printable, str(value))))
 
 
 def listed(names, most=12):
@@ -174,7 +186,7 @@ def bullets(items):
 
 
 def table(caption, columns, rows, kind=""):
-    """A table that scrolls by itself where it is too wide. The first cell of a row names it; `(value, CSS)` is a cell."""
+    """A table that scrolls where it is too wide. The first cell of a row names it; a cell may be `(value, CSS)`."""
 
     def cell(value):
         value, style = value if isinstance(value, tuple) else (value, "")
@@ -184,7 +196,8 @@ def table(caption, columns, rows, kind=""):
     body = "\n".join(f'<tr><th scope="row">{text(row[0])}</th>{"".join(map(cell, row[1:]))}</tr>' for row in rows)
     return (
         f'<div class="wide" role="region" aria-label="{text(caption)}" tabindex="0"><table class="{kind}">'
-        f"<caption>{text(caption)}</caption><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+        f"<caption>{text(caption)}</caption>{top and f'<thead><tr>{top}</tr></thead>'}\n"
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
@@ -214,14 +227,14 @@ def figures(pairs):
 
 def head(config, tested, trouble):
     """What the model is for, and how often it is right; or why that is not known."""
-    classes, (rows, columns) = config.classes, image_sides(config.image_size)
+    classes, (rows, columns) = listed(config.classes) or "their names are not recorded", image_sides(config.image_size)
     purpose = (
-        f"<p>A Vision Transformer that sorts pictures into {config.num_classes} classes: {text(listed(classes))}. "
+        f"<p>A Vision Transformer that sorts pictures into {config.num_classes} classes: {text(classes)}. "
         f"It looks at {rows} x {columns} pixels: the centre square of each picture, made that small.</p>"
     )
     if not tested:
         return f'{purpose}<p class="warning">{text(trouble)}</p>'
-    scores, names = scores_of(tested), ("accuracy: right answers", "balanced accuracy: mean of the classes' recalls")
+    scores, names = tested.scores, ("accuracy: right answers", "balanced accuracy: mean of the classes' recalls")
     values = (scores.accuracy.value, scores.accuracy.interval), (scores.balanced_accuracy, scores.balanced_interval)
     numbers = "".join(
         f'<p class="number"><strong>{percent(value)}</strong>{name}<br>95 % interval: {percent(low)} to {percent(high)}'
@@ -236,21 +249,15 @@ def head(config, tested, trouble):
     )
 
 
-def scores_of(tested):
-    return metrics.scores(tested.logits.argmax(1), tested.test.labels, tested.test.classes)
-
-
 def pictures_section(info, data, tested):
     """Which pictures, how they were read and split, which were taken for copies, which left out."""
-    mine, parts = (
-        tested and tested.mine,
-        [f"<p>Read from: <code>{text(data or info.get('data') or UNKNOWN)}</code></p>"],
-    )
-    found = {"train": counts(tested.train), "test": counts(tested.test)} if tested else recorded_counts(info)
+    mine = tested and tested.mine
+    parts = [f"<p>Read from: <code>{text(data or info.get('data') or UNKNOWN)}</code></p>"]
+    found = recorded_counts(info) or (tested and {"train": counts(tested.train), "test": counts(tested.test)})
     if found:
-        rows = [[name, *(side.get(name, 0) for side in found.values())] for name in {**found["train"], **found["test"]}]
-        rows.append(["all", *(sum(side.values()) for side in found.values())])
-        parts.append(table("Pictures of each class", ["class", *(f"{side}ing side" for side in found)], rows))
+        rows = [[name, *(side[name] for side in found.values())] for name in sum(found.values(), Counter())]
+        rows.append(["all", *(side.total() for side in found.values())])
+        parts.append(table("Pictures of each class", ["class", *found], rows))
     if mine:
         parts += [bullets([*mine.notes, *mine.doubts()]), split_text(mine), copies_text(mine)]
     elif info.get("value_range"):
@@ -294,18 +301,22 @@ def training_section(history, model):
         ["epochs", f"{last.get('epoch')}{' (stopped early)' * history.stopped} in {last.get('seconds')} s"],
         *([name, info.get(name, UNKNOWN)] for name in ("seed", "hardware", "precision")),
     ]
-    tests = [f"{percent(e['test_accuracy'])} after epoch {e['epoch']:g}" for e in history.epochs if e["test_accuracy"]]
+    tests = [
+        f"{percent(e['test_accuracy'])} after epoch {e['epoch']:g}"
+        for e in history.epochs
+        if e["test_accuracy"] is not None
+    ]
     alt = f"Three curves. Test accuracy: {', '.join(tests) or 'not tested'}."
     if losses:
         alt += f" Training loss: {losses[0]:.3g} at the first of {len(losses)} steps, {losses[-1]:.3g} at the last."
         alt += f" Learning rate: at most {max(history.steps['learning_rate']):.3g}."
     curve = image(vit.plots.training_curve(history), alt, "curve")
-    return section("The training", curve, table("What was trained, and how", ["", ""], facts, "words"))
+    return section("The training", curve, table("What was trained, and how", [], facts, "words"))
 
 
 def answers_section(tested):
     """Which classes are taken for which, how many of each are found, and how many answers are right."""
-    scores = scores_of(tested)
+    scores = tested.scores
     counted, classes = scores.confusion.tolist(), scores.classes
     if len(classes) <= MOST_COLUMNS:
         rows = []
@@ -335,10 +346,10 @@ def sure_section(tested, info):
     rows = []
     for threshold in THRESHOLDS:
         given, right = metrics.answered(found, labels, threshold)
-        rows.append([f"{100 * threshold:.0f} %", given, right])
-    columns = ["probability at least", "answered", "right among them"]
+        rows.append([f"{100 * threshold:.0f} %", percent(given.value), right])
+    columns = ["probability at least", "answered", "right among them (95 % interval)"]
     told = f"<p>{told}, on the mean (expected calibration error).</p>"
-    return section("How sure it is", told, table("If it answers only when it is sure (95 % intervals)", columns, rows))
+    return section("How sure it is", told, table("If it answers only when it is sure", columns, rows))
 
 
 def worst_section(model, tested):
@@ -374,7 +385,7 @@ def repeat_section(run, info):
     return section(
         "How to repeat it",
         "<pre>" + "\n".join(map(text, lines)) + "</pre>",
-        table("Versions", ["", "in training", f"in this report, of {date.today()}"], rows),
+        table("Versions", ["program", "in training", f"in this report, of {date.today()}"], rows),
         f"<details><summary>The whole recipe</summary><pre>{text(json.dumps(info.get('recipe')))}</pre></details>",
     )
 
@@ -389,5 +400,6 @@ def main(args):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         path = write(args.run_folder, args.out, args.data)
-    print(*(warning.message for warning in said), f"Wrote {path} ({path.stat().st_size / 1000:,.0f} kB)", sep="\n")
+    wrote = f"Wrote {path} ({path.stat().st_size / 1000:,.0f} kB); it shows pictures and names of files"
+    print(*(warning.message for warning in said), wrote, sep="\n")
     return 0
