@@ -48,18 +48,19 @@ figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left }
 .warning { border-left: .3rem solid rgb(213, 94, 0) } pre { white-space: pre-wrap; font-size: .85rem }
 .wide { overflow-x: auto; margin: .8rem 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; min-width: min(100%, 24rem) }
-th, td { border: 1px solid var(--line); padding: .25rem .6rem; text-align: right; vertical-align: bottom;
+th, td { border: 1px solid var(--line); padding: .25rem .6rem; text-align: right; vertical-align: top;
   overflow-wrap: break-word; max-width: 16rem }
+td { white-space: nowrap } .words td { white-space: normal } thead th { vertical-align: bottom }
 th { background: var(--box) } th:first-child, .words td { text-align: left }
 .matrix td { text-align: center; min-width: 2.4rem }
 .upright thead th + th { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 11rem; text-align: left }
 figure { margin: 0; flex: 0 1 17.9rem; break-inside: avoid }
 .pair { display: flex; gap: .25rem } .pair img { width: calc(50% - .125rem) }
 img { height: auto; image-rendering: pixelated }
-.curve { width: 100%; background: #fff; border-radius: .3rem; image-rendering: auto }
+.curve { width: 100%; min-width: 34rem; background: #fff; border-radius: .3rem; image-rendering: auto }
 @media print { body { padding: 0; font-size: 9.5pt; max-width: none } h2, h3, caption { break-after: avoid }
   tr, .row p, .warning, .curve { break-inside: avoid } figure { flex-basis: 30% }
-  th, td { overflow-wrap: anywhere } }
+  th, td { overflow-wrap: anywhere } .curve { min-width: 0 } }
 </style></head><body>
 $body
 </body></html>
@@ -311,6 +312,7 @@ def training_section(history, model):
         alt += f" Training loss: {losses[0]:.3g} at the first of {len(losses)} steps, {losses[-1]:.3g} at the last."
         alt += f" Learning rate: at most {max(history.steps['learning_rate']):.3g}."
     curve = image(vit.plots.training_curve(history), alt, "curve")
+    curve = f'<div class="wide" role="region" aria-label="Training curves" tabindex="0">{curve}</div>'
     return section("The training", curve, table("What was trained, and how", [], facts, "words"))
 
 
@@ -329,7 +331,7 @@ def answers_section(tested):
     else:
         wrong = [[n, i, j] for i, row in enumerate(counted) for j, n in enumerate(row) if n and i != j]
         wrong = [[classes[i], classes[j], n] for n, i, j in sorted(wrong, reverse=True)[:MISTAKES]]
-        matrix = table("The most frequent mistakes", ["true class", "answer", "test pictures"], wrong)
+        matrix = table("The most frequent mistakes", ["true class", "answer", "test pictures"], wrong, "words")
     shares = zip(classes, scores.recall, scores.precision, strict=True)
     rows = [[name, found.n, found, right.n, right] for name, found, right in shares]
     columns = ["class", "pictures", "recall: of them, found", "answers", "precision: of them, right"]
@@ -368,7 +370,7 @@ def worst_section(model, tested):
         true, answer, (row, column) = classes[labels[i]], classes[said[i]], divmod(int(heat.argmax()), heat.shape[1])
         alt = f"Its attention, most in row {row + 1} of {len(heat)}, column {column + 1} of {heat.shape[1]}"
         two = picture(images[i], f"{tested.names[i]}, of class {true}"), picture(images[i], alt, heat)
-        told = f"True: <strong>{text(true)}</strong>; answer: <strong>{text(answer)}</strong>, {percent(sure[i])} sure"
+        told = f"True: <strong>{text(true)}</strong>; answer: <strong>{text(answer)}</strong> ({percent(sure[i])})"
         pairs.append((two, f"{told}<br>{text(tested.names[i])}"))
     told = (
         "<p>The wrong answers that gave the true class the least probability. Look for a wrong label first. On the "
