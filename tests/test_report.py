@@ -117,7 +117,9 @@ def test_it_loads_and_runs_nothing_and_can_be_read_by_all(made):
     assert not {"script", "link", "iframe", "object", "form", "base"} & {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert not [
-        a for _, a in page.tags if "href" in a or not a.get("src", "data:").startswith("data:image/png;base64,")
+        a
+        for _, a in page.tags
+        if "href" in a or not (a.get("src") or "data:image/png;base64,").startswith("data:image/png;base64,")
     ]
     policy = {
         "http-equiv": "Content-Security-Policy",
