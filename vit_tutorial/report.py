@@ -41,7 +41,7 @@ body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 58rem; background: 
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; print-color-adjust: exact }
 h1 { font-size: 1.7rem; line-height: 1.25 } h3 { margin: 1.5rem 0 .3rem }
 h2 { margin: 2.5rem 0 .5rem; padding-top: .7rem; border-top: 1px solid var(--line) }
-figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left }
+figcaption, caption { color: var(--soft); font-size: .9em; text-align: left }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
 .number, .warning, pre { background: var(--box); border-radius: .4rem; padding: .7rem 1.2rem; margin: 0 }
 .number { flex: 1 1 14rem } .number strong { display: block; font-size: 2rem; line-height: 1.2 }
@@ -244,7 +244,7 @@ def head(config, tested, trouble):
     n, often = len(tested.test), scores.confusion.sum(1)
     return (
         f'{purpose}<div class="row">{numbers}</div><p>On {n:,} test pictures that it was not trained on. Who always '
-        f"answered {text(scores.classes[often.argmax()])}, the most frequent class, would be right for "
+        f"answered “{text(scores.classes[often.argmax()])}”, the most frequent class, would be right for "
         f"{percent(often.max() / n)}. The intervals say how far the choice of test pictures matters; they hold for "
         "pictures from the same source, each independent of the others.</p>"
     )
@@ -370,7 +370,9 @@ def worst_section(model, tested):
         true, answer, (row, column) = classes[labels[i]], classes[said[i]], divmod(int(heat.argmax()), heat.shape[1])
         alt = f"Its attention, most in row {row + 1} of {len(heat)}, column {column + 1} of {heat.shape[1]}"
         two = picture(images[i], f"{tested.names[i]}, of class {true}"), picture(images[i], alt, heat)
-        told = f"True: <strong>{text(true)}</strong>; answer: <strong>{text(answer)}</strong> ({percent(sure[i])})"
+        told = (
+            f"True: <strong>{text(true)}</strong>; answer: <strong>{text(answer)}</strong> {100 * sure[i]:.1f}&nbsp;%"
+        )
         pairs.append((two, f"{told}<br>{text(tested.names[i])}"))
     told = (
         "<p>The wrong answers that gave the true class the least probability. Look for a wrong label first. On the "
