@@ -14,7 +14,7 @@ import torch
 
 import vit_tutorial as vit
 
-from . import answers, classroom, doctor, lab
+from . import answers, classroom, doctor, lab, report
 from .files import CHECKPOINT
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
@@ -53,6 +53,7 @@ def build_parser():
     about = "what a model says about pictures: a table, or a CSV file"
     add("predict", answers.run_predict, answers.add_predict_arguments, about)
     add("export", answers.run_export, answers.add_export_arguments, "a model and its preprocessing as one ONNX file")
+    add("report", report.main, report.add_arguments, "write one HTML file on a run, to show to somebody")
     add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
     add("doctor", doctor.main, doctor.add_arguments, "check this machine, and say what to do about what does not work")
     about = "for teachers: student edition, slides, hand-outs, marking, an offline bundle"

@@ -81,6 +81,11 @@ export
 export MODEL
 export VALUES x.onnx | none . 'a file' ''
 export MODEL VALUES | 'a file' . 'a file/x.onnx' MODEL
+report
+report VALUES | 'a file' . none '' PICTURES
+report PICTURES more words
+report none --data nowhere
+report none --out 'a file'
 download
 download imagenet
 download cifar10 --from VALUES | nowhere 'a file' ftp://x/y file:///etc/passwd http:// 'http://[::'
@@ -95,6 +100,8 @@ ODD = [
     ("train", "--data", "x" * 5000),
     ("train", "--data", "PICTURES", "--epochs", "9" * 5000),
     ("train", "--data", "PICTURES", "--start", "nul\0"),
+    ("report", "nul\0"),
+    ("report", "x" * 5000),
     ("download", "cifar10", "--from", "http://127.0.0.1:1/a b\r\nX: y"),
 ]
 LATE = [(*OUT, "/proc/none/run"), (*OUT, "nul\0")]  # found out after an epoch
