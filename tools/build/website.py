@@ -256,6 +256,7 @@ def main():
     parser.add_argument("prefixes", nargs="*", metavar="NN", help="only the notebooks whose names start so")
     parser.add_argument("--out", type=Path, default=BUILD / "site", help="folder to write (default build/site)")
     options = parser.parse_args()
+    notebooks.warn_of_address()
     try:
         failures = build(options.out, options.prefixes)
     except (ValueError, OSError, notebooks.BuildError) as error:
