@@ -121,7 +121,9 @@ def test_two_processes_have_the_loss_curve_of_one(folder, run):
     kept = [weights.load(folder / name / "model.safetensors") for name in (run, "one")]
     images = normalise(brightness(16, seed=1).images, MODEL)
     torch.testing.assert_close(kept[0](images), kept[1](images), rtol=0, atol=1e-3)
-    for entry, other in zip(*(History.load(folder / name / "history.json").epochs for name in (run, "one")), strict=True):
+    for entry, other in zip(
+        *(History.load(folder / name / "history.json").epochs for name in (run, "one")), strict=True
+    ):
         assert entry["epoch"] == other["epoch"] and abs(entry["test_loss"] - other["test_loss"]) < 2e-4
         assert abs(entry["test_accuracy"] - other["test_accuracy"]) < 0.1  # one image of 16 at most
 
