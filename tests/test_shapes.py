@@ -126,8 +126,8 @@ def test_area_lightness_and_corners_tell_nothing_of_same_or_different(part):
 
 
 @pytest.mark.parametrize(
-    ("count", "iterations", "bars"),
-    [(3000, 10, (0.36, 0.57)), pytest.param(10_000, 50, (0.40, 0.60), marks=pytest.mark.slow)],  # much longer
+    ("count", "iterations", "bars"),  # the pictures are always the same: 0.28 and 0.51 in the short form
+    [(3000, 10, (0.32, 0.54)), pytest.param(10_000, 50, (0.40, 0.60), marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("task", [0, 1])
 def test_a_linear_classifier_fails(task, count, iterations, bars):
