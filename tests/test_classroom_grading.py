@@ -92,7 +92,7 @@ KINDS = {  # kind: (how many, first answer, second answer, marks, a word of the 
     "renamed": (1, SCALE, SPLIT, (1, 3), "2 versions"),
 }
 # Left to the class of 30: the other kinds and test_classroom_judging.py prove the same of one notebook at a time.
-IMPLIED = ("right", "half", "syntax", "memory", "flood", "forged")
+IMPLIED = ("right", "half", "wrong", "syntax", "memory", "flood", "forged")
 
 
 def hand_in(course, student, first, second):

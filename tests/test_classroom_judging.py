@@ -139,30 +139,30 @@ def test_an_answer_without_end_is_named(monkeypatch):
 # ------------------------------------------------------------------------------------------------ in nbgrader
 
 PATCHES = {  # what an empty notebook may try, in a cell of its own before the first check
-    "the checkers": """
+    "the checkers and torch": """
 import vit_tutorial.check as c
 from vit_tutorial.check import reference, verdict
 for name in c.EXERCISES:
     c.EXERCISES[name] = lambda answer=...: print("Passed. Well done.") or c.CheckResult(True, None, "Passed.")
     setattr(c, name, c.EXERCISES[name])
 reference.Task.judge = reference.Task.judge_given = lambda self, answer: "forged"
-verdict.judge = lambda function, answer: verdict.CheckResult(True, None, "Passed.")""",
+verdict.judge = lambda function, answer: verdict.CheckResult(True, None, "Passed.")
+import torch
+torch.allclose = torch.equal = lambda *a, **k: True
+torch.Tensor.__eq__ = lambda *a: True""",
     "modules": """
 import sys, types
 for name in ("marks", "answers", "judging"):
     sys.modules["vit_tutorial.classroom." + name] = types.SimpleNamespace(mark=lambda *a, **k: 9, give=lambda *a: 9)
 sys.modules["vit_tutorial.check"] = types.SimpleNamespace()""",
-    "the shell": "import IPython\nIPython.core.interactiveshell.InteractiveShell.ast_node_interactivity = 'none'",
-    "torch": """
-import torch, builtins
-torch.allclose = torch.equal = lambda *a, **k: True
-torch.Tensor.__eq__ = lambda *a: True""",
-    "messages": """
+    "messages and the shell": """
 from IPython.display import display
 import json
 for data in ({"text/plain": "3"}, {"application/x-vit-tutorial-answer": json.dumps(["", ["given", []]])}):
     display(data, raw=True)
-print("Passed. Well done.")""",
+print("Passed. Well done.")
+import IPython
+IPython.core.interactiveshell.InteractiveShell.ast_node_interactivity = 'none'""",
     "replies": """
 from ipykernel.kernelapp import IPKernelApp
 kernel = IPKernelApp.instance().kernel
@@ -212,7 +212,7 @@ def test_names_that_a_student_takes_harm_no_other_exercise(course):
 
 
 def test_mistakes_keep_their_names_whatever_becomes_of_the_checkers(course):
-    marks, _, notebook = graded(course, "named", SCALE.replace(" / 255", ""), SPLIT, PATCHES["the checkers"])
+    marks, _, notebook = graded(course, "named", SCALE.replace(" / 255", ""), SPLIT, PATCHES["the checkers and torch"])
     found = [c.metadata.vit_tutorial for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade")]
     assert marks == (0, 3) and found[0].mistakes == ["not floats"]
 

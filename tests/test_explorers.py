@@ -107,6 +107,8 @@ def test_keys_of_the_browser_are_left_to_it(opened, name):
 
 @front_ends("lab", slow=("notebook7", "classic"))
 def test_opens_clean(opened):
+    """Without pop-ups, either: without the course's settings, JupyterLab would by now ask about news."""
+    assert opened.page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []
     check_clean(opened.page)
 
 
