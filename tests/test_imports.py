@@ -17,7 +17,7 @@ ROOMS = (  # each imports from its own line and the lines above it
     ("datasets", "weights", "metrics", "machine", "patients"),
     ("interpret", "training"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
-    ("answers",),
+    ("answers", "report"),
     ("cli", "doctor", "lab", "classroom"),
 )
 
