@@ -392,7 +392,6 @@ def add_model_argument(command, default=None):
 
 def load(path):
     """The model in a checkpoint or a run's folder, on the GPU where there is one."""
-    path = path / "model.safetensors" if path.is_dir() else path
     return weights.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -417,6 +417,8 @@ def run_download(args):
 def main(argv=None):
     """Run the command line; bad input ends in exit status 2 and one line, without a traceback."""
     args = build_parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):  # a name may have letters that a terminal's code page has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except (ValueError, OSError) as error:
