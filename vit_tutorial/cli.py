@@ -1,4 +1,4 @@
-"""The command line: `vit-tutorial lab | train | evaluate | download | doctor | classroom`."""
+"""The command line: `vit-tutorial lab | train | evaluate | predict | export | report | download | doctor | ...`."""
 
 import argparse
 import math

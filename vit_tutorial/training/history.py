@@ -3,12 +3,14 @@
 import json
 import os
 import platform
+import shlex
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
+from .. import __version__
 from ..files import atomic_path
 from ..machine import distributed
 
@@ -45,7 +47,7 @@ class History:
         try:
             history = cls(**json.loads(Path(path).read_text("utf-8")))
             history.check()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error!s:.200}"
             raise ValueError(f"expected a run record written by History.save, found {path} ({reason})") from None
         return history
@@ -65,6 +67,8 @@ class History:
         numbers.append([value for value in optional if value is not None])
         if not all(isinstance(value, (int, float)) for series in numbers for value in series):
             raise TypeError("a text where a number should be")
+        for series in numbers:
+            torch.tensor(series, dtype=torch.float64)  # OverflowError for an integer of more digits
 
 
 def hardware(device):
@@ -82,9 +86,9 @@ def command_line():
     if Path(program).name not in ("vit-tutorial", "cli.py"):
         return None
     if distributed.world_size() == 1:
-        return " ".join(["vit-tutorial", *arguments])
+        return shlex.join(["vit-tutorial", *arguments])
     local = f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}"
-    return " ".join(["torchrun", local, "-m vit_tutorial.cli", *arguments])
+    return f"torchrun {local} -m vit_tutorial.cli {shlex.join(arguments)}"
 
 
 def run_info(run):
@@ -102,6 +106,7 @@ def run_info(run):
         "hardware": hardware(run.device),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        "vit_tutorial": __version__,
         "command": command_line(),
         "precision": "bfloat16" if run.bf16 else "float32",
     }
