@@ -11,7 +11,8 @@ a free hosted session has, is not written.
 In markdown, `{=expression:format}` becomes the value that the expression has in the kernel at that place, `{minutes}`
 the time that a reader needs (tools/minutes.py), and `{colab}` the notebook's address on Colab. After the title comes a
 cell that installs the course where it is missing, folded where the front end can fold it. Addresses are made from the
-Repository in pyproject.toml, and nothing is installed from there before a commit is set beside it. The picture in README.md is the first figure of 00, written when that is built.
+Repository in pyproject.toml; nothing leads or installs there before a commit is set beside it. The picture in README.md
+is the first figure of 00, written when that is built.
 """
 
 import argparse
@@ -124,7 +125,9 @@ def on_colab(address: str) -> str:
 
 
 def colab_address(source: Path) -> str:
-    """Where Colab opens the notebook."""
+    """Where Colab opens the notebook; before the project's address is the checkout's own, what to do for that."""
+    if not project()["tool"]["vit-tutorial"]["commit"]:
+        return "../README.md#in-a-class"
     return f"{on_colab(repository())}/blob/main/notebooks/{target(source).name}"
 
 

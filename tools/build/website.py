@@ -90,8 +90,9 @@ def page(notebook, stem, names, explorers, pictures):
 
 def actions(stem, colab):
     """What stands below the title in place of the badge."""
+    badge = f'<a href="{colab}">Open in Colab</a> ' if colab.startswith("https://") else ""  # no address is set
     return (
-        f'<p class="page-actions"><a href="{colab}">Open in Colab</a> '
+        f'<p class="page-actions">{badge}'
         f'<a href="{stem}.ipynb" download>Download</a> '
         f'<a href="{REPOSITORY}/blob/main/notebooks/source/{stem}.py">Source</a></p>'
     )
