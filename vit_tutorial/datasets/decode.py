@@ -99,8 +99,8 @@ def pages_of(name, file, side):
         yield from scientific.tiff_pages(file)
         return
     with opened:
-        if scientific.colours_of_16_bits(opened):
-            yield from scientific.colour_pages(opened, file)
+        if scientific.beyond_pillow(opened):
+            yield from scientific.deep_pages(opened, file)
             return
         if side is not None:
             opened.draft(opened.mode, (side, side))
@@ -150,7 +150,8 @@ def smaller(values, side):
     if values.dtype != np.uint8:
         finite = np.isfinite(values)
         if not finite.all():
-            values[~finite] = values[finite].min()
+            low, high = values[finite].min(), values[finite].max()
+            np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     if side is not None and values[0].size > LARGE and min(values.shape[1:]) >= 2 * side:
         factor = min(values.shape[1:]) // side
         values = np.stack([np.asarray(Image.fromarray(channel).reduce(factor)) for channel in values])
