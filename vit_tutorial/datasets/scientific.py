@@ -81,8 +81,11 @@ def channels_first(values):
 
 def on_white(values, opaque):
     """Colours `(C, Y, X)` of an array `(C + 1, Y, X)`, the last its opacity: on its own brightest value."""
-    alpha = values[-1:] / opaque
-    return values[:-1] * alpha + values[:-1].max() * (1 - alpha)
+    if values[-1].min() < opaque:
+        alpha, white = values[-1] / np.float32(opaque), np.float32(values[:-1].max())
+        for channel in values[:-1]:  # one at a time: large pictures fill the memory
+            channel[:] = white + (channel - white) * alpha
+    return values[:-1]
 
 
 def turned(values, way):
@@ -122,5 +125,5 @@ def png_of_16_bits(file):
     import torch
     from torchvision.io import decode_image
 
-    values = decode_image(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)).numpy().astype(np.float32)
+    values = decode_image(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)).numpy()
     return values if len(values) == 3 else on_white(values, 65535)
