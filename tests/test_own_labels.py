@@ -100,6 +100,12 @@ PLACES = {
     "sides deep inside": (("x/y/train/a/1.png", "x/y/train/b/1.png", "x/y/val/a/1.png", "x/y/val/b/1.png"), 2),
     "two test sides": (("train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "test/a/2.png"), 3),
     "a text beside": (("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png", "docs/a/read.txt"), 2),
+    "sides in words": (
+        ("x/training_set/a/1.png", "x/training_set/b/1.png", "x/Test Set/a/1.png", "x/Test Set/b/1.png"),
+        2,
+    ),
+    "sides twice": (("s_train/s_train/a/1.png", "s_train/s_train/b/1.png", "s_test/s_test/a/1.png"), 1),
+    "sides of a year": (("train2017/a/1.png", "train2017/b/1.png", "val2017/a/1.png", "val2017/b/1.png"), 2),
     "no side": (("test/a/1.png", "test/b/1.png", "val/a/1.png", "val/b/1.png"), 0),
     "vehicles": (("a/1.png", "b/1.png", "b/2.png", "a/2.png"), 0),
 }
@@ -116,6 +122,31 @@ def test_sides_are_found_where_they_are_and_are_no_classes(tmp_path, place):
 def test_a_class_may_be_called_train(tmp_path):
     found = datasets.own_images(write(tmp_path, scenes("train/1.png", "plane/1.png", "train/2.png", "plane/2.png")), 16)
     assert found.images.classes == ("plane", "train") and found.sides == ()
+
+
+def test_doubtful_folders_are_told(tmp_path):
+    write(
+        tmp_path, scenes("cam 1/cat/1.png", "cam 1/dog/1.png", "Cam_1/cat/1.png", "Cam_1/dog/1.png", "x/@eaDir/1.png")
+    )
+    (tmp_path / "cow").mkdir()
+    found = datasets.own_images(tmp_path, 16)
+    assert found.skipped == (("cow", "an empty folder"), ("x/@eaDir", "hidden")) and len(found) == 4
+    report = found.report()
+    assert "'Cam_1' and 'cam 1'; are they one?" in report and "in each class are folders cat, dog: where" in report
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
+    write(tmp_path, scenes("cat/1.png", "dog/1.png", "cow/1.png"))
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("cow"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert datasets.own_images(tmp_path, 16).skipped == (("cow", "cannot be opened: Permission denied"),)
 
 
 # ------------------------------------------------------------------------------------------------ tables
@@ -147,6 +178,14 @@ TABLES = {
         header=("image", "cat", "dog", "age"),
     ),
     "quotes": table([(f'"{name}"', f'"{label}"') for name, label in ROWS]),
+    "quotes after spaces": table([(f'"{name}"', f' "{label}"') for name, label in ROWS]),
+    "a separator in a quoted header": table(ROWS, header=('"a; b; c"', "label")),
+    "a note of Excel's, quoted": '"sep=;"\r\n' + table(ROWS, ";"),
+    "ends of lines of old Macs": table(ROWS).replace("\n", "\r"),
+    "empty columns": table([(*row, "", "") for row in ROWS], header=("Bild", "Tier", "", "")),
+    "numbers of rows": table([(7 - i, *row) for i, row in enumerate(ROWS)], header=("", "Bild", "Tier")),
+    "numbers of rows, saved twice": table([(i, *row) for i, row in enumerate(ROWS)], header=("Unnamed: 0", "x", "y")),
+    "a part of a large table": table([*((f"x{i}.gif", "cat") for i in range(500)), *ROWS]),
 }
 
 
@@ -160,7 +199,8 @@ def test_labels_come_from_a_table(tmp_path, kind, where):
         write(tmp_path, files)
         found = datasets.own_images(tmp_path / ("labels.csv" if where == "the table" else ""), 16)
     assert found.images.classes == ("cat", "dog") and found.images.class_counts.tolist() == [3, 3]
-    assert [name[-5:] for name in found.names] == [f"{i}.png" for i in range(1, 7)] and found.skipped == ()
+    assert [name[-5:] for name in found.names] == [f"{i}.png" for i in range(1, 7)]
+    assert all("x" in name for name, _ in found.skipped)
     assert "classes from column" in found.report()
 
 
@@ -223,10 +263,61 @@ def test_a_column_says_which_side_a_picture_is_on(tmp_path):
     assert found.folds().tolist() == [1, 0, 0, 0, 1, 1] and found.split()[1].tolist() == [1, 2, 3]
 
 
+def test_the_column_of_files_is_not_one_of_classes_that_files_are_called_too(tmp_path):
+    write(
+        tmp_path, scenes(*FILES) | {"labels.csv": table([(7 - i, f"{i}.png") for i in range(1, 7)], header=("n", "x"))}
+    )
+    found = datasets.own_images(tmp_path, 16)
+    assert found.images.classes == tuple("123456") and found.names[0] == "pictures/6.png"
+    rows = [(f"{i + 3}.png", i % 4) for i in range(1, 9)]  # more files are called as a class is than as a file is
+    write(tmp_path, {"labels.csv": table(rows, header=("image", "grade"))})
+    assert datasets.own_images(tmp_path, 16).names == ("pictures/4.png", "pictures/5.png", "pictures/6.png")
+    write(tmp_path, scenes("pictures/image.png") | {"labels.csv": table(ROWS, header=("image", "label"))})
+    assert datasets.own_images(tmp_path, 16).images.classes == ("cat", "dog")
+
+
+def test_what_programs_write_for_no_label_is_no_class(tmp_path):
+    rows = [*ROWS[1:5], ("1.png", "NaN"), ("6.png", "<NA>")]
+    found = datasets.own_images(write(tmp_path, scenes(*FILES) | {"labels.csv": table(rows)}), 16)
+    assert found.images.classes == ("cat", "dog") and len(found.skipped) == 2
+
+
+def test_a_path_that_ends_as_another_is_not_that_file(tmp_path):
+    rows = [(f"{side}/{i}.png", label) for side, label in (("a", "cat"), ("b", "dog")) for i in range(4)]
+    rows += [("a/4.png", "dog"), ("a/5.png", "dog")]
+    write(tmp_path, scenes(*(f"a/{i}.png" for i in range(6))) | {"labels.csv": table(rows)})
+    found = datasets.own_images(tmp_path, 16)
+    assert found.images.class_counts.tolist() == [4, 2]
+    assert dict(found.skipped) == {f"b/{i}.png": "in the table, but not there" for i in range(4)}
+
+
+@pytest.mark.parametrize("header", [("file", "label", "Dataset"), None])
+def test_a_column_of_sides_is_known_by_what_it_says(tmp_path, header):
+    rows = [(*row, "TEST" if i in (2, 5) else "TRAIN") for i, row in enumerate(ROWS)]
+    found = datasets.own_images(write(tmp_path, scenes(*FILES) | {"labels.csv": table(rows, header=header)}), 16)
+    assert found.split()[1].tolist() == [2, 5]
+
+
+def test_what_a_table_says_besides_is_told(tmp_path):
+    rows = [(*row, ("train", "valid", "test")[i % 3], 40 + i) for i, row in enumerate(ROWS)]
+    rows.append(("1.png", "cat", "test", 40))
+    write(tmp_path, scenes(*FILES) | {"labels.csv": table(rows, header=("file", "label", "split", "age"))})
+    found = datasets.own_images(tmp_path, 16)
+    assert "train (2) for training; test (3) and valid (2) for testing" in found.report()
+    assert "columns of labels.csv that are not used: age" in found.report()
+    assert found.skipped == (("pictures/1.png", "listed with several labels: cat (test), cat (train)"),)
+
+
+def test_several_tables_are_named_where_none_was_chosen(tmp_path):
+    write(tmp_path, scenes(*FILES) | {"train.csv": table(ROWS), "test.csv": table(ROWS)})
+    with pytest.raises(ValueError, match="name a table .CSV. of files and labels: test.csv, train.csv"):
+        datasets.own_images(tmp_path, 16)
+
+
 BAD_TABLES = {
     "no files": (table([("x.png", "cat"), ("y.png", "dog")]), "a column of labels.csv to name files, found none"),
-    "one column": ("file\n1.png\n", "expected columns with files and labels in labels.csv, found 1"),
-    "empty": ("", "found 0 columns"),
+    "one column": ("file\n1.png\n", "files and labels in labels.csv, at most 1,000, found 1"),
+    "empty": ("", "at most 1,000, found 0"),
     "several numbers": (
         table([(*row, i, i) for i, row in enumerate(ROWS)], header=("file", "a", "b", "c")),
         "named label, class, category or target in labels.csv.*found file, a, b, c; rename one",
@@ -236,6 +327,7 @@ BAD_TABLES = {
         "expected one class a picture, found several in a row of labels.csv: cat, dog",
     ),
     "several classes, words": (table([*ROWS[:5], ("6.png", "cat|dog")]), "one class a picture, found several"),
+    "several classes, one of them new": (table([*ROWS[:5], ("6.png", "dog; bird")]), "found several .*: bird, dog"),
     "one class": (table([(name, "cat") for name, _ in ROWS]), r"found 1 \(cat\)"),
     "a workbook": ("PK\x03\x04 xlsx", "to be a workbook; save it as CSV"),
 }

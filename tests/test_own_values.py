@@ -10,10 +10,10 @@ import pytest
 import tifffile
 import torch
 from made_up_pictures import saved, scene
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vit_tutorial import datasets
-from vit_tutorial.datasets import decode
+from vit_tutorial.datasets import decode, scientific
 
 
 def grey16(seed, low=200, high=2000):
@@ -28,15 +28,16 @@ def tiff(values, **options):
     return file.getvalue()
 
 
-def png16(values):
-    """RGB `(Y, X, 3)` in 16 bits, which Pillow does not write."""
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+def png16(values, *more):
+    """RGB, RGBA or grey with transparency `(Y, X, C)` in 16 bits, which Pillow does not write."""
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, {2: 4, 3: 2, 4: 6}[values.shape[2]], 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def write(folder, files):
@@ -95,6 +96,8 @@ def test_dead_pixels_do_not_count_and_bright_defects_do():
 
 GREY = grey16(1)
 COLOUR = np.asarray(scene(1)).astype(np.uint16) * 8 + 5
+OPAQUE = np.full_like(GREY, 65535)
+EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # to be turned a quarter clockwise
 VALUES = {
     "uint16.png": (saved(Image.fromarray(GREY)), GREY),
     "uint16.tif": (tiff(GREY), GREY),
@@ -111,6 +114,19 @@ VALUES = {
     "RGB.png": (png16(COLOUR), COLOUR),
     "RGB.tif": (tiff(COLOUR, photometric="rgb"), COLOUR),
     "RGB in planes.tif": (tiff(COLOUR.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"), COLOUR),
+    "RGB and see-through.png": (png16(np.dstack([COLOUR, OPAQUE])), COLOUR),
+    "grey and see-through.png": (png16(np.dstack([GREY, OPAQUE])), GREY),
+    "RGB and see-through.tif": (tiff(np.dstack([COLOUR, OPAQUE]), photometric="rgb", extrasamples=[2]), COLOUR),
+    "RGB and infrared.tif": (tiff(np.dstack([COLOUR, GREY]), photometric="rgb", extrasamples=[0]), COLOUR),
+    "grey and see-through.tif": (
+        tiff(np.dstack([GREY, OPAQUE]), photometric="minisblack", planarconfig="contig", extrasamples=[2]),
+        GREY,
+    ),
+    "int8.tif": (tiff((GREY // 10 - 100).astype(np.int8)), (GREY // 10 - 100).astype(np.int8)),
+    "white is 0, 32 bits.tif": (tiff(99999 - GREY.astype(np.uint32), photometric="miniswhite"), GREY - 34464.0),
+    "turned, RGB.png": (png16(COLOUR, chunk(b"eXIf", EXIF)), np.rot90(COLOUR, -1)),
+    "turned, RGB.tif": (tiff(COLOUR, photometric="rgb", extratags=[(274, 3, 1, 6, True)]), np.rot90(COLOUR, -1)),
+    "turned, float64.tif": (tiff(GREY / 5000, extratags=[(274, 3, 1, 6, True)]), np.rot90(GREY / 5000, -1)),
     "float RGB.tif": (tiff((COLOUR / 9).astype(np.float32), photometric="rgb"), COLOUR / 9),
 }
 
@@ -125,6 +141,29 @@ def test_values_of_every_kind_are_read_as_they_are(tmp_path, name, capfd):
     assert picture.dtype == torch.float32 and np.allclose(picture, expected, rtol=1e-5)
     assert datasets.read_image(tmp_path / name, 16).unique().numel() > 50
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("way", range(1, 9))
+def test_pictures_are_upright_as_pillow_turns_them(way):
+    values, tags = np.arange(6, dtype=np.uint8).reshape(2, 3), Image.Exif()
+    tags[274] = way
+    with Image.open(io.BytesIO(saved(Image.fromarray(values), "PNG", exif=tags))) as picture:
+        assert np.array_equal(scientific.turned(values[None], way)[0], ImageOps.exif_transpose(picture))
+
+
+def test_what_is_see_through_is_bright_and_saturated_is_too(tmp_path):
+    half = OPAQUE.copy()
+    half[:30] = 0
+    over = np.where(GREY > 1500, np.inf, GREY).astype(np.float32)
+    write(tmp_path, {"a.png": png16(np.dstack([COLOUR, half])), "b.tif": tiff(over)})
+    assert datasets.read_image(tmp_path / "a.png")[:, :30].unique().tolist() == [255]
+    assert datasets.read_image(tmp_path / "b.tif")[0][torch.from_numpy(GREY > 1500)].min() == 255
+
+
+def test_dark_colours_of_which_pillow_would_leave_nothing_are_refused(tmp_path):
+    write(tmp_path, {"a.ppm": b"P6 80 60 65535\n" + COLOUR.astype(">u2").tobytes()})
+    with pytest.raises(ValueError, match="unreadable"):
+        datasets.read_image(tmp_path / "a.ppm")
 
 
 def test_missing_values_are_black_and_nothing_else_is_no_picture(tmp_path):
@@ -237,9 +276,21 @@ def test_dicom_is_read_as_it_was_measured(tmp_path):
         "frames.dcm": dicom(np.stack([GREY, GREY + 1]), 12),
         "ultrasound.dcm": dicom((GREY // 8).astype(np.uint8), 8),
     }
+    colours = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    colours |= {"Rows": 60, "Columns": 80, "NumberOfFrames": 1}
+    palette = {f"{name}PaletteColorLookupTableData": bytes(range(256)) for name in ("Red", "Green")}
+    palette |= {"BluePaletteColorLookupTableData": bytes(range(255, -1, -1))}
+    palette |= {name.replace("Data", "Descriptor"): [256, 0, 8] for name in palette}
+    files |= {
+        "deep.dcm": dicom(COLOUR, 16, **colours),
+        "colour.dcm": dicom((COLOUR // 8).astype(np.uint8), 8, **colours),
+        "palette.dcm": dicom((GREY // 8).astype(np.uint8), 8, PhotometricInterpretation="PALETTE COLOR", **palette),
+    }
     read = [pages for pages, _ in decode.read_files([write(tmp_path, files) / name for name in files])]
     assert np.array_equal(read[0][0][0], GREY * 2.0 - 1000) and np.array_equal(read[1][0][0], GREY)
     assert len(read[2]) == 2 and np.array_equal(read[2][1][0], GREY + 1)
     assert read[3][0].dtype == torch.uint8 and np.array_equal(read[3][0][1], GREY // 8)
+    assert np.array_equal(read[4][0], COLOUR.transpose(2, 0, 1)) and read[5][0].dtype == torch.uint8
+    assert np.array_equal(read[6][0][1], GREY // 8) and np.array_equal(read[6][0][2], 255 - GREY // 8)
     half = files["ct.dcm"][:3000]
     assert decode.read_files([write(tmp_path, {"half.dcm": half}) / "half.dcm"])[0][0] == ["broken or of a rare kind"]

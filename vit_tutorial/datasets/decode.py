@@ -17,6 +17,7 @@ from . import scientific
 from .photographs import centre_square
 
 MOST_PIXELS = 40_000_000
+MOST_DEEP_PIXELS = 30_000_000  # with 16 bits of colour
 MOST_PAGES, MOST_PAGE_PIXELS = 1000, 1_000_000_000  # of one file
 LARGE = 4_000_000  # pixels; only one such picture is worked on at a time, however many threads read
 ONE_LARGE = threading.Lock()
@@ -99,8 +100,10 @@ def pages_of(name, file, side):
         yield from scientific.tiff_pages(file)
         return
     with opened:
-        if scientific.colours_of_16_bits(opened):
-            yield from scientific.colour_pages(opened, file)
+        if scientific.beyond_pillow(opened):
+            if opened.width * opened.height > MOST_DEEP_PIXELS:
+                raise too_large(name, opened.size, MOST_DEEP_PIXELS)
+            yield from scientific.deep_pages(opened, file)
             return
         if side is not None:
             opened.draft(opened.mode, (side, side))
@@ -147,14 +150,17 @@ def to_rgb(picture):
 
 def smaller(values, side):
     """An array `(C, Y, X)` as a tensor; a large one with no more pixels than `side` needs, all of them finite."""
-    if values.dtype != np.uint8:
+    kind = np.uint8 if values.dtype == np.uint8 else np.float32
+    if values.dtype.kind == "f":
         finite = np.isfinite(values)
         if not finite.all():
-            values[~finite] = values[finite].min()
+            low, high = values[finite].min(), values[finite].max()
+            np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     if side is not None and values[0].size > LARGE and min(values.shape[1:]) >= 2 * side:
         factor = min(values.shape[1:]) // side
-        values = np.stack([np.asarray(Image.fromarray(channel).reduce(factor)) for channel in values])
-    return torch.from_numpy(np.ascontiguousarray(values))
+        channels = (Image.fromarray(channel.astype(kind, copy=False)) for channel in values)
+        values = np.stack([np.asarray(channel.reduce(factor)) for channel in channels])
+    return torch.from_numpy(np.ascontiguousarray(values, kind))
 
 
 # ------------------------------------------------------------------------------------------------ the range of values
@@ -194,9 +200,9 @@ def short(name):
     return name if len(name) <= 60 else f"{name[:40]} ... {name[-15:]}"
 
 
-def too_large(name, size=None):
+def too_large(name, size=None, most=MOST_PIXELS):
     found = "far more" if size is None else f"{size[0]} x {size[1]}"
-    most = f"at most {MOST_PIXELS // 10**6} million pixels"
+    most = f"at most {most // 10**6} million pixels"
     return Unreadable(
         f"{found} pixels, {most}: a decompression bomb?",
         f"expected {most}, found {found} in {name!r}; save a smaller copy",

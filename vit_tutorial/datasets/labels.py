@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from . import tables
 from .decode import short
-from .names import named_as_picture, normal, printable, side_of
+from .names import named_as_picture, natural, normal, printable, side_of, sides_in_words
 
 NO_CLASS = "in no class folder"
 NO_SIDE = "beside the folders train and test, in neither"
@@ -52,6 +52,9 @@ def label(files, notes, table=None, groups=None):
             name = printable("/".join(found[0]))
             notes.append(f"classes from the folders' names; to take them from {name}, name it (labels=, --labels)")
             found = None
+    if depth is not None:
+        names = [parts[depth] for parts, _ in files if len(parts) > depth + 1]
+        notes.append(f"sides from folders, with their files: {sides_in_words(names)}")
     if found is None:
         from_folders(files, depth, place, listing)
     else:
@@ -96,6 +99,7 @@ def folder_side(parts, depth):
 
 
 def from_folders(files, depth, place, listing):
+    inner = {}  # the folders in each class
     for parts, file in files:
         side, rest = folder_side(parts, depth), without(parts, depth)
         if side is None:
@@ -104,6 +108,11 @@ def from_folders(files, depth, place, listing):
             listing.skipped.append((printable("/".join(parts)), NO_CLASS))
         else:
             listing.items.append(Item(parts, file, printable(rest[place]), side))
+            inner.setdefault(rest[place], set()).update(rest[place + 1 : -1][:1])
+    shared = sorted(set.intersection(*inner.values()), key=natural) if len(inner) > 1 else ()
+    if len(shared) > 1:
+        shown = short(printable(", ".join(shared)))
+        listing.notes.append(f"in each class are folders {shown}: where those are the classes, say so in a table (CSV)")
 
 
 def from_table(files, depth, table, groups, listing):
@@ -114,10 +123,10 @@ def from_table(files, depth, table, groups, listing):
             listing.skipped.append((printable(row.name), row.file))
         elif row.file not in entries:
             entries[row.file] = row
-        elif row.label == entries[row.file].label:
+        elif said(row) == said(entries[row.file]):
             twice.append(short(printable(row.name)))
         else:
-            several.setdefault(row.file, {entries[row.file].label}).add(row.label)
+            several.setdefault(row.file, {said(entries[row.file])}).add(said(row))
     if twice:
         more = ", ..." if len(twice) > 10 else ""
         listing.notes.append(f"listed again, with the same label, in {table.name}: {', '.join(twice[:10])}{more}")
@@ -136,6 +145,10 @@ def from_table(files, depth, table, groups, listing):
             listing.skipped.append((name, NO_SIDE))
         else:
             listing.items.append(Item(parts, file, row.label, side, row.group))
+
+
+def said(row):
+    return row.label + (f" ({row.side})" if row.side else "")
 
 
 def by_pattern(groups, listing):

@@ -2,19 +2,43 @@
 
 import re
 import unicodedata
+from collections import Counter
 from pathlib import PurePosixPath
 
 from PIL import Image
 
 SCIENTIFIC = {".dcm", ".dicom", ".heic", ".heif", ".hif", ".avif"}  # whether or not there is a plugin
-TRAIN = {"train", "training"}
-TEST = {"test", "testing", "val", "valid", "validation", "holdout", "hold_out", "eval"}
+SIDES = {
+    "train": {"train", "training", "trainset", "traindata"},
+    "test": {"test", "testing", "testset", "testdata", "val", "valid", "validation", "holdout", "eval"},
+}
 
 
 def side_of(name):
-    """Which side of a split a folder or an entry of a table names: "train", "test" or, where none, ""."""
-    name = name.strip().casefold()
-    return "train" if name in TRAIN else "test" if name in TEST else ""
+    """Which side of a split a folder or an entry of a table names: "train", "test" or, where none or both, "".
+
+    One word tells: seg_train, Training_Set, val2017.
+    """
+    words = set(re.findall("[a-z]+", name.casefold().replace("hold_out", "holdout")))
+    sides = [side for side, names in SIDES.items() if words & names]
+    return sides[0] if len(sides) == 1 else ""
+
+
+def sides_in_words(names):
+    """Which of the names stand for which side, and how often: train (8) for training; test (1) and val (1) for ..."""
+    counts = {"train": {}, "test": {}}
+    for name, count in sorted(Counter(names).items()):
+        counts.get(side_of(name), {})[printable(name)] = count
+    told = (" and ".join(f"{name} ({count})" for name, count in names.items()) for names in counts.values())
+    return f"{next(told)} for training; {next(told)} for testing"
+
+
+def alike(names):
+    """Those of the names that differ only in case, spaces or the like, in words."""
+    same = {}
+    for name in names:
+        same.setdefault(re.sub(r"[\s_.]+", " ", name).strip().casefold(), []).append(repr(name))
+    return "; ".join(" and ".join(found) for found in same.values() if len(found) > 1)
 
 
 def named_as_picture(name):

@@ -10,7 +10,7 @@ from .copies import ALIKE, copy_pairs, fold_groups, join, split_groups
 from .decode import find_range, read_files, short, to_8_bits
 from .images import ImageSet
 from .labels import Item, label
-from .names import natural, printable
+from .names import alike, natural, printable
 from .photographs import resize
 from .sources import HIDDEN, files_in
 from .tables import SUFFIXES
@@ -220,6 +220,8 @@ def collect(listing, image_size, copies=ALIKE, value_range=None, classes=None):
     images = stacked([to_8_bits(picture, value_range) for picture in pictures])
     deep = [picture.dtype == torch.float32 for picture in pictures]
     notes = [*listing.notes, *([range_note(sum(deep), len(deep), value_range)] if any(deep) else [])]
+    if names_alike := alike(classes):
+        notes.append(f"classes that differ in little more than case or spaces: {names_alike}; are they one?")
     pairs, distances = copy_pairs(images, copies) if copies else (torch.zeros(0, 2).long(), torch.zeros(0))
     own = group_pairs([item.group for item in items]), group_pairs([item.name for item in items])
     groups = join(len(images), torch.cat([pairs, *own]))
@@ -257,11 +259,13 @@ def stacked(images):
 
 def too_few(classes, skipped):
     reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in skipped[:3])
+    tables = [short(name) for name, _ in skipped if name.lower().endswith(SUFFIXES)]
     return ValueError(
         f"expected at least 2 folders, one per class, with pictures in them, found {len(classes)}"
         + (f" ({short(classes[0])})" if classes else "")
         + (f"; {len(skipped)} files were skipped: {reasons}" if skipped else "")
         + "; put each class into a folder of its own, or name a table (CSV) of files and labels"
+        + (f": {', '.join(tables[:5])}" if tables else "")
     )
 
 

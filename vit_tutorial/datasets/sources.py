@@ -14,7 +14,7 @@ MOST_FILES = 100_000
 MOST_BYTES = 100_000_000  # of one file
 MOST_ZIP_BYTES = 4_000_000_000  # of a zip file's contents, unpacked
 UTF8 = 0x800  # a zip file's flag: this name is in UTF-8
-SYSTEM = {"Thumbs.db", "desktop.ini", "__MACOSX"}
+SYSTEM = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "$RECYCLE.BIN"}
 HIDDEN = "hidden"
 TOO_LARGE = f"larger than {MOST_BYTES // 10**6} MB"
 
@@ -62,9 +62,12 @@ def files_in(source, notes):
 
 def files_in_folder(root):
     """The files under the folder `root`, in order. Links to folders are not followed."""
-    for folder, folders, files in os.walk(root):
+    problems = []
+    for folder, folders, files in os.walk(root, onerror=problems.append):
         folder = Path(folder)
         above = folder.relative_to(root).parts
+        if above and not folders and not files:
+            yield above, "an empty folder"
         for name in sorted(folders):
             if hidden(name) or (folder / name).is_symlink():
                 folders.remove(name)
@@ -80,6 +83,9 @@ def files_in_folder(root):
                 yield (*above, name), TOO_LARGE
             else:
                 yield (*above, name), path
+    for error in problems:
+        above = Path(error.filename).relative_to(root).parts
+        yield above or (".",), f"cannot be opened: {error.strerror}"
 
 
 def files_in_uploads(files, notes):

@@ -4,31 +4,22 @@ import csv
 import io
 import re
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .decode import short
-from .names import guess_encoding, named_as_picture, natural, normal, printable, side_of
+from .names import guess_encoding, named_as_picture, natural, normal, printable, side_of, sides_in_words
 
 MOST_BYTES, MOST_COLUMNS = 50_000_000, 1000
 SUFFIXES = (".csv", ".tsv")
-# What columns are called, in lower case, without what is no letter.
-FILE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagename", "imageid", "img", "picture", "id")
-LABEL = (
-    "label",
-    "class",
-    "category",
-    "target",
-    "classname",
-    "labelname",
-    "labels",
-    "classes",
-    "diagnosis",
-    "species",
-    "type",
-    "kind",
-)
+# What columns are called, in lower case, without what is no letter or digit.
+FILE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagename", "imageid", "img", "picture")
+LABEL = ("label", "class", "category", "target", "classname", "labelname", "labels", "classes")
+LABEL += ("diagnosis", "species", "type", "kind")
 SIDE = ("split", "set", "subset", "partition", "fold", "folds")
+MISSING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null"}  # what programs write for no label
+NOT_THERE = "in the table, but not there"
 NUMBERS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": False}
 
 
@@ -87,12 +78,17 @@ def read(path, file):
     if data[:4] in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
         raise ValueError(f"expected a table as text (CSV), found {name} to be a workbook; save it as CSV")
     text = normal(decoded(data)).removeprefix("\ufeff")
-    first, _, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep="):  # a note of Excel's
-        text, first = rest, rest.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
+    lines = io.StringIO(text, newline=None)
+    first = next(lines, "")
+    if first.strip(' "').lower().startswith("sep="):  # a note of Excel's
+        first = next(lines, "")
+
+    def cells(separator, lines):
+        return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if any(row)]
+        separator = max(",;\t", key=lambda separator: len(next(cells(separator, [first]), ())))
+        rows = [row for row in cells(separator, chain([first], lines)) if any(row)]
     except csv.Error as error:
         raise ValueError(f"expected a table (CSV), found {name} damaged ({error})") from None
     rows = [[cell.strip() for cell in row] for row in rows]
@@ -102,7 +98,10 @@ def read(path, file):
             f"expected columns with files and labels in {name}, at most {MOST_COLUMNS:,}, found {width}; separate them "
             "by commas, semicolons or tabs"
         )
-    return Table(name, path, rows[0], [(row + [""] * width)[:width] for row in rows])
+    rows = [(row + [""] * width)[:width] for row in rows]
+    filled = [i for i, column in enumerate(zip(*rows, strict=True)) if any(column)]
+    rows = [[row[i] for i in filled] for row in rows]
+    return Table(name, path, rows[0], rows)
 
 
 def decoded(data):
@@ -113,7 +112,7 @@ def decoded(data):
 
 
 def key(column):
-    return re.sub(r"[\W_]", "", column.casefold())
+    return re.sub(r"^unnamed: \d+$|[\W_]", "", column.casefold())
 
 
 class Finder:
@@ -128,8 +127,14 @@ class Finder:
             for end in ends:
                 self.keys["/".join(end).casefold()].append(index)
 
+    def hits(self, column):
+        """How many of the files the cells of a column name, and whether as pictures."""
+        names = {re.split(r"[/\\]", cell)[-1] for cell in column}
+        names = {name for name in names if name.casefold() in self.keys}
+        return len(names), any(map(named_as_picture, names))
+
     def find(self, name, folder):
-        """The file's index, or in words why there is none."""
+        """The file's index, or in words why there is none; and whether only an end of the path fits."""
         steps = list(folder)
         own = [step for step in normal(name).replace("\\", "/").split("/") if step not in ("", ".")]
         for step in own:
@@ -138,10 +143,10 @@ class Finder:
             found = self.keys.get("/".join(wanted).casefold(), ()) if wanted else ()
             found = [index for index in found if index in self.pictures] or found
             if len(found) == 1:
-                return found[0]
+                return found[0], len(wanted) < len(own)
             if found:
-                return f"in the table, and there {len(found)} times"
-        return "in the table, but not there"
+                return f"in the table, and there {len(found)} times", False
+        return NOT_THERE, False
 
 
 def rows(table, paths, groups, notes):
@@ -152,45 +157,55 @@ def rows(table, paths, groups, notes):
     """
     finder, folder = Finder(paths), (table.path or ())[:-1]
     columns = list(zip(*table.rows, strict=True))
-    tried = [{finder.find(cell, folder) for cell in column[:200] if cell} for column in columns]
-    hits = [sum(isinstance(hit, int) for hit in column) for column in tried]
     keys = [key(name) for name in table.columns]
-    place = max(range(len(columns)), key=lambda i: (hits[i], keys[i] in FILE))
-    if not hits[place]:
+    hits = [finder.hits(column) for column in columns]
+    ranks = [(n > 0, name in FILE, named, name == "id", n) for name, (n, named) in zip(keys, hits, strict=True)]
+    place = ranks.index(max(ranks))
+    if not ranks[place][0]:
         cells = ", ".join(repr(short(printable(cell))) for cell in table.rows[-1][:4])
         raise ValueError(
             f"expected a column of {table.name} to name files, found none, in a row such as {cells}; write paths "
             "relative to the table, or names of files"
         )
-    found = [finder.find(cell, folder) for cell in columns[place]]
-    header = isinstance(found[0], str) and not named_as_picture(table.columns[place])
+    name = table.columns[place]
+    header = keys[place] in FILE or finder.find(name, folder)[0] == NOT_THERE and not named_as_picture(name)
+    body = columns if not header else [column[1:] for column in columns]
     if not header:
         keys = [""] * len(keys)
-    used = {"file": place}
-    for word, known in (("side", SIDE), ("group", [key(groups or "")] if groups else ())):
-        used[word] = next((i for i, name in enumerate(keys) if name and name in known and i != place), None)
-    free = [i for i in range(len(columns)) if i not in used.values()]
-    body = columns if not header else [column[1:] for column in columns]
-    labels = find_labels(table, keys, free, body, header, notes)
-    place = used["side"]
-    sides = [""] * len(labels) if place is None else sides_of(table, keys[place], body[place], notes)
-    own = body[used["group"]] if used["group"] is not None else [""] * len(labels)
-    names, files = body[used["file"]], found[int(header) :]
-    return [Row(*row) for row in zip(names, files, labels, sides, own, strict=True) if row[0]]
+    found = [finder.find(cell, folder) for cell in body[place]]
+    paths = defaultdict(set)  # by which a file is called
+    for cell, (file, by_end) in zip(body[place], found, strict=True):
+        paths[file].add(cell if by_end else "")
+    files = [NOT_THERE if by_end and len(paths[file]) > 1 else file for file, by_end in found]
+    free = [i for i in range(len(columns)) if i != place and (keys[i] or not header)]
+    side = next((i for i in free if keys[i] in SIDE), None)
+    if side is None:
+        side = next((i for i in free if {side_of(cell) for cell in set(body[i])} == {"train", "test"}), None)
+    group = next((i for i in free if groups and header and keys[i] == key(groups)), None)
+    free = [i for i in free if i not in (side, group)]
+    labels, used = find_labels(table, keys, free, body, header, notes)
+    nothing = [""] * len(labels)
+    sides = nothing if side is None else sides_of(table, table.columns[side] if header else side + 1, body[side], notes)
+    if unused := [printable(table.columns[i]) for i in free if header and i not in used]:
+        notes.append(
+            f"columns of {table.name} that are not used: {', '.join(unused[:12])}{' ...' * (len(unused) > 12)}"
+        )
+    own = nothing if group is None else body[group]
+    return [Row(*row) for row in zip(body[place], files, labels, sides, own, strict=True) if row[0]]
 
 
 def find_labels(table, keys, free, body, header, notes):
-    """The class of each row, "" where it has none."""
+    """The class of each row, "" where it has none, and the columns that say it."""
     place = next((i for name in LABEL for i in free if keys[i] == name), free[0] if len(free) == 1 else None)
     if place is not None:
         name = f"column {printable(table.columns[place])!r}" if header else f"column {place + 1}"
         notes.append(f"classes from {name} of {table.name}")
-        labels = [printable(cell) for cell in body[place]]
-        known = set(labels)
-        parts = ([part.strip() for part in re.split(r"[|;,]", cell)] for cell in known)
-        if several := next((cells for cells in parts if len(cells) > 1 and known.issuperset(cells)), None):
+        labels = ["" if cell.casefold() in MISSING else printable(cell) for cell in body[place]]
+        known = set(labels) - {""}
+        parts = ({part.strip() for part in re.split(r"[|;,]", cell)} - {""} for cell in known)
+        if several := next((sorted(cells) for cells in parts if len(cells) > 1 and cells & known), None):
             raise several_classes(table, several)
-        return labels
+        return labels, [place]
     marks = [i for i in free if header and set(map(str.casefold, body[i])) <= NUMBERS.keys()]
     if len(marks) < 2:
         raise ValueError(
@@ -205,7 +220,7 @@ def find_labels(table, keys, free, body, header, notes):
         if len(own) > 1:
             raise several_classes(table, own)
         labels.append("".join(own))
-    return labels
+    return labels, marks
 
 
 def several_classes(table, names):
@@ -219,10 +234,9 @@ def sides_of(table, column, cells, notes):
     """The side of each row: "train", "test", the name of a fold, None where it is neither; "" where there are none."""
     sides = [side_of(cell) for cell in cells]
     if any(sides):
-        counts = f"{sides.count('train')} rows for training, {sides.count('test')} for testing"
-        notes.append(f"sides from column {column!r} of {table.name}: {counts}")
+        notes.append(f"sides from column {column!r} of {table.name}: {sides_in_words(cells)}")
         return [side or None for side in sides]
-    if column.startswith("fold"):
+    if str(column).casefold().startswith("fold"):
         notes.append(f"folds from {table.name}: {short(', '.join(sorted(set(cells), key=natural)))}")
         return [cell or None for cell in cells]
     notes.append(f"column {column!r} of {table.name} names no sides such as train and test, and is not used")

@@ -40,6 +40,11 @@ REPORTED = {
     "rows of other lengths": (lines("x.png", "y.png,cat,more,still more"), "x.png: in the table"),
     "a name of 100,000 letters": (lines("a" * 100_000 + ",cat"), "in the table"),
     "a quarter of a million rows": (lambda: lines(*(f"{i}.gif,cat" for i in range(250_000))), "4 pictures in 2"),
+    "a file under 1,000 other paths": (
+        lines(*(f"{i}/0.png,cat" for i in range(1000))),
+        "/0.png: in the table, but not there",
+    ),
+    "a note of Excel's without an end": (b'"sep=,\n' + lines(), "4 pictures in 2 classes"),
     "only ends of lines": (lines("", "", ",", "\r\r"), "4 pictures in 2 classes"),
     "a path 1,000 deep": (lines("a/" * 1000 + "x.png,cat"), "in the table"),
 }
