@@ -24,6 +24,9 @@ Several processes, one per GPU or per CPU core, train the same run faster:
 The recipe's batch size is that of all together."""
 DATASETS = ("shapes", "same_or_different", "cifar10")
 PICTURE_OPTIONS = ("labels", "groups", "copies")  # of a folder of pictures
+TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", *PICTURE_OPTIONS)
+HELD_BACK = 0.2  # of the training pictures, for the calibration
+MOST_PIXELS, MOST_PATCHES = 1024, 4096  # a side; in a picture
 
 
 def build_parser():
@@ -58,7 +61,16 @@ def add_train_arguments(command):
     add_data_argument(what, required=False)
     what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue an interrupted run")
     add_picture_arguments(command)
-    command.add_argument("--start", metavar="CHECKPOINT", help="fine-tune these weights, with a new head for the data")
+    about = "fine-tune these weights, with a new head for the data: a file, a run folder or the name of a model"
+    command.add_argument("--start", metavar="CHECKPOINT|RUN_DIR|NAME", help=about)
+    about = "side of the pictures in pixels (default: the recipe's), for a folder of pictures"
+    command.add_argument("--image-size", type=int, metavar="N", help=about)
+    about = "side of the patches in pixels (default: the recipe's, or one for at most 16 x 16 patches)"
+    command.add_argument("--patch-size", type=int, metavar="P", help=about)
+    about = "draw pictures of every class equally often, where some have few"
+    command.add_argument("--balanced", action="store_true", default=None, help=about)
+    about = f"make probabilities true on {HELD_BACK:.0%} of the training pictures, which are held back for that"
+    command.add_argument("--calibrate", action="store_true", default=None, help=about.replace("%", "%%"))
     command.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, metavar="M", help="train this long; the schedule is fitted to it")
@@ -109,24 +121,51 @@ def copies_below(text):
     return distance
 
 
-def load_data(run, image_size=None, first=True, sides=("train", "test")):
-    """The sides of the dataset that `run["data"]` names, read as the run's options say.
+def load_pictures(run, image_size=None, first=True):
+    """The `OwnImages` that `run["data"]` names, read as the run's options say; None for the course's own datasets.
 
-    The first of several processes reports what was read of a person's own pictures.
+    The first of several processes reports what was read.
     """
     name, options = run["data"], {option: run[option] for option in PICTURE_OPTIONS}
     if name in DATASETS:
         if given := [f"--{option}" for option, value in options.items() if value is not None]:
             raise ValueError(f"expected {' and '.join(given)} with a folder of pictures, found --data {name}")
-        return [getattr(vit.datasets, name)(side) for side in sides]
+        return None
     if not name or not Path(name).exists():
         raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
     options["copies"] = copies_below(options["copies"])
     mine = vit.datasets.own_images(name, image_size, **options)
     if first:
         print(mine.report(most=100), flush=True)
+    return mine
+
+
+def sides_of(mine, name, sides=("train", "test")):
+    """The sides of a person's own pictures or, where there are none, of the course's dataset `name`."""
+    if mine is None:
+        return [getattr(vit.datasets, name)(side) for side in sides]
     parts = dict(zip(("train", "test"), mine.split(), strict=True))
     return [mine.images[parts[side]] for side in sides]
+
+
+def load_data(run, image_size=None, first=True, sides=("train", "test")):
+    """The sides of the dataset that `run["data"]` names, read as the run's options say."""
+    return sides_of(load_pictures(run, image_size, first), run["data"], sides)
+
+
+def training_data(run, image_size, first):
+    """The training and the test side, what is held back for calibration (or None), and what was not read."""
+    mine = load_pictures(run, image_size, first)
+    dataset, test = sides_of(mine, run["data"])
+    skipped = [] if mine is None else [list(pair) for pair in mine.skipped if pair[1] != vit.datasets.sources.HIDDEN]
+    if not run["calibrate"]:
+        return dataset, test, None, skipped[:100]
+    groups = torch.arange(len(dataset)) if mine is None else mine.groups[mine.split()[0]]
+    try:
+        kept, held_back = vit.datasets.split_groups(dataset.labels, groups, HELD_BACK)
+    except ValueError as error:
+        raise ValueError(f"{error}, or leave out --calibrate") from None
+    return dataset[kept], test, dataset[held_back], skipped[:100]
 
 
 def square_side(config):
@@ -150,16 +189,15 @@ def train_on(device, args):
     run = resumed_run(args) if args.resume else new_run(args)
     if run is None:
         return 0
-    recipe, name, out = run["recipe"], run["name"], run["out"]
+    recipe, name, out, model = run["recipe"], run["name"], run["out"], run["model"]
     if first:
         print(f"Reading {run['data']} ...", flush=True)
-    dataset, test = load_data(run, square_side(recipe.model), first)
+    dataset, test, calibration, skipped = training_data(run, square_side(recipe.model), first)
     torch.manual_seed(run["seed"])
-    if run["start"] and not args.resume:
-        model = vit.set_image_size(vit.weights.load(run["start"]), dataset.image_size)
-        model = vit.training.new_head(model, dataset.classes)
-    else:
+    if model is None:
         model = vit.VisionTransformer(recipe.config(dataset))
+    else:
+        model = vit.training.new_head(vit.set_image_size(model, dataset.image_size), dataset.classes)
     if first:
         parameters, hardware = sum(p.numel() for p in model.parameters()), vit.training.hardware(device)
         print(f"{dataset}; recipe {name}: ViT with {parameters:,} parameters on {hardware}", flush=True)
@@ -169,6 +207,7 @@ def train_on(device, args):
             dataset,
             recipe,
             test,
+            calibration=calibration,
             epochs=run["epochs"],
             minutes=run["minutes"],
             seed=run["seed"],
@@ -176,12 +215,14 @@ def train_on(device, args):
             on_step=on_step,
             resume=bool(args.resume),
             shard=args.shard,
-            info={"data": run["data"], "recipe_name": name, "start": run["start"]}
-            | {option: run[option] for option in PICTURE_OPTIONS},
+            info={"data": run["data"], "recipe_name": name, "skipped": skipped}
+            | {option: run[option] for option in TRAIN_OPTIONS},
         )
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
         print(f"{ending}: {summary(history)}")
+        if "temperature" in history.info:
+            print(f"Calibrated: temperature {history.info['temperature']:.2f} on {len(calibration)} training pictures")
         print(f"Kept in {out}: model.safetensors, history.json, {run_folder.NAME}")
         if history.stopped:
             print(f"Continue with: vit-tutorial train --resume {out}")
@@ -210,11 +251,53 @@ def new_run(args):
     above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ValueError(f"expected a folder that can be written as {out}, found {above} in the way; choose another")
-    recipe = vit.training.RECIPES[name]
+    recipe, model = first_model(args, vit.training.RECIPES[name])
+    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "model": model}
+    return run | {option: getattr(args, option) for option in TRAIN_OPTIONS}
+
+
+def first_model(args, recipe):
+    """`recipe` as the options change it, and the model that `--start` names, or None."""
+    N, P, model, config = args.image_size, args.patch_size, None, recipe.model
+    if N is not None and not 1 <= N <= MOST_PIXELS:
+        raise ValueError(f"expected --image-size in 1 .. {MOST_PIXELS}, found {N}")
+    if N is not None and args.data in DATASETS:
+        raise ValueError(f"expected --image-size with a folder of pictures, found --data {args.data}")
     if args.start:
-        recipe = replace(recipe, model=vit.weights.load(args.start).config, initialise=())
-    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "start": args.start}
-    return run | {option: getattr(args, option) for option in ("epochs", "minutes", *PICTURE_OPTIONS)}
+        model = start_model(args.start)
+        if P is not None:
+            raise ValueError(f"expected --start without --patch-size, found both; its is {model.config.patch_size}")
+        config = (vit.set_image_size(model, N) if N else model).config
+        recipe = replace(recipe, initialise=())
+    elif N or P is not None:
+        config = replace(
+            config, image_size=N or config.image_size, patch_size=fitting_patch(N, config) if P is None else P
+        )
+    if math.prod(config.grid) > MOST_PATCHES:
+        raise ValueError(f"expected at most {MOST_PATCHES:,} patches, found {config.grid}; take larger patches or less")
+    return replace(recipe, model=config, balanced=bool(args.balanced)), model
+
+
+def fitting_patch(image_size, config):
+    """The smallest patch, from the config's on, that makes 4 to 16 rows of an image."""
+    for size in range(config.patch_size, image_size // 4 + 1):
+        if image_size % size == 0 and image_size // size <= 16:
+            return size
+    raise ValueError(
+        f"expected --image-size that can be cut into 4 to 16 rows of patches of at least {config.patch_size} pixels, "
+        f"found {image_size}; take a multiple of 16, or give --patch-size"
+    )
+
+
+def start_model(start):
+    """The model in a file or a run's folder, or else the one that others trained and that has this name."""
+    path = Path(start)
+    if path.exists() or path.suffix == ".safetensors" or (len(path.parts) > 1 and path.parent.exists()):
+        return vit.weights.load(path)
+    try:
+        return vit.weights.pretrained(start)
+    except (ImportError, OSError, ValueError) as error:
+        raise ValueError(f"expected a checkpoint at {start} or a model of this name, found no file; {error}") from None
 
 
 def resumed_run(args):
@@ -226,7 +309,7 @@ def resumed_run(args):
             print(f"Nothing left to do: the run in {args.resume} is finished ({summary(history)})")
         return None
     own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
-    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes", "start", *PICTURE_OPTIONS)}
+    own |= {name: history.info.get(name) for name in ("seed", *TRAIN_OPTIONS)}
     if own["data"] is None:
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
@@ -236,9 +319,11 @@ def resumed_run(args):
         if (given := getattr(args, name)) is not None and given != value:
             raise ValueError(
                 f"expected only --resume {args.resume}, which knows the run's own {name} ({value}), "
-                f"found --{name} {given}; leave it out, or start a new run with --out"
+                f"found --{name.replace('_', '-')} {given}; leave it out, or start a new run with --out"
             )
-    return own | {"name": own["recipe"], "recipe": state["recipe"]}
+    kept = args.resume / "model.safetensors"  # which also says what a config does not: eps, and what the head reads
+    model = (vit.weights.load(kept) if kept.is_file() else start_model(own["start"])) if own["start"] else None
+    return own | {"name": own["recipe"], "recipe": state["recipe"], "model": model}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from ..machine import distributed
 
 @dataclass
 class History:
-    """A run's record: `info` (recipe, seed, length, hardware, command, where it was resumed), `steps` and `epochs`.
+    """A run's record: `info` (recipe, data, seed, length, hardware, command, where it was resumed), `steps`, `epochs`.
 
     `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step. `epochs` is a list of
     `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
@@ -88,9 +88,14 @@ def command_line():
 
 
 def run_info(run):
-    """Everything needed to repeat the run of a `Trainer`, as plain JSON values."""
+    """Everything needed to repeat the run of a `Trainer`, as plain JSON values; its recipe with the model it trains."""
+    sides = {"train": run.dataset, "calibration": run.calibration, "test": run.test}
+    classes = run.dataset.classes
     return {
-        "recipe": asdict(run.recipe),
+        "recipe": asdict(replace(run.recipe, model=run.model.config)),
+        "classes": list(classes),
+        "images": {s: dict(zip(classes, d.class_counts.tolist(), strict=True)) for s, d in sides.items() if d},
+        "value_range": run.dataset.value_range,
         "seed": run.seed,
         "epochs": run.epochs,
         "minutes": run.minutes,
