@@ -15,8 +15,9 @@ ROOMS = (  # each imports from its own line and the lines above it
     ("layers", "files"),
     ("model",),
     ("datasets", "weights", "machine", "patients"),
-    ("interpret", "training"),
+    ("interpret", "training", "metrics"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
+    ("answers",),
     ("cli", "doctor", "lab", "classroom"),
 )
 

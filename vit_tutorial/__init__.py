@@ -41,7 +41,7 @@ __all__ = [
     "sinusoidal_positions",
     "unpatchify",
 ]
-MODULES = ("check", "course", "datasets", "drawings", "interpret", "plots", "training", "weights", "widgets")
+MODULES = ("answers", "check", "course", "datasets", "drawings", "interpret", "plots", "training", "weights", "widgets")
 
 
 def __getattr__(name):

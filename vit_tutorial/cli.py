@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-import vit_tutorial as vit  # vit.training, vit.datasets and vit.weights load when a command first uses them
+import vit_tutorial as vit
 
-from . import classroom, doctor, lab
+from . import answers, classroom, doctor, lab
 from .files import CHECKPOINT
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
@@ -48,7 +48,10 @@ def build_parser():
         epilog=TORCHRUN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint on a dataset's test images")
+    add("evaluate", run_evaluate, add_evaluate_arguments, "test a model on a dataset: in all, and class by class")
+    about = "what a model says about pictures: a table, or a CSV file"
+    add("predict", answers.run_predict, answers.add_predict_arguments, about)
+    add("export", answers.run_export, answers.add_export_arguments, "a model and its preprocessing as one ONNX file")
     add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
     add("doctor", doctor.main, doctor.add_arguments, "check this machine, and say what to do about what does not work")
     about = "for teachers: student edition, slides, hand-outs, marking, an offline bundle"
@@ -83,10 +86,13 @@ def add_train_arguments(command):
 
 
 def add_evaluate_arguments(command):
-    about = "a model.safetensors (default: the one that the course ships)"
-    command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT", help=about)
+    answers.add_model_argument(command, CHECKPOINT)
     add_data_argument(command)
     add_picture_arguments(command)
+    about = "which pictures of a folder (default: the test side of the run's own data, or of data with sides, else all)"
+    command.add_argument("--side", choices=["all", "test"], help=about)
+    about = "a class of the data that the model calls OLD; once for each"
+    command.add_argument("--rename", action="append", default=[], metavar="NEW=OLD", help=about)
 
 
 def add_download_arguments(command):
@@ -376,11 +382,25 @@ def status(history):
 
 
 def run_evaluate(args):
-    model = vit.weights.load(args.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    [test] = load_data(vars(args), square_side(model.config), sides=["test"])
-    result = vit.training.evaluate(model, test)
-    print(f"{args.checkpoint.name} on {args.data} ({len(test)} test images):")
-    print(f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}")
+    model, info, rename = answers.load(args.model), answers.run_record(args.model), answers.renames(args.rename)
+    if args.data in DATASETS or not args.data or not Path(args.data).exists():
+        if args.side == "all" and args.data in DATASETS:
+            raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
+        [dataset], notes = load_data(vars(args), sides=["test"]), ["pictures, the test side"]
+        dataset = answers.match_classes(dataset, model.config.classes, rename)
+    else:
+        known = info if answers.trained_on(info, args.data) else {}
+        options = {name: getattr(args, name) or known.get(name) for name in PICTURE_OPTIONS}
+        options = {name: value if isinstance(value, str) else None for name, value in options.items()}
+        options["copies"] = copies_below(options["copies"])
+        dataset, notes = answers.own_data(args.data, model.config, info, args.side, rename, **options)
+    present = int((dataset.class_counts > 0).sum())
+    if not model.config.classes:
+        notes.append("the model has no class names: its outputs are taken for the classes of the data, in their order")
+    elif present < len(dataset.classes):
+        notes.append(f"the data have {present} of the model's {len(dataset.classes)} classes; any may be answered")
+    print(f"{args.model} on {args.data}: {len(dataset):,}", "\n".join(notes))
+    print(answers.evaluation(model, dataset))
     return 0
 
 

@@ -6,6 +6,7 @@ import shlex
 from unittest import mock
 
 from vit_tutorial import cli
+from vit_tutorial.files import CHECKPOINT
 
 from .case import Case, classes, write
 
@@ -32,12 +33,13 @@ def command(*line):
 
 
 def prepared(parts):
-    """The call of a line, PICTURES a folder of two classes."""
+    """The call of a line, PICTURES a folder of two classes, MODEL the course's own."""
 
     def make(folder):
         write(folder / "pictures", classes("cat", "dog"))
         write(folder, {"a file": b"hello"})
-        call = command(*(str(folder / "pictures") if part == "PICTURES" else part for part in parts))
+        places = {"PICTURES": folder / "pictures", "MODEL": CHECKPOINT}
+        call = command(*(places.get(part, part) for part in parts))
         # The data that a reader has downloaded into this checkout is not there.
         return mock.patch("vit_tutorial.files.IN_CHECKOUT", False)(call)
 
@@ -62,6 +64,19 @@ train --data PICTURES --start VALUES | none . 'a file'
 evaluate VALUES --data shapes | 'a file' . none
 evaluate --data PICTURES more words
 evaluate
+evaluate --data shapes --side all
+evaluate --data PICTURES --side VALUES | both ''
+evaluate --data PICTURES --rename VALUES | '' = cat cat= =cat cat=nothing nothing=cat
+predict
+predict VALUES PICTURES | none . 'a file' ''
+predict MODEL
+predict MODEL VALUES | nowhere 'a file' http://127.0.0.1/x.png /dev/zero
+predict MODEL PICTURES --threshold VALUES | -1 2 nan inf half ''
+predict MODEL PICTURES --csv VALUES | 'a file' . 'a file/x.csv' ''
+export
+export MODEL
+export VALUES x.onnx | none . 'a file' ''
+export MODEL VALUES | 'a file' . 'a file/x.onnx' MODEL
 download
 download imagenet
 download cifar10 --from VALUES | nowhere 'a file' ftp://x/y file:///etc/passwd http:// 'http://[::'
