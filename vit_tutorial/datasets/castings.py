@@ -13,10 +13,11 @@ VIEWS = 3  # pictures of each part
 def write_castings(folder, parts=198, seed=0):
     """Draw `VIEWS` pictures of each of `parts` turned parts into `folder`, and a table of their classes: labels.csv.
 
-    The table has the columns file, label and part. Of every 11 parts one has a scratch and one a pore, of a few pixels;
-    the others are whole. The camera stands still: the views of a part differ by shifts of up to 2 pixels, brightness
-    and noise. Pictures are PNGs of 128 x 128 pixels, whose values, about 200 to 2,000, fill a part of 12 bits.
-    Returns the masks of the defects, `{file: bool (Y, X)}`. The same seed draws the same pictures everywhere.
+    The table has the columns file, label, part, x and y. Of every 11 parts one has a scratch and one a pore, of a few
+    pixels, at x and y (from the top left); the others are whole. The camera stands still: the views of a part differ by
+    a shift of a pixel, by brightness and noise. Pictures are 128 x 128 pixels, with values of 12 bits, most below
+    2,000, in PNG files of 16. Returns the masks of the defects, `{file: bool (Y, X)}`. The same seed draws the same
+    pictures everywhere.
     """
     from PIL import Image
 
@@ -37,7 +38,7 @@ def write_castings(folder, parts=198, seed=0):
 
 
 def look_of_part(rng):
-    """What all pictures of a part share: stains, as waves; the phase of its turning marks; a defect's place and form."""
+    """What all views of a part share: stains, as waves; its turning marks' phase; a defect's place, angle and size."""
     angles, lengths = 2 * np.pi * rng.random(6), 25 + 50 * rng.random(6)
     waves = np.cos(angles) / lengths, np.sin(angles) / lengths, rng.random(6)  # turns a pixel, and turns
     angle, radius = 2 * np.pi * rng.random(), 22 + 22 * rng.random()
@@ -59,7 +60,7 @@ def picture(label, look, rng):
     face = np.clip(np.minimum(54 - radius, radius - 16), 0, 1)  # 1 on the turned ring
     light = (1 + 0.004 * (x + shift[0]) - 0.002 * (y + shift[1])) * (0.98 + 0.04 * rng.random())
     noise = rng.integers(-60, 61, (2, SIDE, SIDE)).sum(axis=0)
-    values = np.rint(light * (250 + 900 * face * (metal + 0.35 * flaw)) + noise).clip(0, 4095)
+    values = np.rint(light * (250 + 900 * face * (metal + 0.4 * flaw)) + noise).clip(0, 4095)
     return values.astype(np.uint16), np.abs(flaw) > 0.2, np.rint(place + shift + MIDDLE).astype(int)
 
 
