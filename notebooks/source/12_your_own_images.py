@@ -57,8 +57,8 @@ FOLDER = stickers  # your line: a folder or a zip file, such as "pets" or "C:/Us
 #     pets/dog/IMG_0007.jpg
 #
 # On a machine that is not yours, such as Colab, upload a zip file of such a folder: up to
-# {=upload.most_bytes / 1e6:.0f} MB with the button below; larger ones with the file panel at the left, and then give
-# the file's name as `FOLDER`. After an upload run the next cell and all below: they follow what was loaded.
+# {=Upload.most_bytes.default_value / 1e6:.0f} MB with the button below; larger ones with the file panel at the left, and
+# then give the file's name as `FOLDER`. After an upload run the next cell and all below: they follow what was loaded.
 
 # %%
 upload = Upload(".zip", "Zip file")
@@ -750,16 +750,17 @@ print(rings.report(most=3))
 # %% [markdown]
 # Read it from the top. Few defects, as there should be. One range of values for all pictures, which the model will
 # keep. Then a finding, and a doubt about it: to a fingerprint of 8 x 8 pixels all pictures of a camera that stands
-# still are alike. Look at the pairs; this one was joined last:
+# still are alike. Look at the pairs; here is the nearest one whose two pictures have different labels:
 
 # %%
-i, j = rings.pairs[-1].tolist()
-fig = plots.image_grid(rings.images.images[[i, j]], [Path(rings.names[k]).stem for k in (i, j)], size=1.8)
-plots.show(fig, "Two rings that the fingerprints take for copies. They are different parts.")
+across = rings.images.labels[rings.pairs].diff(dim=1)[:, 0] != 0  # (pairs,)
+pair = rings.pairs[across][0]
+names = [f"{Path(rings.names[k]).stem}: {rings.images.classes[rings.images.labels[k]]}" for k in pair]
+plots.show(plots.image_grid(rings.images.images[pair], names, size=1.8), f"Two rings: {' and '.join(names)}.")
 
 # %% [markdown]
 # Two different parts: no copies. Nobody but you can know that. So switch the search off, and say what does belong
-# together: the pictures of one part, which the column `part` numbers.
+# together: the pictures of one part, which the column `part` numbers. A few parts are held back for later.
 
 # %%
 rings = datasets.own_images(factory / "labels.csv", 128, groups="part", copies=False)
@@ -784,12 +785,12 @@ for column, label in zip(axes.T, range(3), strict=True):
 plots.show(
     fig,
     "Three rings in columns: one with a pore, one with a scratch, one whole. Above at 128 pixels, where the defects "
-    "are small but to be seen; in the middle at 32 pixels, where they are gone; below the defect's true pixels.",
+    "are small; in the middle at 32 pixels, where hardly a trace of them is left; below the defect's true pixels.",
 )
 
 # %% [markdown]
 # A scratch has a bright flank and a dark one, a pore a bright rim around a dark hole. At 32 pixels their mean is left,
-# and that is the mean of the metal. What is not in the pixels no model finds:
+# and that is nearly the mean of the metal. What is not in the pixels no model finds:
 
 
 # %%
@@ -854,7 +855,7 @@ plots.show(fig, "Crops of 32 by 32 pixels: pores, scratches, and parts of whole 
 # %% tags=["nbval-ignore-output"]
 plain = training.evaluate(learn(close[near][taught], balanced=False), close[far])
 of_plain = show_scores("as they come", plain.logits, close.labels[far])
-assert of_plain.accuracy.value > 0.75 > of_plain.balanced_accuracy
+assert of_plain.accuracy.value > of_plain.balanced_accuracy + 0.1
 
 # %% [markdown]
 # {=100 * of_plain.accuracy.value:.1f} % right: that looks good. But whoever says "whole" every time has
@@ -918,10 +919,10 @@ for threshold in (0.2, 0.5, 0.8, 0.9):
 assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 
 # %% [markdown]
-# One wrong window of 25 is a false alarm, so a model that is right on crops in nearly every case still calls too often.
-# Where to stand depends on what costs more, a missed scratch or a needless look, and no program knows that either.
-# Choose the threshold on pictures that you do not report on. More crops of whole rings, above all such that were taken
-# for defects, are the next step.
+# One wrong window of 25 is a false alarm, so a whole ring is harder than a crop. And {=int(bad.sum()):d} bad rings say
+# little: look at the width of the intervals. Where to stand depends on what costs more, a missed scratch or a needless
+# look, and no program knows that either. Choose the threshold on pictures that you do not report on. The next step are
+# more crops of whole rings, above all of places that were taken for defects.
 #
 # #### The same from the command line
 #
