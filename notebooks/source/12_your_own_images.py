@@ -57,8 +57,9 @@ FOLDER = stickers  # your line: a folder or a zip file, such as "pets" or "C:/Us
 #     pets/dog/IMG_0007.jpg
 #
 # On a machine that is not yours, such as Colab, upload a zip file of such a folder: up to
-# {=Upload.most_bytes.default_value / 1e6:.0f} MB with the button below; larger ones with the file panel at the left, and
-# then give the file's name as `FOLDER`. After an upload run the next cell and all below: they follow what was loaded.
+# {=Upload.most_bytes.default_value / 1e6:.0f} MB with the button below; larger ones with the file panel at the left,
+# and then give the file's name as `FOLDER`. After an upload run the next cell and all below: they follow what was
+# loaded.
 
 # %%
 upload = Upload(".zip", "Zip file")
@@ -70,7 +71,7 @@ mine = datasets.own_images(uploaded or FOLDER)
 ours = not uploaded and FOLDER == stickers  # what is said below of hearts, moons and stars holds for these alone
 pictures = mine.images  # squares of 128 x 128 pixels, to look at
 some = torch.cat([(pictures.labels == label).nonzero()[:8, 0] for label in range(len(pictures.classes))])
-fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.85)
+fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.7)
 plots.show(fig, "The first eight pictures of each class, each with the name of its class.")
 
 # %% [markdown]
@@ -532,7 +533,7 @@ def attention_of(i):
 
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.figure(8, 3.7, 2, 5)
+fig, axes = plots.figure(7.2, 3.3, 2, 5)
 for (above, below), i in zip(axes.T, worst, strict=False):
     title = f"a {data.classes[data.labels[i]]}, said {data.classes[said[i]]}\nat {probabilities[i].max():.0%}"
     plots.draw_image(above, pictures.images[i], title)
@@ -756,7 +757,7 @@ print(rings.report(most=3))
 across = rings.images.labels[rings.pairs].diff(dim=1)[:, 0] != 0  # (pairs,)
 pair = rings.pairs[across][0]
 names = [f"{Path(rings.names[k]).stem}: {rings.images.classes[rings.images.labels[k]]}" for k in pair]
-plots.show(plots.image_grid(rings.images.images[pair], names, size=1.8), f"Two rings: {' and '.join(names)}.")
+plots.show(plots.image_grid(rings.images.images[pair], names, size=1.3), f"Two rings: {' and '.join(names)}.")
 
 # %% [markdown]
 # Two different parts: no copies. Nobody but you can know that. So switch the search off, and say what does belong
@@ -776,16 +777,16 @@ assert not set(rings.groups[train].tolist()) & set(rings.groups[test].tolist()) 
 
 # %%
 small, classes = rings.at(32), rings.images.classes
-fig, axes = plots.figure(5.2, 5.4, 3, 3)
-for column, label in zip(axes.T, range(3), strict=True):
+fig, axes = plots.figure(3, 4.4, 3, 2)
+for column, label in zip(axes.T, range(2), strict=True):
     k = (rings.images.labels == label).nonzero()[0, 0].item()
     plots.draw_image(column[0], rings.images.images[k], classes[label])
     plots.draw_image(column[1], small.images[k], "32 pixels")
     plots.draw_image(column[2], torch.from_numpy(255 * masks[rings.names[k]])[None].byte(), "the truth")
 plots.show(
     fig,
-    "Three rings in columns: one with a pore, one with a scratch, one whole. Above at 128 pixels, where the defects "
-    "are small; in the middle at 32 pixels, where hardly a trace of them is left; below the defect's true pixels.",
+    "Two rings in columns, one with a pore, one with a scratch. Above at 128 pixels, where the defects are small; in "
+    "the middle at 32 pixels, where hardly a trace of them is left; below the defect's true pixels.",
 )
 
 # %% [markdown]
@@ -846,7 +847,7 @@ with open(crops / "labels.csv", "w", newline="") as file:
 # %%
 cut = datasets.own_images(crops / "labels.csv", 32, groups="part", copies=False, value_range=rings.images.value_range)
 close, (near, far) = cut.images, cut.split()  # near: to learn from, far: for the test
-fig = plots.image_grid(close.images[::40], [classes[label] for label in close.labels[::40]], 8, 0.9)
+fig = plots.image_grid(close.images[::80], [classes[label] for label in close.labels[::80]], 8, 0.8)
 plots.show(fig, "Crops of 32 by 32 pixels: pores, scratches, and parts of whole rings with their edges and background.")
 
 # %% [markdown]
