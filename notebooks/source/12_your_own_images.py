@@ -15,16 +15,13 @@
 # Read [06 Training](06_training.ipynb) first.
 
 # %%
-import csv
 import json
 import tempfile
-from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from vit_tutorial import check, cli, course, datasets, export, interpret, metrics, normalise, plots, training, weights
@@ -137,21 +134,16 @@ print("on white:", alpha * 40 + (1 - alpha) * 255)
 
 # %% [markdown]
 # **16 bits.** Scanners and microscopes save a grey pixel as 0 to 65,535. `convert("RGB")` cuts off everything above
-# 255, and nearly everything is above: a white picture. Dividing by 256 cures scans. But many cameras fill a part of the
-# 16 bits; so map the range of values of *all* pictures of a data set, the same for each, to 0 to 255:
-
+# 255, and nearly everything is above: a white picture. Divide by 256? A camera may fill a part of the 16 bits. So the
+# range of values of *all* pictures of a data set becomes 0 to 255:
 
 # %%
-def to_8_bits(value, low, high):
-    return round(255 * (value - low) / (high - low))
-
-
-print("a scanner's mid grey: ", 32896 // 256, "or", to_8_bits(32896, 0, 65535))
-print("a 12-bit camera's 1100:", 1100 // 256, "or", to_8_bits(1100, 200, 2000))
+print("a scanner's mid grey:  ", 32896 // 256, "or", round(255 * 32896 / 65535))
+print("1100 of 200 to 2000:   ", 1100 // 256, "or", round(255 * (1100 - 200) / (2000 - 200)))
 
 # %% [markdown]
-# Other surprises: CMYK made for print, animations (the first frame is taken), HEIC from iPhones and medical DICOM (read
-# where a package is there; else the report names it). And every picture becomes a **square**, cut from the middle.
+# Other surprises: CMYK made for print, animations (the first frame is taken), HEIC from iPhones and DICOM (the report
+# names the package that reads them). And every picture becomes a **square**, cut from the middle.
 # Whatever lies at the edge of a wide photograph is gone. Look at your own above: is the thing still in it?
 
 # %% [markdown]
@@ -801,8 +793,8 @@ def learn(data, balanced, **options):
     return model
 
 
-def show_scores(title, logits, labels):
-    found = metrics.scores(logits.argmax(dim=1), labels, classes)
+def show_scores(title, answers, labels):
+    found = metrics.scores(answers, labels, classes)
     print(f"{title}: accuracy {found.accuracy}; balanced {100 * found.balanced_accuracy:.1f} %")
     print("   recall:", ", ".join(f"{name} {share}" for name, share in zip(classes, found.recall, strict=True)))
     return found
@@ -810,7 +802,7 @@ def show_scores(title, logits, labels):
 
 # %% tags=["nbval-ignore-output"]
 shrunk = training.evaluate(learn(small[train][taught], balanced=True), small[test])
-of_shrunk = show_scores("32 pixels", shrunk.logits, small.labels[test])
+of_shrunk = show_scores("32 pixels", shrunk.logits.argmax(dim=1), small.labels[test])
 assert of_shrunk.balanced_accuracy < 0.6
 
 # %% [markdown]
@@ -828,18 +820,15 @@ assert of_shrunk.balanced_accuracy < 0.6
 crops, rng, in_test = workshop / "crops", np.random.default_rng(0), {rings.names[i] for i in test}
 crops.mkdir()
 table = [("file", "label", "part", "split")]
-with open(factory / "labels.csv", newline="") as file:
-    rows = list(csv.DictReader(file))
-for row in rows:
-    near, anywhere = rng.integers(-10, 11, 2), rng.integers(16, 113, 2)
-    x, y = anywhere if row["label"] == "whole" else near + (int(row["x"]), int(row["y"]))
+for line in (factory / "labels.csv").read_text().splitlines()[1:]:
+    file, label, part, *place = line.split(",")
+    beside, anywhere = rng.integers(-10, 11, 2), rng.integers(16, 113, 2)
+    x, y = anywhere if label == "whole" else beside + np.array(place, dtype=int)
     left, top = np.clip((x - 16, y - 16), 0, 96).tolist()
-    name = Path(row["file"]).name
-    with Image.open(factory / row["file"]) as picture:
-        picture.crop((left, top, left + 32, top + 32)).save(crops / name)
-    table.append((name, row["label"], row["part"], "test" if row["file"] in in_test else "train"))
-with open(crops / "labels.csv", "w", newline="") as file:
-    csv.writer(file).writerows(table)
+    with Image.open(factory / file) as picture:
+        picture.crop((left, top, left + 32, top + 32)).save(crops / Path(file).name)
+    table.append((Path(file).name, label, part, "test" if file in in_test else "train"))
+(crops / "labels.csv").write_text("\n".join(map(",".join, table)))
 
 # %% [markdown]
 # The column `split` keeps the two sides as they are; the range of values is that of the whole pictures.
@@ -855,7 +844,7 @@ plots.show(fig, "Crops of 32 by 32 pixels: pores, scratches, and parts of whole 
 
 # %% tags=["nbval-ignore-output"]
 plain = training.evaluate(learn(close[near][taught], balanced=False), close[far])
-of_plain = show_scores("as they come", plain.logits, close.labels[far])
+of_plain = show_scores("as they come", plain.logits.argmax(dim=1), close.labels[far])
 assert of_plain.accuracy.value > of_plain.balanced_accuracy + 0.1
 
 # %% [markdown]
@@ -867,7 +856,7 @@ assert of_plain.accuracy.value > of_plain.balanced_accuracy + 0.1
 # %% tags=["nbval-ignore-output"]
 model = learn(close[near][taught], balanced=True, calibration=close[near][held_back], out=workshop / "run")
 fair = training.evaluate(model, close[far])
-of_fair = show_scores("balanced", fair.logits, close.labels[far])
+of_fair = show_scores("balanced", fair.logits.argmax(dim=1), close.labels[far])
 assert of_fair.balanced_accuracy > of_plain.balanced_accuracy + 0.1
 
 # %% [markdown]
@@ -892,7 +881,7 @@ sides = {"parts together": (train, test), "at random": (order[len(test) :], orde
 of_split = {}
 for name, (others, tested) in sides.items():
     nearest = others[torch.cdist(pixels[tested], pixels[others]).argmin(dim=1)]
-    of_split[name] = show_scores(name, F.one_hot(small.labels[nearest]), small.labels[tested])
+    of_split[name] = show_scores(name, small.labels[nearest], small.labels[tested])
 assert of_split["parts together"].balanced_accuracy < 0.5 < of_split["at random"].balanced_accuracy - 0.1
 
 # %% [markdown]
@@ -935,6 +924,8 @@ assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 # The training above left such a run in the folder `run`. So the rest can be asked of it here:
 
 # %% tags=["nbval-ignore-output"]
+from contextlib import chdir
+
 with chdir(workshop):
     for line in (
         "evaluate run --data crops/labels.csv --groups part --copies off --side test",
@@ -953,7 +944,7 @@ with chdir(workshop):
 # - Cross-validation tests every picture once. Give the interval with the accuracy, and say what it does not cover.
 # - Look at the worst mistakes. They suggest what the model relies on; an experiment tells.
 # - Save weights with sizes, normalisation and class names. Compare before you trust an export.
-# - Where classes are unbalanced, ask for the recall of each. Where defects are small, see that the model can see them.
+# - Of unbalanced classes ask for each one's recall.
 
 # %% [markdown]
 # ## What comes next
