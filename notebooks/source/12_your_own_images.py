@@ -810,7 +810,7 @@ assert of_shrunk.balanced_accuracy < 0.6
 # guesses reaches a third. Two ways out:
 #
 # - *Larger pictures, and larger patches*: `vit-tutorial train --image-size 128` cuts them into 16 x 16 patches of
-#   8 pixels, four times the tokens. It needs more pictures, time and better a GPU.
+#   8 pixels, four times the tokens. It needs more pictures, more time and best a GPU.
 # - *Crops*: squares of 32 x 32 pixels out of the full picture. The checkpoint fits as it is. It needs to be known where
 #   the defects are, and the table says so.
 #
@@ -829,6 +829,7 @@ for line in (factory / "labels.csv").read_text().splitlines()[1:]:
         picture.crop((left, top, left + 32, top + 32)).save(crops / Path(file).name)
     table.append((Path(file).name, label, part, "test" if file in in_test else "train"))
 (crops / "labels.csv").write_text("\n".join(map(",".join, table)))
+print(*table[:3], sep="\n")
 
 # %% [markdown]
 # The column `split` keeps the two sides as they are; the range of values is that of the whole pictures.
@@ -865,7 +866,7 @@ assert of_fair.balanced_accuracy > of_plain.balanced_accuracy + 0.1
 #
 # #### Parts on both sides
 #
-# And without groups? Take the pictures at 32 pixels, in which no defect can be seen, and no learning: each test picture
+# And without groups? Take the pictures at 32 pixels, in which hardly a defect can be seen, and no learning: each test picture
 # gets the class of the picture that is nearest, pixel by pixel.
 
 # %% [markdown] tags=["predict"]
@@ -885,7 +886,7 @@ for name, (others, tested) in sides.items():
 assert of_split["parts together"].balanced_accuracy < 0.5 < of_split["at random"].balanced_accuracy - 0.1
 
 # %% [markdown]
-# **b**: at random, {=100 * of_split["at random"].balanced_accuracy:.0f} % without seeing a single defect. The nearest
+# **b**: at random, {=100 * of_split["at random"].balanced_accuracy:.0f} % without looking for a defect. The nearest
 # picture is another one of the same part: its stains give it away, and its label is known. On the next part that comes
 # from the lathe that is worth nothing.
 #
@@ -911,7 +912,7 @@ assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 # %% [markdown]
 # One wrong window of 25 is a false alarm, so a whole ring is harder than a crop. And {=int(bad.sum()):d} bad rings say
 # little: look at the width of the intervals. Where to stand depends on what costs more, a missed scratch or a needless
-# look, and no program knows that either. Choose the threshold on pictures that you do not report on. The next step are
+# look, and no program knows that either. Choose the threshold on pictures that you do not report on. The next step is
 # more crops of whole rings, above all of places that were taken for defects.
 #
 # #### The same from the command line
@@ -961,6 +962,7 @@ with chdir(workshop):
 # - E. B. Wilson: *Probable Inference, the Law of Succession, and Statistical Inference*. Journal of the American
 #   Statistical Association 1927.
 # - R. Geirhos et al.: *Shortcut Learning in Deep Neural Networks*. Nature Machine Intelligence 2020.
+# - C. Guo et al.: *On Calibration of Modern Neural Networks*. ICML 2017.
 # - S. Kapoor, A. Narayanan: *Leakage and the Reproducibility Crisis in Machine-Learning-Based Science*. Patterns 2023.
 # - S. Abnar, W. Zuidema: *Quantifying Attention Flow in Transformers* (rollout). ACL 2020.
 # - ONNX: *Open Neural Network Exchange*, onnx.ai.
