@@ -866,8 +866,8 @@ assert of_fair.balanced_accuracy > of_plain.balanced_accuracy + 0.1
 #
 # #### Parts on both sides
 #
-# And without groups? Take the pictures at 32 pixels, in which hardly a defect can be seen, and no learning: each test picture
-# gets the class of the picture that is nearest, pixel by pixel.
+# And without groups? Take the pictures at 32 pixels, in which hardly a defect can be seen, and no learning: each test
+# picture gets the class of the picture that is nearest, pixel by pixel.
 
 # %% [markdown] tags=["predict"]
 # **Predict before you run.** What is the balanced accuracy, parts kept together and pictures held out at random?
