@@ -922,7 +922,8 @@ assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 #     vit-tutorial report run
 #     vit-tutorial export run rings.onnx
 #
-# The training above left such a run in the folder `run`. So the rest can be asked of it here:
+# Its numbers come out a little different, for its range of values is that of the crops. The training above left such a
+# run in the folder `run`, so the rest can be asked of it here:
 
 # %% tags=["nbval-ignore-output"]
 from contextlib import chdir
