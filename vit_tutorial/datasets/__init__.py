@@ -1,5 +1,6 @@
 """Labelled images in memory: drawn by the course, from a folder, or CIFAR-10; and photographs to look at."""
 
+from .castings import write_castings
 from .cifar10 import cifar10, download_cifar10
 from .copies import ALIKE, copy_pairs, find_copies, fold_groups, split_groups
 from .example import example_folder
@@ -26,4 +27,5 @@ __all__ = [
     "sample_image",
     "shapes",
     "split_groups",
+    "write_castings",
 ]
