@@ -68,7 +68,7 @@ mine = datasets.own_images(uploaded or FOLDER)
 ours = not uploaded and FOLDER == stickers  # what is said below of hearts, moons and stars holds for these alone
 pictures = mine.images  # squares of 128 x 128 pixels, to look at
 some = torch.cat([(pictures.labels == label).nonzero()[:8, 0] for label in range(len(pictures.classes))])
-fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.65)
+fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.6)
 plots.show(fig, "The first eight pictures of each class, each with the name of its class.")
 
 # %% [markdown]
@@ -525,7 +525,7 @@ def attention_of(i):
 
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.figure(6.8, 3.1, 2, 5)
+fig, axes = plots.figure(6.4, 2.9, 2, 5)
 for (above, below), i in zip(axes.T, worst, strict=False):
     title = f"a {data.classes[data.labels[i]]}, said {data.classes[said[i]]}\nat {probabilities[i].max():.0%}"
     plots.draw_image(above, pictures.images[i], title)
@@ -770,7 +770,7 @@ assert not set(rings.groups[train].tolist()) & set(rings.groups[test].tolist()) 
 
 # %%
 small, classes = rings.at(32), rings.images.classes
-fig, axes = plots.figure(2.4, 3.5, 3, 2)
+fig, axes = plots.figure(2.1, 3.3, 3, 2)
 for column, label in zip(axes.T, range(2), strict=True):
     k = (rings.images.labels == label).nonzero()[0, 0].item()
     plots.draw_image(column[0], rings.images.images[k], classes[label])
