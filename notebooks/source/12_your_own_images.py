@@ -68,7 +68,7 @@ mine = datasets.own_images(uploaded or FOLDER)
 ours = not uploaded and FOLDER == stickers  # what is said below of hearts, moons and stars holds for these alone
 pictures = mine.images  # squares of 128 x 128 pixels, to look at
 some = torch.cat([(pictures.labels == label).nonzero()[:8, 0] for label in range(len(pictures.classes))])
-fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.7)
+fig = plots.image_grid(pictures.images[some], [pictures.classes[label] for label in pictures.labels[some]], 8, 0.6)
 plots.show(fig, "The first eight pictures of each class, each with the name of its class.")
 
 # %% [markdown]
@@ -102,7 +102,7 @@ def naive(file):
     return torch.from_numpy(np.array(Image.open(file).convert("RGB"))).permute(2, 0, 1)  # (3, Y, X)
 
 
-fig, axes = plots.figure(5.4, 3.6, 2, 3)
+fig, axes = plots.figure(4.6, 3.1, 2, 3)
 meant = ["turned back", "on white", "scaled to 8 bits"]
 for (above, below), file, name, cure in zip(axes.T, files, names, meant, strict=True):
     plots.draw_image(above, naive(file), name)
@@ -157,7 +157,7 @@ print("1100 of 200 to 2000:   ", 1100 // 256, "or", round(255 * (1100 - 200) / (
 original, copy = (stickers / "moon" / name for name in ("IMG_1005.jpg", "forwarded.webp"))
 three = [datasets.read_image(file, 128) for file in (original, copy, stickers / "moon" / "IMG_1006.jpg")]
 prints = copies.fingerprint(torch.stack(three))  # (3, 3, 8, 8)
-fig, axes = plots.figure(4.8, 3.7, 2, 3)
+fig, axes = plots.figure(4.4, 3.4, 2, 3)
 for column, name in enumerate(("original", "forwarded", "another")):
     plots.draw_image(axes[0, column], three[column], name)
     plots.draw_image(axes[1, column], (prints[column] + 2) / 4, "its fingerprint")
@@ -525,7 +525,7 @@ def attention_of(i):
 
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = plots.figure(7.2, 3.3, 2, 5)
+fig, axes = plots.figure(6.4, 2.9, 2, 5)
 for (above, below), i in zip(axes.T, worst, strict=False):
     title = f"a {data.classes[data.labels[i]]}, said {data.classes[said[i]]}\nat {probabilities[i].max():.0%}"
     plots.draw_image(above, pictures.images[i], title)
@@ -748,8 +748,9 @@ print(rings.report(most=3))
 # %%
 across = rings.images.labels[rings.pairs].diff(dim=1)[:, 0] != 0  # (pairs,)
 pair = rings.pairs[across][0]
-names = [f"{Path(rings.names[k]).stem}: {rings.images.classes[rings.images.labels[k]]}" for k in pair]
-plots.show(plots.image_grid(rings.images.images[pair], names, size=1.3), f"Two rings: {' and '.join(names)}.")
+titles = [rings.images.classes[label] for label in rings.images.labels[pair]]
+plots.show(plots.image_grid(rings.images.images[pair], titles, size=0.9), "Two rings, one with a defect, one without.")
+print(*[rings.names[k] for k in pair], sep=" and ")
 
 # %% [markdown]
 # Two different parts: no copies. Nobody but you can know that. So switch the search off, and say what does belong
@@ -769,7 +770,7 @@ assert not set(rings.groups[train].tolist()) & set(rings.groups[test].tolist()) 
 
 # %%
 small, classes = rings.at(32), rings.images.classes
-fig, axes = plots.figure(3, 4.4, 3, 2)
+fig, axes = plots.figure(2.1, 3.3, 3, 2)
 for column, label in zip(axes.T, range(2), strict=True):
     k = (rings.images.labels == label).nonzero()[0, 0].item()
     plots.draw_image(column[0], rings.images.images[k], classes[label])
