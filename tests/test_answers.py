@@ -114,10 +114,16 @@ def test_the_runs_pictures_are_known_by_another_name_and_others_by_the_same(here
     """A run that knows its files tests the side that it did not learn from, or says that it cannot."""
     own = write(here / "own", {name: name for name in COLOURS})
     mine = datasets.own_images(own, 16, copies=False)
-    make_run(here, "own", files=files(mine))
+    recorded = files(mine)
+    make_run(here, "own", files=recorded)
     out = said(capsys, "evaluate", "run", "--data", own.rename(here / "renamed"))
     assert "\n3 pictures, the test side, for the model has learned from the others" in out and "no longer" not in out
     (here / "renamed").rename(own)
+    table = "\n".join(["file,label", *(f"{name},{name.split('/')[0]}" for name in mine.names)])
+    (own / "labels.csv").write_text(table, encoding="utf-8")
+    make_run(here, "gone", files=recorded, labels="gone/labels.csv")
+    assert "\n3 pictures, the test side" in said(capsys, "evaluate", "run", "--data", "own", "--labels", "labels.csv")
+    make_run(here, "own", files=recorded)
     first = min(set(range(5)) - {int(mine.names[i][-5]) for i in mine.split()[1].tolist() if "red" in mine.names[i]})
     (own / "red" / f"{first}.png").unlink()  # as many of each class as before, but the split is another
     picture(COLOURS["red"], 99).save(own / "red" / "zz.png")

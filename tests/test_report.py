@@ -201,6 +201,12 @@ def test_pictures_that_have_moved_are_found_with_data(made, tmp_path, capsys):
     line = ["report", str(run), "--out", str(tmp_path / "a.html")]
     assert cli.main([*line, "--data", str(tmp_path / "moved" / "labels.csv")]) == 0
     assert "Wrote" in capsys.readouterr().out and "95 % interval" in (tmp_path / "a.html").read_text("utf-8")
+    history = History.load(run / "history.json")
+    history.info["labels"] = "gone/labels.csv"  # as --labels named it
+    history.save(run / "history.json")
+    for place in ("moved", "moved/labels.csv"):
+        assert cli.main([*line, "--data", str(tmp_path / place)]) == 0
+        assert "No test results" not in capsys.readouterr().out
     assert cli.main([*line, "--data", "/nowhere"]) == 2
     assert cli.main(line) == 0
     assert "no longer at /nowhere" in capsys.readouterr().out

@@ -119,7 +119,7 @@ def own_data(data, config, info, side, rename, options):
     """
     own = trained_on(info, data)
     given = {name: value for name, value in pictures.options_of(options).items() if value}
-    options = pictures.options_of(info if own else {}) | given
+    options = (pictures.recorded_options(info, data) if own else pictures.options_of({})) | given
     listing = listing_of(data, options["labels"], options["groups"])
     found = sorted({item.label for item in listing.items}, key=natural)
     classes = tuple(map(key, config.classes)) or tuple(found)

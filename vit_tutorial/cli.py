@@ -34,7 +34,7 @@ def build_parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, add_arguments, help, **options):
-        command = commands.add_parser(name, help=help, **options)
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
         command.set_defaults(run=run)
         add_arguments(command)
 
@@ -285,7 +285,7 @@ def resumed_run(args):
         return None
     own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
     own |= {name: history.info.get(name) for name in ("seed", *TRAIN_OPTIONS)}
-    if own["data"] is None:
+    if not isinstance(own["data"], str):
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
             "continue with training.train(..., resume=True)"

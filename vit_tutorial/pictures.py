@@ -17,6 +17,16 @@ def options_of(run):
     return {name: value if isinstance(value := run.get(name), str) else None for name in OPTIONS}
 
 
+def recorded_options(info, data):
+    """The `OPTIONS` of a run's record, for its pictures at `data`, where they and their table may have moved to."""
+    options = options_of(info)
+    if options["labels"] and Path(data).suffix.lower() in vit.datasets.tables.SUFFIXES:
+        options["labels"] = None
+    elif options["labels"] and not Path(options["labels"]).is_file():
+        options["labels"] = Path(options["labels"]).name
+    return options
+
+
 def copies_below(text):
     """The distance that `--copies` names; False for off."""
     if text is None or text == "off":
