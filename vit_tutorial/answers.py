@@ -140,7 +140,7 @@ def own_data(data, config, info, side, rename, options):
     notes = [*mine.notes, *unread(mine.skipped, len(mine)), *kind_note(known, mine.images.value_range, len(mine))]
     if own and wanted == "test" and pictures.changes(info, {"test": images}, files):
         notes.append(
-            "the test side is no longer the run's: the data changed, and it may have learned from some of these"
+            "the test side is no longer the run's: the data or options differ, and it may have learned from some"
         )
     which = "all of them" if wanted == "all" else "the test side"
     return images, [f"{len(images):,} pictures, {which}, {why}", *notes]
