@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from vit_tutorial import VisionTransformer, ViTConfig, answers, cli, datasets, export, normalise, weights
+from vit_tutorial.pictures import files
 from vit_tutorial.training import History
 
 SMALL = {"image_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
@@ -109,6 +110,26 @@ def make_run(here, data, **info):
     History(info={"data": str(data), "labels": None, "groups": None, "copies": "off"} | info).save("run/history.json")
 
 
+def test_the_runs_pictures_are_known_by_another_name_and_others_by_the_same(here, capsys):
+    """A run that knows its files tests the side that it did not learn from, or says that it cannot."""
+    own = write(here / "own", {name: name for name in COLOURS})
+    mine = datasets.own_images(own, 16, copies=False)
+    recorded = files(mine)
+    make_run(here, "own", files=recorded)
+    out = said(capsys, "evaluate", "run", "--data", own.rename(here / "renamed"))
+    assert "\n3 pictures, the test side, for the model has learned from the others" in out and "no longer" not in out
+    (here / "renamed").rename(own)
+    table = "\n".join(["file,label", *(f"{name},{name.split('/')[0]}" for name in mine.names)])
+    (own / "labels.csv").write_text(table, encoding="utf-8")
+    make_run(here, "gone", files=recorded, labels="gone/labels.csv")
+    assert "\n3 pictures, the test side" in said(capsys, "evaluate", "run", "--data", "own", "--labels", "labels.csv")
+    make_run(here, "own", files=recorded)
+    first = min(set(range(5)) - {int(mine.names[i][-5]) for i in mine.split()[1].tolist() if "red" in mine.names[i]})
+    (own / "red" / f"{first}.png").unlink()  # as many of each class as before, but the split is another
+    picture(COLOURS["red"], 99).save(own / "red" / "zz.png")
+    assert "no longer the run's" in said(capsys, "evaluate", "run", "--data", "own")
+
+
 def test_the_runs_own_data_are_tested_on_the_test_side_and_others_whole(here, capsys):
     own = write(here / "own", {name: name for name in COLOURS})
     make_run(here, "own")
@@ -125,7 +146,7 @@ def test_the_runs_own_data_are_tested_on_the_test_side_and_others_whole(here, ca
     assert "say --side test" in said(capsys, "evaluate", "run", "--data", moved)
     for place in (here, own / "red"):  # it holds the run's data, or is a part of them
         assert "say --side test" in answers.chosen_side(None, {"data": "own"}, place, set())[1]
-    make_run(here, "own", images={"test": {"blue": 1, "green": 1, "red": 2}})
+    make_run(here, "own", images={"train": {}, "test": {"blue": 1, "green": 1, "red": 2}})
     assert "no longer the run's" in said(capsys, "evaluate", "run", "--data", "own")
 
 

@@ -124,6 +124,33 @@ def test_a_run_at_another_size_balanced_and_calibrated_says_what_it_trained(fold
     assert weights.load("next").config.image_size == (48, 48)
 
 
+def test_a_run_goes_on_only_with_its_own_pictures(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--data", "pictures", "--recipe", "shapes", "--epochs", "4", "--copies", "off", "--calibrate"]
+    monkeypatch.setattr(cli, "status", lambda history: os.kill(os.getpid(), signal.SIGINT) or {})
+    assert cli.main([*line, "--out", "run"]) == 0
+    assert "Continue with" in capsys.readouterr().out
+    (folder / "red" / "0.png").rename("kept.png")
+    assert cli.main(["train", "--resume", "run"]) == 2
+    error = capsys.readouterr().err
+    assert "expected the arguments that the run began with" in error and "images {'train'" in error
+    folder.rename("elsewhere")
+    assert cli.main(["train", "--resume", "run"]) == 2
+    assert "expected the run's pictures at pictures, found nothing" in capsys.readouterr().err
+
+
+def test_too_few_to_hold_some_back_are_named(tmp_path, capsys):
+    for name, count in (("blue", 5), ("red", 2)):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(
+                tmp_path / "few" / name / f"{i}.png"
+            )
+    line = ["train", "--data", str(tmp_path / "few"), "--copies", "off", "--calibrate", "--out", str(tmp_path / "run")]
+    assert cli.main(line) == 2
+    assert "--calibrate, found fewer of red; add pictures" in capsys.readouterr().err
+
+
 def test_start_by_name_takes_a_model_of_others(monkeypatch):
     named = []
     monkeypatch.setattr(weights, "pretrained", named.append)

@@ -164,6 +164,16 @@ def test_as_many_but_other_pictures_are_noticed(made, tmp_path):
         written(run)
 
 
+def test_a_run_without_a_test_side_has_no_numbers(made, tmp_path):
+    """Which pictures it has not learned from is known to nobody."""
+    run = change(made, tmp_path, images={"train": {NASTY[0]: 10, NASTY[1]: 9}})
+    history = History.load(run / "history.json")
+    history.epochs = [epoch | {"test_accuracy": None, "test_loss": None} for epoch in history.epochs]
+    history.save(run / "history.json")
+    with pytest.warns(UserWarning, match="does not say which pictures it was tested on"):
+        assert "95 % interval" not in written(run).text
+
+
 def test_what_calibration_held_back_is_of_the_training_side(made, tmp_path):
     images = History.load(made / "run" / "history.json").info["images"]
     images["calibration"] = {NASTY[0]: 1}
@@ -191,9 +201,18 @@ def test_pictures_that_have_moved_are_found_with_data(made, tmp_path, capsys):
     line = ["report", str(run), "--out", str(tmp_path / "a.html")]
     assert cli.main([*line, "--data", str(tmp_path / "moved" / "labels.csv")]) == 0
     assert "Wrote" in capsys.readouterr().out and "95 % interval" in (tmp_path / "a.html").read_text("utf-8")
+    history = History.load(run / "history.json")
+    history.info["labels"] = "gone/labels.csv"  # as --labels named it
+    history.save(run / "history.json")
+    for place in ("moved", "moved/labels.csv"):
+        assert cli.main([*line, "--data", str(tmp_path / place)]) == 0
+        assert "No test results" not in capsys.readouterr().out
     assert cli.main([*line, "--data", "/nowhere"]) == 2
     assert cli.main(line) == 0
     assert "no longer at /nowhere" in capsys.readouterr().out
+    (tmp_path / "labels.csv").write_text("mine", encoding="utf-8")
+    assert cli.main([*line[:3], str(tmp_path / "labels.csv")]) == 2
+    assert (tmp_path / "labels.csv").read_text("utf-8") == "mine"
     assert cli.main([*line[:3], str(tmp_path)]) == 2
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "found no history.json" in capsys.readouterr().err

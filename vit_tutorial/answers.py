@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from . import export, metrics, weights
+from . import export, metrics, pictures, weights
 from .datasets.decode import find_range, short, to_8_bits
 from .datasets.images import ImageSet
 from .datasets.labels import Item
 from .datasets.names import natural, normal, printable
 from .datasets.own import collect, listed, listing_of, read_items
 from .datasets.sources import HIDDEN, MOST_BYTES, TOO_LARGE, files_in
-from .files import atomic_path
+from .files import atomic_path, expect_new
 from .layers import image_sides
 from .training import History, evaluate
 
@@ -112,30 +112,37 @@ def chosen_side(side, info, data, sides):
     return "all", "for they are not the data of the model's run"
 
 
-def own_data(data, config, info, side, rename, *, labels, groups, copies):
-    """Of a folder, zip file or table what is tested: an `ImageSet` in the model's classes, and sentences about it."""
-    listing = listing_of(data, labels, groups)
+def own_data(data, config, info, side, rename, options):
+    """Of a folder, zip file or table what is tested: an `ImageSet` in the model's classes, and sentences about it.
+
+    It is read with `options` (`pictures.OPTIONS`) and, where it is the data of the model's run, with the run's own.
+    """
+    own = trained_on(info, data)
+    given = {name: value for name, value in pictures.options_of(options).items() if value}
+    options = (pictures.recorded_options(info, data) if own else pictures.options_of({})) | given
+    listing = listing_of(data, options["labels"], options["groups"])
     found = sorted({item.label for item in listing.items}, key=natural)
     classes = tuple(map(key, config.classes)) or tuple(found)
     names = {name: classes[i] for name, i in zip(found, class_numbers(found, classes, rename), strict=True)}
     items = [item._replace(label=names[item.label]) for item in listing.items]
     sides = {item.side for item in items}
-    side, why = chosen_side(side, info, data, sides)
-    split = side == "test" and "test" not in sides
-    if side == "test" and not split:
+    wanted, why = chosen_side(side, info, data, sides)
+    split = wanted == "test" and "test" not in sides
+    if wanted == "test" and not split:
         items = [item for item in items if item.side == "test"]
-    known = getattr(config, "value_range", None)
-    options = (copies, known, None) if split else (False, known, classes if items else None)
-    mine = collect(listing._replace(items=items), config.image_size, *options)
-    images = match_classes(mine.images[mine.split()[1]] if split else mine.images, classes)
+    known, copies = getattr(config, "value_range", None), pictures.copies_below(options["copies"])
+    how = (copies, known, None) if split else (False, known, classes if items else None)
+    mine = collect(listing._replace(items=items), config.image_size, *how)
+    tested = mine.split()[1] if split else torch.arange(len(mine))
+    images, files = match_classes(mine.images[tested], classes), pictures.digest(mine, tested)
+    if side is None and wanted == "all" and files == pictures.recorded_files(info).get("all"):
+        return own_data(data, config, info | {"data": str(data)}, side, rename, options)  # they have moved
     notes = [*mine.notes, *unread(mine.skipped, len(mine)), *kind_note(known, mine.images.value_range, len(mine))]
-    counts = dict(zip(images.classes, images.class_counts.tolist(), strict=True))
-    recorded = info.get("images") if trained_on(info, data) and side == "test" else None
-    if isinstance(recorded, dict) and recorded.get("test", counts) != counts:
+    if own and wanted == "test" and pictures.changes(info, {"test": images}, files):
         notes.append(
-            "the test side is no longer the run's: the data changed, and it may have learned from some of these"
+            "the test side is no longer the run's: the data or options differ, and it may have learned from some"
         )
-    which = "all of them" if side == "all" else "the test side"
+    which = "all of them" if wanted == "all" else "the test side"
     return images, [f"{len(images):,} pictures, {which}, {why}", *notes]
 
 
@@ -393,12 +400,3 @@ def add_model_argument(command, default=None):
 def load(path):
     """The model in a checkpoint or a run's folder, on the GPU where there is one."""
     return weights.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def expect_new(path):
-    """Raise `ValueError` where a file would be replaced, or could not be written."""
-    if path.exists():
-        raise ValueError(f"expected the name of a new file, found {path} there already; choose another, or remove it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"expected a file that can be written as {path}, found {above} in the way; choose another")

@@ -14,7 +14,7 @@ import torch
 
 import vit_tutorial as vit
 
-from . import answers, classroom, doctor, lab, report
+from . import answers, classroom, doctor, lab, pictures, report
 from .files import CHECKPOINT
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
@@ -23,9 +23,7 @@ TORCHRUN = """\
 Several processes, one per GPU or per CPU core, train the same run faster:
   torchrun --nproc-per-node N -m vit_tutorial.cli train ...
 The recipe's batch size is that of all together."""
-DATASETS = ("shapes", "same_or_different", "cifar10")
-PICTURE_OPTIONS = ("labels", "groups", "copies")  # of a folder of pictures
-TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", *PICTURE_OPTIONS)
+TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", *pictures.OPTIONS)
 HELD_BACK = 0.2  # of the training pictures, for the calibration
 MOST_PIXELS, MOST_PATCHES = 1024, 4096  # a side; in a picture
 
@@ -36,7 +34,7 @@ def build_parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, add_arguments, help, **options):
-        command = commands.add_parser(name, help=help, **options)
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
         command.set_defaults(run=run)
         add_arguments(command)
 
@@ -103,7 +101,7 @@ def add_download_arguments(command):
 
 
 def add_data_argument(command, required=True):
-    about = f"{', '.join(DATASETS)}, or a folder of images, a zip file or a table (CSV)"
+    about = f"{', '.join(pictures.DATASETS)}, or a folder of images, a zip file or a table (CSV)"
     command.add_argument("--data", required=required, metavar="DATA", help=about)
 
 
@@ -116,64 +114,34 @@ def add_picture_arguments(command):
     command.add_argument("--copies", metavar="DISTANCE|off", help=about)
 
 
-def copies_below(text):
-    """The distance that `--copies` names; False for off."""
-    if text is None or text == "off":
-        return vit.datasets.ALIKE if text is None else False
-    try:
-        distance = float(text)
-    except ValueError:
-        distance = -1.0
-    if not 0 < distance < 2:
-        raise ValueError(f"expected --copies to be off or a distance between 0 and 2, found {text!r}; 0.25 is usual")
-    return distance
-
-
 def load_pictures(run, image_size=None, first=True):
-    """The `OwnImages` that `run["data"]` names, read as the run's options say; None for the course's own datasets.
-
-    The first of several processes reports what was read.
-    """
-    name, options = run["data"], {option: run[option] for option in PICTURE_OPTIONS}
-    if name in DATASETS:
-        if given := [f"--{option}" for option, value in options.items() if value is not None]:
-            raise ValueError(f"expected {' and '.join(given)} with a folder of pictures, found --data {name}")
-        return None
-    if not name or not Path(name).exists():
-        raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
-    options["copies"] = copies_below(options["copies"])
-    mine = vit.datasets.own_images(name, image_size, **options)
-    if first:
+    """What `pictures.read` finds at `run["data"]`; the first of several processes reports it."""
+    mine = pictures.read(run["data"], run, image_size)
+    if first and mine is not None:
         print(mine.report(most=100), flush=True)
     return mine
 
 
-def sides_of(mine, name, sides=("train", "test")):
-    """The sides of a person's own pictures or, where there are none, of the course's dataset `name`."""
-    if mine is None:
-        return [getattr(vit.datasets, name)(side) for side in sides]
-    parts = dict(zip(("train", "test"), mine.split(), strict=True))
-    return [mine.images[parts[side]] for side in sides]
-
-
-def load_data(run, image_size=None, first=True, sides=("train", "test")):
-    """The sides of the dataset that `run["data"]` names, read as the run's options say."""
-    return sides_of(load_pictures(run, image_size, first), run["data"], sides)
-
-
 def training_data(run, image_size, first):
-    """The training and the test side, what is held back for calibration (or None), and what was not read."""
+    """The training and the test side, what is held back for calibration (or None), and what the record says of it."""
     mine = load_pictures(run, image_size, first)
-    dataset, test = sides_of(mine, run["data"])
-    skipped = [] if mine is None else [list(pair) for pair in mine.skipped if pair[1] != vit.datasets.sources.HIDDEN]
+    dataset, test = pictures.sides(mine, run["data"])
+    info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
+    info |= {option: run[option] for option in TRAIN_OPTIONS}
+    if mine is not None:
+        skipped = [list(pair) for pair in mine.skipped if pair[1] != vit.datasets.sources.HIDDEN]
+        info |= {"skipped": skipped[:100], "files": pictures.files(mine)}
     if not run["calibrate"]:
-        return dataset, test, None, skipped[:100]
+        return dataset, test, None, info
     groups = torch.arange(len(dataset)) if mine is None else mine.groups[mine.split()[0]]
-    try:
-        kept, held_back = vit.datasets.split_groups(dataset.labels, groups, HELD_BACK)
-    except ValueError as error:
-        raise ValueError(f"{error}, or leave out --calibrate") from None
-    return dataset[kept], test, dataset[held_back], skipped[:100]
+    few = [name for i, name in enumerate(dataset.classes) if len(groups[dataset.labels == i].unique()) < 2]
+    if few:
+        raise ValueError(
+            "expected at least 3 different pictures (or groups) of each class, one of them to hold back for "
+            f"--calibrate, found fewer of {', '.join(few)}; add pictures, or leave out --calibrate"
+        )
+    kept, held_back = vit.datasets.split_groups(dataset.labels, groups, HELD_BACK)
+    return dataset[kept], test, dataset[held_back], info
 
 
 def square_side(config):
@@ -200,7 +168,7 @@ def train_on(device, args):
     recipe, name, out, model = run["recipe"], run["name"], run["out"], run["model"]
     if first:
         print(f"Reading {run['data']} ...", flush=True)
-    dataset, test, calibration, skipped = training_data(run, square_side(recipe.model), first)
+    dataset, test, calibration, info = training_data(run, square_side(recipe.model), first)
     torch.manual_seed(run["seed"])
     if model is None:
         model = vit.VisionTransformer(recipe.config(dataset))
@@ -223,8 +191,7 @@ def train_on(device, args):
             on_step=on_step,
             resume=bool(args.resume),
             shard=args.shard,
-            info={"data": run["data"], "recipe_name": name, "skipped": skipped}
-            | {option: run[option] for option in TRAIN_OPTIONS},
+            info=info,
         )
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
@@ -269,7 +236,7 @@ def first_model(args, recipe):
     N, P, model, config = args.image_size, args.patch_size, None, recipe.model
     if N is not None and not 1 <= N <= MOST_PIXELS:
         raise ValueError(f"expected --image-size in 1 .. {MOST_PIXELS}, found {N}")
-    if N is not None and args.data in DATASETS:
+    if N is not None and args.data in pictures.DATASETS:
         raise ValueError(f"expected --image-size with a folder of pictures, found --data {args.data}")
     if args.start is not None:
         model = start_model(args.start)
@@ -318,10 +285,15 @@ def resumed_run(args):
         return None
     own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
     own |= {name: history.info.get(name) for name in ("seed", *TRAIN_OPTIONS)}
-    if own["data"] is None:
+    if not isinstance(own["data"], str):
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
             "continue with training.train(..., resume=True)"
+        )
+    if own["data"] not in pictures.DATASETS and not Path(own["data"]).exists():
+        raise ValueError(
+            f"expected the run's pictures at {own['data']}, found nothing there; put them back, or, where that is no "
+            "full path, continue from the folder where the run began"
         )
     for name, value in own.items():
         if (given := getattr(args, name)) is not None and given != value:
@@ -385,18 +357,14 @@ def status(history):
 
 def run_evaluate(args):
     model, info, rename = answers.load(args.model), answers.run_record(args.model), answers.renames(args.rename)
-    if args.data in DATASETS or not args.data or not Path(args.data).exists():
-        if args.side == "all" and args.data in DATASETS:
-            raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
-        [dataset] = load_data(vars(args), sides=["test"])
+    if args.data in pictures.DATASETS and args.side == "all":
+        raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
+    if args.data in pictures.DATASETS or not args.data or not Path(args.data).exists():
+        [dataset] = pictures.sides(load_pictures(vars(args)), args.data, ["test"])
         notes = [f"{len(dataset):,} pictures, the test side"]
         dataset = answers.match_classes(dataset, model.config.classes, rename)
     else:
-        known = info if answers.trained_on(info, args.data) else {}
-        options = {name: getattr(args, name) or known.get(name) for name in PICTURE_OPTIONS}
-        options = {name: value if isinstance(value, str) else None for name, value in options.items()}
-        options["copies"] = copies_below(options["copies"])
-        dataset, notes = answers.own_data(args.data, model.config, info, args.side, rename, **options)
+        dataset, notes = answers.own_data(args.data, model.config, info, args.side, rename, vars(args))
     present = int((dataset.class_counts > 0).sum())
     if not model.config.classes:
         notes.append("the model has no class names: its outputs are taken for the classes of the data, in their order")

@@ -38,3 +38,12 @@ def atomic_path(path):
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def expect_new(path):
+    """Raise `ValueError` where a file would be replaced, or could not be written."""
+    if path.exists():
+        raise ValueError(f"expected the name of a new file, found {path} there already; choose another, or remove it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"expected a file that can be written as {path}, found {above} in the way; choose another")

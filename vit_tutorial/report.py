@@ -20,11 +20,10 @@ import torch
 
 import vit_tutorial as vit  # vit.plots, vit.datasets and others load when a report first uses them
 
-from . import metrics
-from .files import atomic_path
+from . import metrics, pictures
+from .files import atomic_path, expect_new
 from .layers import image_sides
 
-BUILT_IN = ("shapes", "same_or_different", "cifar10")
 WORST, PAIRS, FILES, MISTAKES = 8, 4, 100, 40  # how many of each are shown
 MOST_COLUMNS = 25  # classes, in a matrix that still fits a page
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -90,7 +89,7 @@ def write(run_folder, path=None, data=None):
         raise ValueError(
             f"expected a folder that vit-tutorial train wrote, found no history.json in {run}; name another"
         )
-    if data is not None and data not in BUILT_IN and not Path(data).exists():
+    if data is not None and data not in pictures.DATASETS and not Path(data).exists():
         raise ValueError(f"expected the run's pictures, found nothing at {data!r}; say where they are now")
     history = vit.training.History.load(run / "history.json")
     model = vit.weights.load(run / "model.safetensors").to("cuda" if torch.cuda.is_available() else "cpu")
@@ -120,16 +119,16 @@ def retest(model, history, source):
     info, config = history.info, model.config
     if not isinstance(source, str | Path):
         raise ValueError("the run does not say which pictures it was trained on")
-    if source not in BUILT_IN and not Path(source).exists():
+    if source not in pictures.DATASETS and not Path(source).exists():
         raise ValueError(f"the pictures are no longer at {source}")
     mine, train, test, names = read(source, info, config)
     if config.classes and config.classes != test.classes:
         raise ValueError(f"the model knows {listed(config.classes)}, but the pictures are of {listed(test.classes)}")
-    then, now = recorded_counts(info), {"train": counts(train), "test": counts(test)}
-    if then and {"train": then["train"] + then.get("calibration", Counter()), "test": then["test"]} != now:
-        sides = [" + ".join(str(side.total()) for side in sides.values()) for sides in (then, now)]
-        raise ValueError(f"the pictures have changed: {sides[0]} for {', '.join(then)} in the run, {sides[1]} now")
+    if trouble := pictures.changes(info, {"train": train, "test": test}, mine and pictures.files(mine)["test"]):
+        raise ValueError(trouble)
     result, before = vit.training.evaluate(model, test), history.accuracy
+    if before is None and mine and not pictures.recorded_counts(info):
+        raise ValueError("the run does not say which pictures it was tested on, so it may have learned from any")
     if before is not None and abs(before - result.accuracy) > max(0.02, 1.5 / len(test)):  # rounding does less
         accuracies = f"{percent(before)} right in the run, {percent(result.accuracy)} now"
         raise ValueError(f"the pictures, or the way they are split, have changed: {accuracies}")
@@ -139,30 +138,13 @@ def retest(model, history, source):
 
 def read(source, info, config):
     """`(OwnImages or None, training side, test side, names of the test pictures)`, as the run read them."""
-    if source in BUILT_IN:
-        train, test = (getattr(vit.datasets, source)(side) for side in ("train", "test"))
-        return None, train, test, [f"test picture {i}" for i in range(len(test))]
-    options = {name: info[name] for name in ("labels", "groups") if isinstance(info.get(name), str)}
-    if isinstance(info.get("copies"), str):
-        options["copies"] = info["copies"] != "off" and float(info["copies"])
     rows, columns = image_sides(config.image_size)
-    size, value_range = rows if rows == columns else None, getattr(config, "value_range", None)
-    mine = vit.datasets.own_images(source, size, value_range=value_range, **options)
-    train, test = mine.split()
-    return mine, mine.images[train], mine.images[test], [mine.names[i] for i in test.tolist()]
-
-
-def counts(images):
-    return Counter(dict(zip(images.classes, images.class_counts.tolist(), strict=True)))
-
-
-def recorded_counts(info):
-    """`{"train": Counter of classes, "test": ...}`, perhaps with "calibration", or None where the run has none."""
-    found = info.get("images")
-    if not isinstance(found, dict) or not {"train", "test"} <= found.keys():
-        return None
-    whole = all(isinstance(side, dict) and all(type(n) is int for n in side.values()) for side in found.values())
-    return {side: Counter(classes) for side, classes in found.items()} if whole else None
+    options = {} if source in pictures.DATASETS else pictures.recorded_options(info, source)
+    mine = pictures.read(source, options, rows if rows == columns else None, getattr(config, "value_range", None))
+    train, test = pictures.sides(mine, source)
+    if mine is None:
+        return None, train, test, [f"test picture {i}" for i in range(len(test))]
+    return mine, train, test, [mine.names[i] for i in mine.split()[1].tolist()]
 
 
 def text(value):
@@ -254,7 +236,8 @@ def pictures_section(info, data, tested):
     """Which pictures, how they were read and split, which were taken for copies, which left out."""
     mine = tested and tested.mine
     parts = [f"<p>Read from: <code>{text(data or info.get('data') or UNKNOWN)}</code></p>"]
-    found = recorded_counts(info) or (tested and {"train": counts(tested.train), "test": counts(tested.test)})
+    sides = {"train": tested.train, "test": tested.test} if tested else {}
+    found = pictures.recorded_counts(info) or {side: pictures.counts(images) for side, images in sides.items()}
     if found:
         rows = [[name, *(side[name] for side in found.values())] for name in sum(found.values(), Counter())]
         rows.append(["all", *(side.total() for side in found.values())])
@@ -401,6 +384,8 @@ def add_arguments(command):
 
 
 def main(args):
+    if args.out and not args.out.lower().endswith((".html", ".htm")):  # a report is written anew, other files are not
+        expect_new(Path(args.out))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         path = write(args.run_folder, args.out, args.data)
