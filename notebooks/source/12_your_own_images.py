@@ -844,6 +844,8 @@ plots.show(fig, "Crops of 32 by 32 pixels: pores, scratches, and parts of whole 
 
 # %% [markdown]
 # #### Few of a kind
+#
+# First a training that takes the crops as they come, nine whole rings for each scratch:
 
 # %% tags=["nbval-ignore-output"]
 plain = training.evaluate(learn(close[near][taught], balanced=False), close[far])
@@ -852,9 +854,9 @@ assert of_plain.accuracy.value > of_plain.balanced_accuracy + 0.1
 
 # %% [markdown]
 # {=100 * of_plain.accuracy.value:.1f} % right: that looks good. But whoever says "whole" every time has
-# {=100 * of_plain.recall[-1].n / len(far):.1f} %. Look at the recalls. A training that meets nine whole rings for each
-# scratch learns first to say "whole"; so let it draw every class equally often (`balanced`). And let the parts that
-# were held back say how sure the model may be (the *temperature* by which its logits are divided, Guo et al. 2017):
+# {=100 * of_plain.recall[-1].n / len(far):.1f} %. Look at the recalls. Where most rings are whole, a model learns
+# first to say "whole"; so let the training draw every class equally often (`balanced`). And let the parts that were
+# held back say how sure the model may be (the *temperature* by which its logits are divided, Guo et al. 2017):
 
 # %% tags=["nbval-ignore-output"]
 model = learn(close[near][taught], balanced=True, calibration=close[near][held_back], out=workshop / "run")
@@ -932,6 +934,7 @@ assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 from contextlib import chdir
 
 with chdir(workshop):
+    Path("answers.csv").unlink(missing_ok=True)  # of an earlier run of this cell
     for line in (
         "evaluate run --data crops/labels.csv --groups part --copies off --side test",
         "predict run crops/part000_0.png crops/part001_0.png crops/part005_0.png --csv answers.csv",
