@@ -632,8 +632,8 @@ print(f"{(workshop / 'mine.safetensors').stat().st_size / 1e6:.1f} MB, with the 
 
 # %% [markdown]
 # The file holds weights, sizes, normalisation, the range of values and class names. `workshop` is a temporary folder:
-# give a path of your own to keep it. Another day, in another program, three lines. (The picture is a sticker that the
-# model learned from; if you brought your own pictures, give the path of one of them.)
+# give a path of your own to keep it. Another day, in another program, three lines (the picture is a sticker; give
+# the path of one of yours):
 
 # %%
 model = weights.load(workshop / "mine.safetensors")
@@ -813,8 +813,8 @@ assert of_shrunk.balanced_accuracy < 0.6
 #
 # - *Larger pictures, and larger patches*: `vit-tutorial train --image-size 128` cuts them into 16 x 16 patches of
 #   8 pixels, four times the tokens. That takes more pictures, more time and preferably a GPU.
-# - *Crops*: squares of 32 x 32 pixels out of the full picture. The checkpoint fits as it is. But you must know where
-#   the defects are; here the table says so.
+# - *Crops*: squares of 32 x 32 pixels out of the full picture. The checkpoint fits as it is. You must know where the
+#   defects are; the table says so.
 #
 # So cut one crop from each picture: around a defect, not always in its middle, or anywhere in a whole ring.
 
@@ -845,7 +845,7 @@ plots.show(fig, "Crops of 32 by 32 pixels: pores, scratches, and parts of whole 
 # %% [markdown]
 # #### Few of a kind
 #
-# First a training that takes the crops as they come, nine whole rings for each scratch:
+# First with the crops as they come, nine whole rings for each scratch:
 
 # %% tags=["nbval-ignore-output"]
 plain = training.evaluate(learn(close[near][taught], balanced=False), close[far])
@@ -918,7 +918,8 @@ assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 # look at the width of the intervals. Where to put the threshold depends on what costs more, a missed scratch or a
 # needless look, and no program knows that either. Choose the threshold on pictures that you do not report on. The next
 # step is more crops: of defects like those that were missed, and of places that were taken for defects.
-#
+
+# %% [markdown]
 # #### The same from the command line
 #
 #     vit-tutorial train --data crops/labels.csv --groups part --copies off --start vit_cifar10.safetensors
@@ -926,7 +927,7 @@ assert suspicion[bad].mean() > suspicion[~bad].mean() + 0.2
 #     vit-tutorial report run
 #     vit-tutorial export run rings.onnx
 #
-# The first command is one line; the file after `--start` is in the course's folder `data`. The numbers come out a
+# The first command is one line; `vit_cifar10.safetensors` is in the course's folder `data`. The numbers come out a
 # little different, for the range of values is that of the crops. The training above left such a run in the folder
 # `run`, so the rest can be asked of it here:
 
