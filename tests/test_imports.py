@@ -17,6 +17,7 @@ ROOMS = (  # each imports from its own line and the lines above it
     ("datasets", "weights", "metrics", "machine", "patients"),
     ("interpret", "training"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
+    ("pictures",),
     ("answers", "report"),
     ("cli", "doctor", "lab", "classroom"),
 )

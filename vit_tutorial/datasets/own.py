@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..files import Refused
 from .copies import ALIKE, copy_pairs, fold_groups, join, split_groups
 from .decode import find_range, read_files, short, to_8_bits
 from .images import ImageSet
@@ -17,6 +18,7 @@ from .tables import SUFFIXES
 
 NONE = torch.zeros(0, 3, 0, 0, dtype=torch.uint8)
 FEW_LEFT = 1 / 3  # of the pictures: where fewer are different ones, that is told
+FEW = 8  # pictures of a class: where there are fewer, that is told
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,7 +73,7 @@ class OwnImages:
         Where the source has folds of its own, these. Raises `ValueError` where it has a training and a test side.
         """
         if "test" in self.sides:
-            raise ValueError(
+            raise Refused(
                 f"expected pictures without sides of their own for cross-validation, found {self.sides.count('train')} "
                 f"for training and {self.sides.count('test')} for testing; take split(), or name the training folder"
             )
@@ -86,7 +88,7 @@ class OwnImages:
         few = [name for i, name in enumerate(classes) if len(self.groups[labels == i].unique()) < 2]
         if few:
             advice = "; ".join(self.doubts()) or "add pictures of it, or take the class out"
-            raise ValueError(
+            raise Refused(
                 "expected at least 2 different images per class (or groups of them), one for each split, "
                 f"found 1 in: {', '.join(few)}; {advice}"
             )
@@ -96,7 +98,7 @@ class OwnImages:
         parts = [{classes[i] for i in labels[side].tolist()} for side in (~held_out, held_out)]
         if parts[0] != parts[1]:
             found = " and ".join(f"{tuple(sorted(part, key=natural))}" for part in parts)
-            raise ValueError(f"expected the same classes in train and test, found {found}")
+            raise Refused(f"expected the same classes in train and test, found {found}")
 
     def copies(self):
         """The groups of copies, as lists of indices."""
@@ -128,6 +130,8 @@ class OwnImages:
         counts, classes = self.images.class_counts.tolist(), self.images.classes
         lines = [f"{len(self)} pictures in {len(classes)} classes:"]
         lines += [f"  {name}: {count}" for name, count in zip(classes, counts, strict=True)]
+        if few := [name for name, count in zip(classes, counts, strict=True) if count < FEW]:
+            lines.append(f"Fewer than {FEW} pictures in {', '.join(few)}: what a test says of so few is mostly luck")
         lines += self.notes
         hidden = sum(reason == HIDDEN for _, reason in self.skipped)
         problems = [f"{name}: {reason}" for name, reason in self.skipped if reason != HIDDEN]
@@ -260,7 +264,7 @@ def stacked(images):
 def too_few(classes, skipped):
     reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in skipped[:3])
     tables = [short(name) for name, _ in skipped if name.lower().endswith(SUFFIXES)]
-    return ValueError(
+    return Refused(
         f"expected at least 2 folders, one per class, with pictures in them, found {len(classes)}"
         + (f" ({short(classes[0])})" if classes else "")
         + (f"; {len(skipped)} files were skipped: {reasons}" if skipped else "")
@@ -287,7 +291,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
         return mine.images[mine.split(holdout, seed)[split == "test"]]
     classes = [tuple(sorted({item.label for item in part}, key=natural)) for part in parts.values()]
     if classes[0] != classes[1]:
-        raise ValueError(f"expected the same classes in train and test, found {classes[0]} and {classes[1]}")
+        raise Refused(f"expected the same classes in train and test, found {classes[0]} and {classes[1]}")
 
     def side(name, value_range=None):
         return collect(listing._replace(items=parts[name]), image_size, False, value_range, classes[0])

@@ -9,16 +9,10 @@ from traitlets import Int, Unicode
 from ..datasets.decode import decode, short
 from ..datasets.names import named_as_picture, printable
 from ..datasets.sources import MOST_BYTES, files_in_zip
+from ..files import Refused
 from .explorer import STATIC, module
 
 MOST_LISTED = 8  # files that are named below the button
-
-
-class Refused(ValueError):
-    """What became of an upload. IPython shows the sentence alone, without a traceback."""
-
-    def _render_traceback_(self):
-        return [f"ValueError: {self}"]
 
 
 class Incoming:
