@@ -4,7 +4,7 @@
 PATIENCE = 300
 
 # Those that take minutes come first, so that two workers, each with a file, end together.
-LONGEST = ("test_explorers_in_notebooks.py", "test_explorers.py", "test_monitor_stops.py", "06_training.ipynb")
+LONGEST = ("06_training.ipynb", "test_explorers.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """tools/build: text in, the same notebook out each time, and nothing half done; and a fork's address in all places."""
 
 import ast
+import re
 import sys
 from types import SimpleNamespace
 
@@ -38,7 +39,7 @@ def course(tmp_path, monkeypatch):
     source.write_text(SOURCE, encoding="utf-8")
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(notebooks, "SOURCES", source.parent)
-    monkeypatch.setattr(notebooks, "SETUP", "course = 'git+{repository}'")  # the real one imports torch
+    monkeypatch.setattr(notebooks, "SETUP", "course = '''{elsewhere}'''")  # the real one imports torch
     if sys.platform != "win32":
         # The system remembers the largest child that this process ever had: here that of another test.
         monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_maxrss=0))
@@ -77,8 +78,7 @@ def test_built_notebook_holds_what_readers_need_and_no_more(course):
     notebooks.build(course)
     notebook = nbformat.read(notebooks.target(course), as_version=4)
     title, setup, printed, sum_, again, solution = notebook.cells
-    assert "(https://colab.research.google.com/github/" in title.source
-    assert title.source.endswith("/blob/main/notebooks/01_title.ipynb)")
+    assert title.source.endswith("[Open in Colab](../README.md#in-a-class)")  # no address is set
     assert setup.outputs == []
     assert setup.metadata == {"tags": ["setup"], "jupyter": {"source_hidden": True}, "cellView": "form"}
     assert printed.outputs[0].text == "a\nb\n"
@@ -150,14 +150,25 @@ def test_a_notebook_that_needs_too_much_memory_is_not_written(course, monkeypatc
     assert not notebooks.target(course).exists()
 
 
-def test_setup_cell_asks_for_the_course_only_where_it_is_missing():
-    cell = notebooks.SETUP.replace("{repository}", notebooks.repository())
-    assert f'"git+{notebooks.repository()}"' in cell
-    (tried,) = ast.parse(cell.replace("%pip install -q $course", "pass")).body
+@pytest.mark.parametrize("commit", ["", "0" * 40])
+def test_setup_cell_asks_for_the_course_only_where_it_is_missing(commit):
+    cell = notebooks.setup_source(commit)
+    (tried,) = ast.parse(re.sub(r"%pip install .*", "pass", cell)).body
     assert ast.unparse(tried.body) == "import vit_tutorial"
+    beside, elsewhere = re.findall(r"(?:%pip|raise) .*", cell)
+    assert beside == "%pip install -q -e .."
+    if commit:
+        assert elsewhere == f"%pip install -q git+{notebooks.repository()}@{commit}"
+    else:
+        assert notebooks.repository() not in cell and "git+" not in cell
+        with pytest.raises(ModuleNotFoundError, match="no address yet: python tools/build/fork.py OWNER/REPO$"):
+            exec(elsewhere)
     assert [ast.unparse(handler.type) for handler in tried.handlers] == ["ModuleNotFoundError"]
     assert max(map(len, cell.splitlines())) <= 120 and len(cell.splitlines()) <= 10
     assert cell.startswith("# @title ")  # what Colab shows of it, folded
+
+
+COMMIT = "0123456789" * 4
 
 
 @pytest.fixture
@@ -165,11 +176,10 @@ def project(course, tmp_path, monkeypatch):
     """The course of one notebook, built, with the pages that hold the project's address."""
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text(
-        '[project.urls]\nRepository = "https://github.com/a/b"\n', encoding="utf-8"
+        '[project.urls]\nRepository = "https://github.com/a/b"\n[tool.vit-tutorial]\ncommit = ""\n', encoding="utf-8"
     )
-    for name in ("README.md", "tools/hub/README.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("git clone https://github.com/a/b && cd b\n", encoding="utf-8")
+    monkeypatch.setattr(fork.doctor, "origin", lambda root: "https://github.com/You/mine")
+    monkeypatch.setattr(fork, "head", lambda: COMMIT)
     notebooks.build(course)
     return tmp_path
 
@@ -185,29 +195,62 @@ def test_a_fork_keeps_the_values_that_the_build_wrote(project, course):
 def test_a_fork_changes_every_address_and_no_output(project, course):
     before = nbformat.read(notebooks.target(course), as_version=4)
     changed = fork.move("https://github.com/a/b", "https://github.com/you/mine")
-    assert changed == [*fork.PAGES, "notebooks/01_title.ipynb"]
+    assert changed == ["pyproject.toml", "notebooks/01_title.ipynb"]
     assert notebooks.check(course) == []
     for name in changed:
         text = (project / name).read_text(encoding="utf-8")
         assert "you/mine" in text and "a/b" not in text, name
+    assert "colab.research" not in str(before)
     after = nbformat.read(notebooks.target(course), as_version=4)
     assert [cell.outputs for cell in after.cells[1:]] == [cell.outputs for cell in before.cells[1:]]
-    assert "https://colab.research.google.com/github/you/mine/blob/main/" in after.cells[0].source
-    assert after.cells[1].source == "course = 'git+https://github.com/you/mine'"
+    assert "https://colab.research.google.com/github/you/mine/blob/main/notebooks/01_title" in after.cells[0].source
+    assert "raise ModuleNotFoundError" in before.cells[1].source and "a/b" not in before.cells[1].source
+    assert f"%pip install -q git+https://github.com/you/mine@{COMMIT}" in after.cells[1].source
+    assert notebooks.project()["tool"]["vit-tutorial"]["commit"] == COMMIT
+    again = nbformat.read(notebooks.target(course), as_version=4)
+    assert fork.move("https://github.com/you/mine", "you/mine") == changed  # a later commit, or the same
+    assert nbformat.read(notebooks.target(course), as_version=4) == again
 
 
 @pytest.mark.parametrize(
     "address",
-    ["you/mine", "file:///you/mine", *(f"https://github.com/you/mine{end}" for end in ("/", " ", ".git", "'", "?a=b"))],
+    [
+        "mine",
+        "a b/c",
+        "file:///you/mine",
+        *(f"https://github.com/you/mine{end}" for end in ("/", " ", ".git", "'", "?a=b")),
+    ],
 )
 def test_a_fork_wants_an_address(project, address):
     with pytest.raises(ValueError, match="expected an address such as"):
         fork.move("https://github.com/a/b", address)
-    assert "a/b" in (project / "README.md").read_text(encoding="utf-8")
+    assert "a/b" in (project / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("origin", [None, "https://github.com/a/b"])
+def test_a_fork_wants_the_address_to_be_the_checkouts_own(project, monkeypatch, origin):
+    monkeypatch.setattr(fork.doctor, "origin", lambda root: origin)
+    with pytest.raises(
+        ValueError, match=f"you/mine to be this checkout's origin, found {origin or 'none'}; git remote"
+    ):
+        fork.move("https://github.com/a/b", "you/mine")
+    assert "a/b" in (project / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_build_says_that_the_address_is_not_set(project, monkeypatch, capsys):
+    def stop(*args, **options):
+        raise InterruptedError
+
+    monkeypatch.setattr(notebooks, "ProcessPoolExecutor", stop)
+    with pytest.raises(InterruptedError):
+        notebooks.main(["01"])
+    said = capsys.readouterr().out
+    assert said.startswith("Note: https://github.com/a/b is not set to be this course's own: nothing installs from it;")
+    assert "python tools/build/fork.py OWNER/REPO\n" in said
 
 
 def test_a_fork_refuses_a_notebook_that_was_not_built(project, course):
     course.write_text(SOURCE + "\n# %%\n1\n", encoding="utf-8")
     with pytest.raises(ValueError, match="01_title.ipynb: expected 7 cells, found 6; run make notebooks first"):
         fork.move("https://github.com/a/b", "https://github.com/you/mine")
-    assert "a/b" in (project / "README.md").read_text(encoding="utf-8")
+    assert "a/b" in (project / "pyproject.toml").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from conftest import PATIENCE
 from mistakes import tables
 from test_classroom_grading import NAME, SCALE, SPLIT, hand_in, released, short_course
@@ -71,13 +72,10 @@ def test_what_is_no_answer_gets_nothing(name):
 # ------------------------------------------------------------------------------------------------ what is handed out
 
 
-def test_the_same_seed_draws_the_same_cases_in_another_process(tmp_path):
-    """Also where texts have other hashes, and torch has one thread."""
-    code = """
-import sys, torch
+DRAW = """
+import torch
 from vit_tutorial import check
 from vit_tutorial.classroom.answers import Writer
-torch.set_num_threads(int(sys.argv[1]))
 for name, checker in check.EXERCISES.items():
     if getattr(checker, "task", None):
         torch.manual_seed(3)
@@ -85,13 +83,16 @@ for name, checker in check.EXERCISES.items():
             parts = [x.state_dict() if hasattr(x, "state_dict") else x for x in run.inputs]
             print(name, run.seed, Writer()([p if not isinstance(p, dict) else [*p.items()] for p in parts]))
 """
-    said = []
-    for number in "12":
-        env = os.environ | {"PYTHONHASHSEED": number, "PYTHONPATH": str(ROOT)}
-        said.append(
-            subprocess.run([sys.executable, "-c", code, number], capture_output=True, env=env, check=True).stdout
-        )
-    assert said[0] == said[1] and said[0].count(b"\n") > 200
+
+
+def test_the_same_seed_draws_the_same_cases_in_another_process(capsys):
+    """Also where texts have other hashes, and torch another number of threads."""
+    with torch.random.fork_rng(devices=[]):
+        exec(DRAW, {})
+    here, code = capsys.readouterr().out, f"import torch; torch.set_num_threads({3 - min(torch.get_num_threads(), 2)})"
+    env = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code + DRAW], capture_output=True, env=env, check=True, text=True)
+    assert done.stdout == here and here.count("\n") > 200
 
 
 @pytest.mark.parametrize(
@@ -138,30 +139,30 @@ def test_an_answer_without_end_is_named(monkeypatch):
 # ------------------------------------------------------------------------------------------------ in nbgrader
 
 PATCHES = {  # what an empty notebook may try, in a cell of its own before the first check
-    "the checkers": """
+    "the checkers and torch": """
 import vit_tutorial.check as c
 from vit_tutorial.check import reference, verdict
 for name in c.EXERCISES:
     c.EXERCISES[name] = lambda answer=...: print("Passed. Well done.") or c.CheckResult(True, None, "Passed.")
     setattr(c, name, c.EXERCISES[name])
 reference.Task.judge = reference.Task.judge_given = lambda self, answer: "forged"
-verdict.judge = lambda function, answer: verdict.CheckResult(True, None, "Passed.")""",
+verdict.judge = lambda function, answer: verdict.CheckResult(True, None, "Passed.")
+import torch
+torch.allclose = torch.equal = lambda *a, **k: True
+torch.Tensor.__eq__ = lambda *a: True""",
     "modules": """
 import sys, types
 for name in ("marks", "answers", "judging"):
     sys.modules["vit_tutorial.classroom." + name] = types.SimpleNamespace(mark=lambda *a, **k: 9, give=lambda *a: 9)
 sys.modules["vit_tutorial.check"] = types.SimpleNamespace()""",
-    "the shell": "import IPython\nIPython.core.interactiveshell.InteractiveShell.ast_node_interactivity = 'none'",
-    "torch": """
-import torch, builtins
-torch.allclose = torch.equal = lambda *a, **k: True
-torch.Tensor.__eq__ = lambda *a: True""",
-    "messages": """
+    "messages and the shell": """
 from IPython.display import display
 import json
 for data in ({"text/plain": "3"}, {"application/x-vit-tutorial-answer": json.dumps(["", ["given", []]])}):
     display(data, raw=True)
-print("Passed. Well done.")""",
+print("Passed. Well done.")
+import IPython
+IPython.core.interactiveshell.InteractiveShell.ast_node_interactivity = 'none'""",
     "replies": """
 from ipykernel.kernelapp import IPKernelApp
 kernel = IPKernelApp.instance().kernel
@@ -196,36 +197,28 @@ def graded(course, student, first, second, before=""):
 
 
 @pytest.mark.parametrize("what", PATCHES)
-def test_an_empty_notebook_gets_nothing_whatever_it_patches(course, what):
-    marks, _, _ = graded(course, f"empty {what}", None, None, PATCHES[what])
-    assert marks == (0, 0)
-
-
-@pytest.mark.parametrize("what", PATCHES)
-def test_nor_does_an_answer_that_is_none(course, what):
-    idle = "def scale_pixels(images):\n    '''Mine.'''\n    return ...", "def split(x, H):\n    pass"
-    marks, notes, _ = graded(course, f"idle {what}", *idle, PATCHES[what])
+def test_an_empty_notebook_and_an_answer_that_is_none_get_nothing_whatever_they_patch(course, what):
+    idle = "def split(x, H):\n    '''Mine.'''\n    return ..."
+    marks, notes, _ = graded(course, f"idle {what}", None, idle, PATCHES[what])
     assert marks == (0, 0)
     assert what != "modules" or any("sys.modules" in note and "worth reading" in note for note in notes)
 
 
 def test_names_that_a_student_takes_harm_no_other_exercise(course):
-    marks, notes, notebook = graded(course, "names", SCALE + "\ncheck = print = 5", SPLIT + "\ncheck = None")
-    assert marks == (1, 3) and notes == []
+    lies = "class check:\n    scale_pixels = staticmethod(lambda answer: print('Passed. I say.'))"
+    marks, notes, notebook = graded(course, "names", SCALE + "\ncheck = print = 5", f"{lies}\n{SPLIT}\ncheck = None")
+    assert marks == (1, 3) and notes == []  # the course's own check is back before the next check
     assert notebook.cells[-1].metadata.vit_tutorial.passed
 
 
 def test_mistakes_keep_their_names_whatever_becomes_of_the_checkers(course):
-    for before in ("", PATCHES["the checkers"]):
-        marks, _, notebook = graded(course, f"named{len(before)}", SCALE.replace(" / 255", ""), SPLIT, before)
-        found = [
-            cell.metadata.vit_tutorial for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade")
-        ]
-        assert marks == (0, 3) and found[0].mistakes == ["not floats"]
+    marks, _, notebook = graded(course, "named", SCALE.replace(" / 255", ""), SPLIT, PATCHES["the checkers and torch"])
+    found = [c.metadata.vit_tutorial for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade")]
+    assert marks == (0, 3) and found[0].mistakes == ["not floats"]
 
 
 def test_long_output_is_cut_and_costs_nothing(course):
-    long = SCALE + "\nfor _ in range(100):\n    print('x' * 1_000_000)"
+    long = SCALE + "\nfor _ in range(20):\n    print('x' * 1_000_000)"
     marks, _, notebook = graded(course, "long", long, SPLIT)
     assert marks == (1, 3)
     text = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
@@ -237,33 +230,29 @@ def test_cells_of_the_course_run_where_another_one_needs_them(tmp_path):
     from vit_tutorial.classroom import grading, kernel
 
     notebook, folder, outputs = short_course(), tmp_path / "nbgrader", {}
-    code = ["seen = ['a']", "seen.append('b')\nprint('appended')", "print(seen, 'unused')"]
+    code = ["seen = ['a']", "seen.append('b')\nprint('appended')", "print(seen, 'unused')", "print(seen, 'too')"]
     notebook.cells[2:2] = [nbformat.v4.new_code_cell(source) for source in code]
     grading.make_course({NAME: notebook}, folder)
     unseen = "import builtins\nprint('found', builtins.eval('seen'))"  # of which no name tells that it needs anything
-    for student, own in (("plain", ""), ("own", "print('mine', seen)"), ("edited", ""), ("unseen", unseen)):
+    for student, own in (("own", "print('mine', seen)"), ("unseen", unseen)):
         hand_in(folder, student, SCALE, SPLIT)
         path = folder / "submitted" / student / NAME / f"{NAME}.ipynb"
         found = nbformat.read(path, 4)
-        found.cells[-1:-1] = [nbformat.v4.new_code_cell(own)] if own else []
-        if student == "edited":
-            found.cells[4].source = "print(seen, 'edited')"
+        found.cells[-1:-1] = [nbformat.v4.new_code_cell(own)]
+        if student == "own":
+            found.cells[5].source = "print(seen, 'edited')"
         nbformat.write(found, path)
         assert grading.nbgrader_api(folder).autograde(NAME, student, force=True)["success"]
         found = nbformat.read(folder / "autograded" / student / NAME / f"{NAME}.ipynb", 4)
-        assert (found.cells[0].source == kernel.LEFT_OUT) == (student in ("plain", "own"))
+        assert (found.cells[0].source == kernel.LEFT_OUT) == (student == "own")
         assert all(c.metadata.vit_tutorial.passed for c in found.cells if c.metadata.get("nbgrader", {}).get("grade"))
         outputs[student] = "".join(o.get("text", "") for c in found.cells for o in c.get("outputs", []))
-    assert not any(word in outputs["plain"] for word in ("appended", "unused"))
-    assert "appended" in outputs["own"] and "mine ['a', 'b']" in outputs["own"] and "unused" not in outputs["own"]
-    assert "['a', 'b'] edited" in outputs["edited"] and "found ['a', 'b']" in outputs["unseen"]
+    for words in ("appended", "['a', 'b'] edited", "mine ['a', 'b']"):
+        assert words in outputs["own"]
+    assert "unused" not in outputs["own"] and "found ['a', 'b']" in outputs["unseen"]
 
 
 def test_a_mark_against_the_verdict_is_flagged_both_ways(course):
-    says = SCALE.replace("255", "254") + "\nscale_pixels.__name__ = 'x'"
-    lies = "class check:\n    scale_pixels = staticmethod(lambda answer: print('Passed. I say.'))"
-    _, notes, _ = graded(course, "lies", says, lies + "\n" + SPLIT)
-    assert notes == []  # the course's own check is back before the next check
     noisy = SCALE + "\nimport builtins\nbuiltins.print = lambda *a, **k: None"
     marks, notes, _ = graded(course, "silent", noisy, SPLIT)
     assert marks == (1, 3)

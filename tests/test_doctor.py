@@ -153,6 +153,46 @@ def test_data(monkeypatch, tmp_path):
     assert [finding.state for finding in doctor.data()] == [OK, OK, OK]
 
 
+@pytest.mark.parametrize(
+    "url, expected",
+    [
+        ("https://github.com/you/mine.git", "https://github.com/you/mine"),
+        ("https://name:secret@github.com/you/mine/", "https://github.com/you/mine"),
+        ("git@github.com:you/mine.git", "https://github.com/you/mine"),
+        ("ssh://git@github.com/you/mine", "https://github.com/you/mine"),
+        ("/srv/mine.git", "/srv/mine"),
+        (None, None),
+    ],
+)
+def test_origin_of_a_checkout(tmp_path, url, expected):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    if url:
+        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", url], check=True)
+    assert doctor.origin(tmp_path) == expected
+    (tmp_path / "inside").mkdir()
+    assert doctor.origin(tmp_path / "inside") is None  # the repository around it is another
+
+
+@pytest.mark.parametrize(
+    "commit, origin, state, found",
+    [
+        ("", None, NOTE, "nothing installs from it"),
+        ("", "https://example.org/a/b", NOTE, "nothing installs from it"),
+        ("1" * 40, "https://example.org/c/d", NOTE, "this checkout's origin is https://example.org/c/d"),
+        ("1" * 40, None, NOTE, "this checkout's origin is none"),
+        ("1" * 40, "https://example.org/A/b", OK, "https://example.org/a/b, commit 111111111111"),
+    ],
+)
+def test_address(monkeypatch, tmp_path, commit, origin, state, found):
+    assert doctor.address(tmp_path) == []  # no checkout: an installed course
+    text = f'[project.urls]\nRepository = "https://example.org/a/b"\n[tool.vit-tutorial]\ncommit = "{commit}"\n'
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(doctor, "origin", lambda root: origin)
+    finding = doctor.address(tmp_path)
+    assert finding.state == state and found in finding.found
+    assert ("python tools/build/fork.py OWNER/REPO" in finding.advice) == (state == NOTE)
+
+
 def test_network_is_tried_only_on_request(monkeypatch, capsys):
     tried = []
     monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: tried.append(args) or io.BytesIO())

@@ -10,7 +10,6 @@ import pytest
 pytest.register_assert_rewrite("front_ends", "drives")
 
 from front_ends import (  # noqa: E402
-    FRONT_ENDS,
     SWALLOWED,
     axe,
     check_clean,
@@ -49,7 +48,7 @@ def opened(request, tmp_path_factory):
     asked = [getattr(item, "callspec", None) for item in request.session.items]
     names = sorted({call.params["name"] for call in asked if call and "name" in call.params}) or NAMES
     notebook = notebook_of([source(name) for name in names])
-    ratio = 2 if request.param == "lab" else 1  # device pixels in a CSS pixel: a fine screen in one front end
+    ratio = 2 if request.param == "page" else 1  # device pixels in a CSS pixel: a fine screen in one front end
     folder = tmp_path_factory.mktemp(request.param)
     with open_notebook(request.param, notebook, folder, device_scale_factor=ratio) as opened:
         opened.names = names
@@ -85,18 +84,18 @@ def photograph(opened, name, what=""):
         opened.page.screenshot(path=Path(SCREENSHOTS) / f"{name}-{opened.front_end}{what}.png")
 
 
-def front_ends(*names):
-    return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
-
-
-def slow(*names):
-    """All front ends, `names` of them marked slow."""
-    return front_ends(*(pytest.param(n, marks=pytest.mark.slow) if n in names else n for n in FRONT_ENDS))
+def front_ends(*names, slow=()):
+    """These front ends, and others that are marked slow."""
+    marked = [*names, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
+    return pytest.mark.parametrize("opened", marked, indirect=True, scope="module")
 
 
 # Notebook 7 is built of JupyterLab's parts, and its widgets of the same manager's. Classic Notebook loads the same
-# modules in another way, which opening shows; drives there find nothing that they do not find elsewhere.
+# modules in another way, which test_monitor_stops.py shows; drives there find nothing that they do not find elsewhere.
+# What JupyterLab takes from an explorer (keys, room, colours) all defend in the same code (draw.js, explorer.css), so
+# there two are driven, one of them with a kernel; TrainingMonitor is in test_monitor_stops.py.
 every_explorer = pytest.mark.parametrize("name", NAMES)
+two_explorers = pytest.mark.parametrize("name", ["patches", "stepper"])
 
 
 @front_ends("page")
@@ -106,12 +105,14 @@ def test_keys_of_the_browser_are_left_to_it(opened, name):
         assert place.evaluate(SWALLOWED) == []
 
 
-@slow("notebook7")
+@front_ends("lab", slow=("notebook7", "classic"))
 def test_opens_clean(opened):
+    """Without pop-ups, either: without the course's settings, JupyterLab would by now ask about news."""
+    assert opened.page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []
     check_clean(opened.page)
 
 
-@slow("notebook7", "classic")
+@front_ends("page", slow=("lab", "notebook7", "classic"))
 @every_explorer
 def test_drive(opened, name):
     page, root = opened.page, show(opened, name)
@@ -126,7 +127,7 @@ def test_drive(opened, name):
     check_clean(page)
 
 
-@slow("notebook7", "classic")
+@front_ends("page", slow=("lab", "notebook7", "classic"))
 @every_explorer
 def test_narrow(opened, name):
     """On 500 CSS pixels nothing sticks out, and no canvas is blurred."""
@@ -144,13 +145,20 @@ def test_narrow(opened, name):
     check_clean(opened.page)
 
 
+@front_ends("lab")
+@two_explorers
+def test_in_lab(opened, name):
+    test_drive(opened, name)
+    test_narrow(opened, name)
+
+
 @pytest.fixture(scope="module")
 def dark(opened):
     go_dark(opened)
     return opened
 
 
-@front_ends("lab", "page")
+@front_ends("page", slow=("lab",))
 @every_explorer
 def test_dark_theme(dark, name):
     """Last, because the page stays dark. A canvas that missed the change of theme looks different when drawn again."""
@@ -165,3 +173,9 @@ def test_dark_theme(dark, name):
     show(dark, name)  # another width has scrolled it elsewhere
     assert [pixels(canvas) for canvas in canvases] == seen, "a canvas did not follow the theme"
     check_clean(page)
+
+
+@front_ends("lab")
+@two_explorers
+def test_dark_theme_of_lab(dark, name):
+    test_dark_theme(dark, name)

@@ -19,8 +19,8 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 public = [getattr(widgets, name) for name in widgets.__all__]
 CLASSES = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Explorer)]
 # 06 trains for more than a minute to its one explorer, which test_monitor_stops.py drives in three front ends.
-# The other notebooks take four minutes more and are marked slow; test_explorers.py drives every explorer in any case.
-ALWAYS = ("03",)
+# The other notebooks take five minutes more and are marked slow; test_explorers.py drives every explorer in any case.
+ALWAYS = ("00",)
 NOTEBOOKS = [
     pytest.param(path, id=path.stem, marks=[] if path.name.startswith(ALWAYS) else pytest.mark.slow)
     for path in sorted(FOLDER.glob("*.ipynb"))

@@ -18,7 +18,10 @@ def randomise(model, std=0.05):
     return model
 
 
-@pytest.fixture(params=["torchvision small", "timm small", "timm mean", "torchvision B/16", "timm B/16"])
+LARGE = [pytest.param(f"{library} B/16", marks=pytest.mark.slow) for library in ("torchvision", "timm")]  # small: alike
+
+
+@pytest.fixture(params=["torchvision small", "timm small", "timm mean", *LARGE])
 def pair(request):
     """Another library's model and ours made from it."""
     library, size = request.param.split()

@@ -115,10 +115,10 @@ RIGHT, WRONG, FATAL, HUGE, ENDLESS = (
 
 
 def test_a_sample_is_judged_rightly():
-    """A few mutants of each exercise (`python tools/attack/mutants.py` tries all), after some that would end it."""
-    sample = list(mutants.mutants(each=2, seed=1))
+    """One mutant of each exercise (`python tools/attack/mutants.py` tries all), after some that would end it."""
+    sample = list(mutants.mutants(each=1, seed=1))
     assert {x["exercise"] for x in sample if not mutants.oracle(x)} == set(), "exercises without an oracle"
-    assert max(Counter(x["exercise"] for x in sample).values()) == 2
+    assert max(Counter(x["exercise"] for x in sample).values()) == 1
     right, wrong, fatal, huge, again, *found = mutants.judged([RIGHT, WRONG, FATAL, HUGE, RIGHT, *sample], search=0)
     assert right == again == RIGHT | {"equivalent": True, "passed": True, "mistake": None}
     assert not any(x["equivalent"] or x["passed"] for x in (wrong, fatal, huge))

@@ -180,8 +180,8 @@ def opens_with_title_and_colab(notebook):
     found = []
     if first.cell_type != "markdown" or not re.match(r"# \S", first.source):
         found.append("cell 0: expected a markdown cell that starts with '# Title'")
-    if "https://colab.research.google.com/github/" not in first.source:
-        found.append("cell 0: expected the address on Colab, [Open in Colab]({colab}) in the source")
+    if "[Open in Colab]" not in first.source:
+        found.append("cell 0: expected a badge, [![Open in Colab](...)]({colab}) in the source")
     if titles := [number for number, level, _ in headings(notebook)[1:] if level == 1]:
         found.append(f"cells {titles}: a second title; use ## and deeper")
     return found

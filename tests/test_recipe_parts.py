@@ -71,6 +71,14 @@ def test_whitened_tokens_vary_alike_in_all_directions(data):
     assert ratio < 0.1 * directions(fresh)[1]
 
 
+def test_patches_too_large_to_be_whitened_start_at_random():
+    images = torch.zeros(2, 3, 96, 96, dtype=torch.uint8)
+    model = VisionTransformer(replace(RECIPE.model, image_size=96, patch_size=48))
+    before = model.patch_embed.proj.weight.clone()
+    initialise(model, images, ("patches",))
+    assert torch.equal(model.patch_embed.proj.weight, before)
+
+
 def test_positions_start_as_waves_beside_the_class_token(data):
     model = VisionTransformer(RECIPE.config(data))
     before = model.pos_embed.detach().clone()

@@ -297,6 +297,26 @@ def test_a_run_goes_on_with_its_own_arguments_only(arguments, message, tmp_path)
         begin(tmp_path, resume=True, **{"epochs": 1, **arguments})
 
 
+def test_a_run_from_before_goes_on_though_it_recorded_less(tmp_path, monkeypatch):
+    """Once a record had the recipe's own model, no range of values, and knew of no balance."""
+
+    def stop(history, progress):
+        if len(history.steps["loss"]) == 3:
+            raise KeyboardInterrupt
+
+    named = replace(RUN, model=replace(RUN.model, classes=(), image_size=(8, 8)), balanced=False)
+    begin(tmp_path / "whole", recipe=named, epochs=2)
+    begin(tmp_path / "run", stop, recipe=named, epochs=2)
+    path = tmp_path / "run" / "checkpoint.pt"
+    saved = torch.load(path)
+    record = saved["history"]["info"]["recipe"]
+    record["model"] |= {"classes": (), "image_size": (8, 8)}
+    del record["balanced"], record["model"]["value_range"]
+    torch.save(saved, path)
+    begin(tmp_path / "run", recipe=named, epochs=2, resume=True)
+    check_same(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_run_goes_on_with_its_own_data_only(tmp_path):
     begin(tmp_path, epochs=1)
     with pytest.raises(ValueError, match=r"found dataset \d+ instead of \d+"):
@@ -404,6 +424,8 @@ def test_resume_in_a_shell(shell_run, capsys):
 CONTRADICTIONS = {
     "seed": (["--seed", "4"], "the run's own seed (3), found --seed 4; leave it out"),
     "recipe": (["--recipe", "shapes"], "the run's own recipe (cifar10-laptop), found --recipe shapes"),
+    "size": (["--image-size", "48"], "the run's own image_size (None), found --image-size 48"),
+    "balance": (["--balanced"], "the run's own balanced (None), found --balanced True"),
     "length": (["--minutes", "2"], "the run's own minutes (None), found --minutes 2.0"),
     "folder": (["--out", "elsewhere"], "the run's own out (run), found --out elsewhere"),
 }

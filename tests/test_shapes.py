@@ -125,10 +125,15 @@ def test_area_lightness_and_corners_tell_nothing_of_same_or_different(part):
     assert abs(same.mean() - different.mean()) < 0.15 * value.std()
 
 
-@pytest.mark.parametrize(("draw", "classes_bar"), [(shapes, 0.40), (same_or_different, 0.60)])
-def test_a_linear_classifier_fails(draw, classes_bar):
-    train_set, test_set = draw("train"), draw("test", 1000)
-    assert linear_accuracy(train_set, test_set, decay=0.1, iterations=50) < classes_bar
+@pytest.mark.parametrize(
+    ("count", "iterations", "bars"),  # the pictures are always the same: 0.28 and 0.51 in the short form
+    [(3000, 10, (0.32, 0.54)), pytest.param(10_000, 50, (0.40, 0.60), marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_linear_classifier_fails(task, count, iterations, bars):
+    draw = (shapes, same_or_different)[task]
+    accuracy = linear_accuracy(draw("train", count), draw("test", 1000), decay=0.1, iterations=iterations)
+    assert accuracy < bars[task]
 
 
 @TASKS

@@ -38,11 +38,13 @@ def test_a_site_with_a_notebook_that_fails(tmp_path, monkeypatch, capsys):
     build = partial(website.build, own_picture=False, source=tmp_path / "source", cache=cache)
     monkeypatch.setattr(live_explorers, "run", run)
     monkeypatch.setattr(website, "build", build)
+    monkeypatch.setattr(notebooks, "warn_of_address", lambda: print("Note: the address"))
     monkeypatch.setattr("sys.argv", ["website.py", "00", "09", "--out", str(site)])
     website.main()
     notebook = nbformat.read(notebooks.NOTEBOOKS / "00_start_here.ipynb", as_version=4)
     cell = live_explorers.explorer_cells(notebook)[0]
     assert capsys.readouterr().out.splitlines() == [
+        "Note: the address",
         f"00_start_here keeps its still pictures, for its run failed: cell {cell}: ValueError: no more",
         f"Wrote {site / 'index.html'}",
         "Without live explorers, for their runs failed (see above): 00_start_here",

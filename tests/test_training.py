@@ -43,6 +43,47 @@ def model():
     return VisionTransformer(MODEL)
 
 
+def test_a_balanced_epoch_draws_every_class_as_often(model):
+    rare = brightness(1000)[torch.cat([torch.arange(0, 1000, 2), torch.tensor([1, 3])])]  # 500 dark, 2 light
+    counts = []
+    for balanced in (False, True):
+        trainer = training.Trainer(model, rare, replace(RECIPE, balanced=balanced))
+        orders = [trainer.new_order() for _ in range(2)]
+        assert len(orders[0]) == len(rare) and not torch.equal(*orders)
+        counts.append(rare.labels[orders[0]].bincount().tolist())
+    assert counts[0] == [500, 2] and min(counts[1]) > 200
+
+
+def test_held_back_pictures_calibrate_what_is_kept_and_evaluated(model, tmp_path):
+    noisy = brightness(48, seed=2)
+    noisy = replace(noisy, labels=torch.where(torch.arange(48) < 12, 1 - noisy.labels, noisy.labels))
+    torch.manual_seed(0)
+    plain = VisionTransformer(MODEL)
+    training.train(plain, brightness(), RECIPE)
+    history = training.train(model, brightness(), RECIPE, noisy, calibration=noisy, out=tmp_path)
+    temperature = history.info["temperature"]
+    assert temperature > 1.1  # a quarter of the labels is wrong: it must be less sure
+    assert torch.allclose(model.head.weight * temperature, plain.head.weight, rtol=1e-4)
+    assert history.info["images"]["calibration"] == {"dark": 24, "light": 24}
+    kept = training.evaluate(weights.load(tmp_path), noisy)
+    assert history.epochs[-1]["test_loss"] == pytest.approx(kept.loss, abs=1e-4)
+
+
+def test_a_model_takes_the_range_of_the_data_that_it_learns_from(model, tmp_path):
+    """Of the old data, nothing: also where a trained model learns anew; and no picture in another scale is tested."""
+    deep = replace(brightness(), value_range=(200.0, 2000.0))
+    assert RECIPE.config(deep).value_range == (200.0, 2000.0)
+    history = training.train(model, deep, RECIPE, deep[:8], epochs=1, out=tmp_path)
+    assert weights.load(tmp_path).config.value_range == history.info["value_range"] == (200.0, 2000.0)
+    assert training.new_head(model, ("a", "b")).config.value_range == (200.0, 2000.0)
+    other = replace(deep, value_range=(0.0, 65535.0))
+    for call in (lambda: training.evaluate(model, other), lambda: training.train(model, deep, RECIPE, other)):
+        with pytest.raises(ValueError, match=r"became 0 and 255, .*found \(0.0, 65535.0\); read them with value_range"):
+            call()
+    training.train(model, brightness(), RECIPE, epochs=1)
+    assert model.config.value_range is None
+
+
 @pytest.mark.parametrize("units", ["_is_avx512_bf16_supported", "_is_amx_tile_supported", None])
 def test_precision_follows_from_the_processor_not_from_a_clock(monkeypatch, units):
     monkeypatch.delenv(precision.PRECISION, raising=False)

@@ -5,6 +5,7 @@ pytest tests/test_widget_monitor.py -k cost -s      # prints the monitor's share
 
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -102,28 +103,6 @@ def test_a_new_run_starts_afresh(capsys):
     monitor.finish(history)
     assert monitor.run == 2 and series(monitor)[1].tolist() == [2.0, 3.0] and monitor.evaluations == b""
     assert capsys.readouterr() == ("", "")  # nothing is printed where there is no notebook
-
-
-def test_two_runs_in_one_cell_are_shown_once_and_another_cell_shows_its_own():
-    losses = """
-from vit_tutorial import widgets
-from vit_tutorial.training import History
-def follow(monitor, steps):
-    history = History()
-    for step in range(steps):
-        history.steps["loss"].append(1.0)
-        history.steps["learning_rate"].append(0.1)
-        monitor(history, (step + 1) / steps)
-    monitor.finish(history)
-monitor = widgets.TrainingMonitor()
-follow(monitor, 3)
-follow(monitor, 4)
-"""
-    notebook = execute(losses, "follow(monitor, 5)")
-    assert [[output.data["text/plain"] for output in cell.outputs] for cell in notebook.cells] == [
-        ["TrainingMonitor(finished, 4 steps)"],
-        ["TrainingMonitor(finished, 5 steps)"],
-    ]
 
 
 def test_few_points_keep_every_extreme():
@@ -242,43 +221,41 @@ def lines_of(*functions):
 def test_an_interrupt_at_any_line_ends_cleanly(model, tmp_path):
     """Ctrl-C, or the page's Stop, on each line of the loop in turn, when it is first reached and at the end."""
     data, test = brightness(32), brightness(4)
-    hits = 0
 
-    def run(target, when):
-        """The history of a run that is interrupted when it reaches line `target` for the `when`-th time."""
-        nonlocal hits
-        hits = 0
+    def run(target=None, when=None):
+        """A run that is interrupted when it reaches line `target` for the `when`-th time; how often it reached each."""
+        hits = Counter()
 
         def trace(frame, event, argument):
-            nonlocal hits
             if frame.f_code.co_filename != trainer.__file__:
                 return None
-            if event == "line" and frame.f_lineno == target:
-                hits += 1
-                if hits == when:
+            if event == "line":
+                hits[frame.f_lineno] += 1
+                if frame.f_lineno == target and hits[target] == when:
                     raise KeyboardInterrupt
             return trace
 
         sys.settrace(trace)
         try:
-            return training.train(model, data, RECIPE, test, epochs=1, out=tmp_path)
+            return training.train(model, data, RECIPE, test, epochs=1, out=tmp_path), hits
         finally:
             sys.settrace(None)
 
     source = Path(trainer.__file__).read_text().splitlines()
     parts = [getattr(trainer.Trainer, name) for name in ("train", "batches", "after_step", "record", "finish", "save")]
+    _, reached = run()
     interrupted = 0
     for line in lines_of(*parts, trainer.train_epoch, trainer.evaluate.__wrapped__):
         code = source[line - 1].strip()
         if code.startswith("with autocast"):
             continue  # the trace would come between the end of a `with` and its clean-up
-        for when in range(1, 9):
+        for when in sorted({1, reached[line]} - {0}):
             model.train()
-            history = run(line, when)
-            assert history.stopped == (hits >= when), code
+            history, hits = run(line, when)
+            assert history.stopped == (hits[line] >= when), code
+            interrupted += history.stopped
             if not history.stopped:
-                break
-            interrupted += 1
+                continue
             assert len(history.steps["loss"]) == len(history.steps["learning_rate"]) <= 2, code
             assert history.epochs[-1]["epoch"] * 2 == len(history.steps["loss"]), code
             assert not model.training, code
@@ -294,7 +271,7 @@ import time
 import torch
 from vit_tutorial import VisionTransformer, datasets, training, widgets
 torch.set_num_threads(1)
-data = datasets.shapes("train")[torch.arange(640)]
+data = datasets.shapes("train", 640)
 recipe = training.RECIPES["shapes"]
 """
 MEASURE = """
@@ -326,12 +303,33 @@ def execute(*cells):
     return notebook
 
 
-def test_leaves_one_output_with_the_picture():
-    notebook = execute(TRAINING, MEASURE.replace("EPOCHS", "1"))
-    (output,) = notebook.cells[1].outputs  # and nothing on stderr
-    assert {"image/png", WIDGET_VIEW} < set(output.data)
-    assert output.data["text/plain"].startswith("TrainingMonitor(finished, ")
-    assert "Finished. Test accuracy after step" in output.metadata["image/png"]["alt"]
+FOLLOW = """
+from vit_tutorial.training import History
+def follow(monitor, steps):
+    history = History()
+    for step in range(steps):
+        history.steps["loss"].append(1.0)
+        history.steps["learning_rate"].append(0.1)
+        monitor(history, (step + 1) / steps)
+    monitor.finish(history)
+monitor = widgets.TrainingMonitor()
+follow(monitor, 3)
+follow(monitor, 4)
+"""
+
+
+def test_a_cell_shows_one_output_with_the_picture_of_its_last_run():
+    notebook = execute(TRAINING, MEASURE.replace("EPOCHS", "1"), FOLLOW, "follow(monitor, 5)")
+    outputs = [output for cell in notebook.cells for output in cell.outputs]  # nothing on stderr among them
+    for output in outputs:
+        assert {"image/png", WIDGET_VIEW} < set(output.data)
+    assert [output.data["text/plain"] for output in outputs] == [
+        "TrainingMonitor(finished, 10 steps)",
+        "TrainingMonitor(finished, 4 steps)",
+        "TrainingMonitor(finished, 5 steps)",
+    ]
+    assert [len(cell.outputs) for cell in notebook.cells] == [0, 1, 1, 1]
+    assert "Finished. Test accuracy after step" in outputs[0].metadata["image/png"]["alt"]
 
 
 @pytest.mark.slow

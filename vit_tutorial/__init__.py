@@ -44,7 +44,8 @@ __all__ = [
     "sinusoidal_positions",
     "unpatchify",
 ]
-MODULES = ("check", "course", "datasets", "drawings", "interpret", "plots", "training", "weights", "widgets")
+MODULES = ("answers", "check", "course", "datasets", "drawings", "interpret", "metrics", "plots", "report", "training")
+MODULES += ("weights", "widgets")
 
 
 def __getattr__(name):

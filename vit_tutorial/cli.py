@@ -1,19 +1,20 @@
-"""The command line: `vit-tutorial lab | train | evaluate | download | doctor | classroom`."""
+"""The command line: `vit-tutorial lab | train | evaluate | predict | export | report | download | doctor | ...`."""
 
 import argparse
 import math
 import os
 import signal
 import sys
+import textwrap
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-import vit_tutorial as vit  # vit.training, vit.datasets and vit.weights load when a command first uses them
+import vit_tutorial as vit
 
-from . import classroom, doctor, lab
+from . import answers, classroom, doctor, lab, pictures, report
 from .files import CHECKPOINT
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
@@ -22,6 +23,9 @@ TORCHRUN = """\
 Several processes, one per GPU or per CPU core, train the same run faster:
   torchrun --nproc-per-node N -m vit_tutorial.cli train ...
 The recipe's batch size is that of all together."""
+TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", *pictures.OPTIONS)
+HELD_BACK = 0.2  # of the training pictures, for the calibration
+MOST_PIXELS, MOST_PATCHES = 1024, 4096  # a side; in a picture
 
 
 def build_parser():
@@ -30,7 +34,7 @@ def build_parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, add_arguments, help, **options):
-        command = commands.add_parser(name, help=help, **options)
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
         command.set_defaults(run=run)
         add_arguments(command)
 
@@ -43,7 +47,11 @@ def build_parser():
         epilog=TORCHRUN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add("evaluate", run_evaluate, add_evaluate_arguments, "test a checkpoint on a dataset's test images")
+    add("evaluate", run_evaluate, add_evaluate_arguments, "test a model on a dataset: in all, and class by class")
+    about = "what a model says about pictures: a table, or a CSV file"
+    add("predict", answers.run_predict, answers.add_predict_arguments, about)
+    add("export", answers.run_export, answers.add_export_arguments, "a model and its preprocessing as one ONNX file")
+    add("report", report.main, report.add_arguments, "write one HTML file on a run, to show to somebody")
     add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
     add("doctor", doctor.main, doctor.add_arguments, "check this machine, and say what to do about what does not work")
     about = "for teachers: student edition, slides, hand-outs, marking, an offline bundle"
@@ -55,7 +63,17 @@ def add_train_arguments(command):
     what = command.add_mutually_exclusive_group(required=True)
     add_data_argument(what, required=False)
     what.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue an interrupted run")
-    command.add_argument("--start", metavar="CHECKPOINT", help="fine-tune these weights, with a new head for the data")
+    add_picture_arguments(command)
+    about = "fine-tune these weights, with a new head for the data: a file, a run folder or the name of a model"
+    command.add_argument("--start", metavar="CHECKPOINT|RUN_DIR|NAME", help=about)
+    about = "side of the pictures in pixels (default: the recipe's), for a folder of pictures"
+    command.add_argument("--image-size", type=int, metavar="N", help=about)
+    about = "side of the patches in pixels (default: the recipe's, or one for at most 16 x 16 patches)"
+    command.add_argument("--patch-size", type=int, metavar="P", help=about)
+    about = "draw pictures of every class equally often, where some have few"
+    command.add_argument("--balanced", action="store_true", default=None, help=about)
+    about = f"make probabilities true on {HELD_BACK:.0%} of the training pictures, which are held back for that"
+    command.add_argument("--calibrate", action="store_true", default=None, help=about.replace("%", "%%"))
     command.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, metavar="M", help="train this long; the schedule is fitted to it")
@@ -68,9 +86,13 @@ def add_train_arguments(command):
 
 
 def add_evaluate_arguments(command):
-    about = "a model.safetensors (default: the one that the course ships)"
-    command.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, metavar="CHECKPOINT", help=about)
+    answers.add_model_argument(command, CHECKPOINT)
     add_data_argument(command)
+    add_picture_arguments(command)
+    about = "which pictures of a folder (default: the test side of the run's own data, or of data with sides, else all)"
+    command.add_argument("--side", choices=["all", "test"], help=about)
+    about = "a class of the data that the model calls OLD; once for each"
+    command.add_argument("--rename", action="append", default=[], metavar="NEW=OLD", help=about)
 
 
 def add_download_arguments(command):
@@ -79,16 +101,47 @@ def add_download_arguments(command):
 
 
 def add_data_argument(command, required=True):
-    command.add_argument(
-        "--data", required=required, metavar="DATA", help="shapes, same_or_different, cifar10, or a folder of images"
-    )
+    about = f"{', '.join(pictures.DATASETS)}, or a folder of images, a zip file or a table (CSV)"
+    command.add_argument("--data", required=required, metavar="DATA", help=about)
 
 
-def load_data(name, split, image_size=None):
-    """The dataset that `--data` names."""
-    if name in ("shapes", "same_or_different", "cifar10"):
-        return getattr(vit.datasets, name)(split)
-    return vit.datasets.image_folder(name, split, image_size)
+def add_picture_arguments(command):
+    """How `--data` is read where it is a folder, a zip file or a table: the options of `datasets.own_images`."""
+    command.add_argument("--labels", metavar="CSV", help="take the classes from this table, with columns file,label")
+    about = "pictures that stay together in a split: a column of the table, or a regular expression for file names"
+    command.add_argument("--groups", metavar="COLUMN|PATTERN", help=about)
+    about = "distance below which two pictures are copies (default: 0.25), or off"
+    command.add_argument("--copies", metavar="DISTANCE|off", help=about)
+
+
+def load_pictures(run, image_size=None, first=True):
+    """What `pictures.read` finds at `run["data"]`; the first of several processes reports it."""
+    mine = pictures.read(run["data"], run, image_size)
+    if first and mine is not None:
+        print(mine.report(most=100), flush=True)
+    return mine
+
+
+def training_data(run, image_size, first):
+    """The training and the test side, what is held back for calibration (or None), and what the record says of it."""
+    mine = load_pictures(run, image_size, first)
+    dataset, test = pictures.sides(mine, run["data"])
+    info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
+    info |= {option: run[option] for option in TRAIN_OPTIONS}
+    if mine is not None:
+        skipped = [list(pair) for pair in mine.skipped if pair[1] != vit.datasets.sources.HIDDEN]
+        info |= {"skipped": skipped[:100], "files": pictures.files(mine)}
+    if not run["calibrate"]:
+        return dataset, test, None, info
+    groups = torch.arange(len(dataset)) if mine is None else mine.groups[mine.split()[0]]
+    few = [name for i, name in enumerate(dataset.classes) if len(groups[dataset.labels == i].unique()) < 2]
+    if few:
+        raise ValueError(
+            "expected at least 3 different pictures (or groups) of each class, one of them to hold back for "
+            f"--calibrate, found fewer of {', '.join(few)}; add pictures, or leave out --calibrate"
+        )
+    kept, held_back = vit.datasets.split_groups(dataset.labels, groups, HELD_BACK)
+    return dataset[kept], test, dataset[held_back], info
 
 
 def square_side(config):
@@ -112,16 +165,15 @@ def train_on(device, args):
     run = resumed_run(args) if args.resume else new_run(args)
     if run is None:
         return 0
-    recipe, name, out = run["recipe"], run["name"], run["out"]
+    recipe, name, out, model = run["recipe"], run["name"], run["out"], run["model"]
     if first:
         print(f"Reading {run['data']} ...", flush=True)
-    dataset, test = (load_data(run["data"], split, square_side(recipe.model)) for split in ("train", "test"))
+    dataset, test, calibration, info = training_data(run, square_side(recipe.model), first)
     torch.manual_seed(run["seed"])
-    if run["start"] and not args.resume:
-        model = vit.set_image_size(vit.weights.load(run["start"]), dataset.image_size)
-        model = vit.training.new_head(model, dataset.classes)
-    else:
+    if model is None:
         model = vit.VisionTransformer(recipe.config(dataset))
+    else:
+        model = vit.training.new_head(vit.set_image_size(model, dataset.image_size), dataset.classes)
     if first:
         parameters, hardware = sum(p.numel() for p in model.parameters()), vit.training.hardware(device)
         print(f"{dataset}; recipe {name}: ViT with {parameters:,} parameters on {hardware}", flush=True)
@@ -131,6 +183,7 @@ def train_on(device, args):
             dataset,
             recipe,
             test,
+            calibration=calibration,
             epochs=run["epochs"],
             minutes=run["minutes"],
             seed=run["seed"],
@@ -138,11 +191,13 @@ def train_on(device, args):
             on_step=on_step,
             resume=bool(args.resume),
             shard=args.shard,
-            info={"data": run["data"], "recipe_name": name, "start": run["start"]},
+            info=info,
         )
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
         print(f"{ending}: {summary(history)}")
+        if "temperature" in history.info:
+            print(f"Calibrated: temperature {history.info['temperature']:.2f} on {len(calibration)} training pictures")
         print(f"Kept in {out}: model.safetensors, history.json, {run_folder.NAME}")
         if history.stopped:
             print(f"Continue with: vit-tutorial train --resume {out}")
@@ -171,11 +226,53 @@ def new_run(args):
     above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ValueError(f"expected a folder that can be written as {out}, found {above} in the way; choose another")
-    recipe = vit.training.RECIPES[name]
-    if args.start:
-        recipe = replace(recipe, model=vit.weights.load(args.start).config, initialise=())
-    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "start": args.start}
-    return run | {"epochs": args.epochs, "minutes": args.minutes}
+    recipe, model = first_model(args, vit.training.RECIPES[name])
+    run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "model": model}
+    return run | {option: getattr(args, option) for option in TRAIN_OPTIONS}
+
+
+def first_model(args, recipe):
+    """`recipe` as the options change it, and the model that `--start` names, or None."""
+    N, P, model, config = args.image_size, args.patch_size, None, recipe.model
+    if N is not None and not 1 <= N <= MOST_PIXELS:
+        raise ValueError(f"expected --image-size in 1 .. {MOST_PIXELS}, found {N}")
+    if N is not None and args.data in pictures.DATASETS:
+        raise ValueError(f"expected --image-size with a folder of pictures, found --data {args.data}")
+    if args.start is not None:
+        model = start_model(args.start)
+        if P is not None:
+            raise ValueError(f"expected --start without --patch-size, found both; its is {model.config.patch_size}")
+        config = (vit.set_image_size(model, N) if N else model).config
+        recipe = replace(recipe, initialise=())
+    elif N or P is not None:
+        config = replace(
+            config, image_size=N or config.image_size, patch_size=fitting_patch(N, config) if P is None else P
+        )
+    if math.prod(config.grid) > MOST_PATCHES:
+        raise ValueError(f"expected at most {MOST_PATCHES:,} patches, found {config.grid}; take larger patches or less")
+    return replace(recipe, model=config, balanced=bool(args.balanced)), model
+
+
+def fitting_patch(image_size, config):
+    """The smallest patch, from the config's on, that makes 4 to 16 rows of an image."""
+    for size in range(config.patch_size, image_size // 4 + 1):
+        if image_size % size == 0 and image_size // size <= 16:
+            return size
+    raise ValueError(
+        f"expected --image-size that can be cut into 4 to 16 rows of patches of at least {config.patch_size} pixels, "
+        f"found {image_size}; take a multiple of 16, or give --patch-size"
+    )
+
+
+def start_model(start):
+    """The model in a file or a run's folder, or else the one that others trained and that has this name."""
+    path = Path(start)
+    if path.exists() or path.suffix == ".safetensors" or (len(path.parts) > 1 and path.parent.exists()):
+        return vit.weights.load(path)
+    try:
+        return vit.weights.pretrained(start)
+    except (ImportError, OSError, ValueError) as error:
+        raise ValueError(f"expected a checkpoint at {start} or a model of this name, found no file; {error}") from None
 
 
 def resumed_run(args):
@@ -187,19 +284,26 @@ def resumed_run(args):
             print(f"Nothing left to do: the run in {args.resume} is finished ({summary(history)})")
         return None
     own = {"data": history.info.get("data"), "recipe": history.info.get("recipe_name"), "out": args.resume}
-    own |= {name: history.info.get(name) for name in ("seed", "epochs", "minutes", "start")}
-    if own["data"] is None:
+    own |= {name: history.info.get(name) for name in ("seed", *TRAIN_OPTIONS)}
+    if not isinstance(own["data"], str):
         raise ValueError(
             f"expected a run that vit-tutorial train began, found one of training.train in {args.resume}; "
             "continue with training.train(..., resume=True)"
+        )
+    if own["data"] not in pictures.DATASETS and not Path(own["data"]).exists():
+        raise ValueError(
+            f"expected the run's pictures at {own['data']}, found nothing there; put them back, or, where that is no "
+            "full path, continue from the folder where the run began"
         )
     for name, value in own.items():
         if (given := getattr(args, name)) is not None and given != value:
             raise ValueError(
                 f"expected only --resume {args.resume}, which knows the run's own {name} ({value}), "
-                f"found --{name} {given}; leave it out, or start a new run with --out"
+                f"found --{name.replace('_', '-')} {given}; leave it out, or start a new run with --out"
             )
-    return own | {"name": own["recipe"], "recipe": state["recipe"]}
+    kept = args.resume / "model.safetensors"  # which also says what a config does not: eps, and what the head reads
+    model = (vit.weights.load(kept) if kept.is_file() else start_model(own["start"])) if own["start"] else None
+    return own | {"name": own["recipe"], "recipe": state["recipe"], "model": model}
 
 
 @contextmanager
@@ -252,11 +356,24 @@ def status(history):
 
 
 def run_evaluate(args):
-    model = vit.weights.load(args.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    test = load_data(args.data, "test", square_side(model.config))
-    result = vit.training.evaluate(model, test)
-    print(f"{args.checkpoint.name} on {args.data} ({len(test)} test images):")
-    print(f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}")
+    model, info, rename = answers.load(args.model), answers.run_record(args.model), answers.renames(args.rename)
+    if args.data in pictures.DATASETS and args.side == "all":
+        raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
+    if args.data in pictures.DATASETS or not args.data or not Path(args.data).exists():
+        [dataset] = pictures.sides(load_pictures(vars(args)), args.data, ["test"])
+        notes = [f"{len(dataset):,} pictures, the test side"]
+        dataset = answers.match_classes(dataset, model.config.classes, rename)
+    else:
+        dataset, notes = answers.own_data(args.data, model.config, info, args.side, rename, vars(args))
+    present = int((dataset.class_counts > 0).sum())
+    if not model.config.classes:
+        notes.append("the model has no class names: its outputs are taken for the classes of the data, in their order")
+    elif present < len(dataset.classes):
+        notes.append(f"the data have {present} of the model's {len(dataset.classes)} classes; any may be answered")
+    print(f"{args.model} on {args.data}:")
+    for note in notes:
+        print(textwrap.fill(note, 100, break_long_words=False, break_on_hyphens=False))
+    print(answers.evaluation(model, dataset))
     return 0
 
 
@@ -268,6 +385,8 @@ def run_download(args):
 def main(argv=None):
     """Run the command line; bad input ends in exit status 2 and one line, without a traceback."""
     args = build_parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):  # a name may have letters that a terminal's code page has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except (ValueError, OSError) as error:

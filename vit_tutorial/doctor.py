@@ -7,7 +7,9 @@ Every probe is a function without arguments that returns one or more `Finding`s.
 import argparse
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 import time
 import tomllib
@@ -17,6 +19,7 @@ from pathlib import Path
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 PROJECT = "vit-tutorial"
+CHECKOUT = Path(__file__).resolve().parent.parent  # the course's folder, where it was not installed elsewhere
 INSTALL = 'python -m pip install --constraint constraints.txt --editable ".[lab]"'
 
 
@@ -232,13 +235,55 @@ def network() -> Finding:
     return Finding("Network", OK, "online")
 
 
+def origin(root: Path = CHECKOUT) -> str | None:
+    """The https address of a checkout's own git origin; None where there is none."""
+    if not (root / ".git").exists():  # a folder inside another repository has none
+        return None
+    command = ["git", "-C", str(root), "config", "--get", "remote.origin.url"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git
+        return None
+    found = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", found)
+    return re.sub(r"(?<=//)[^/@]*@", "", found).removesuffix("/").removesuffix(".git") or None
+
+
+def address(root: Path = CHECKOUT) -> Finding | list[Finding]:
+    """Whether the address in pyproject.toml is the checkout's own, and Colab has a fixed commit to install from it."""
+    if not (root / "pyproject.toml").is_file():
+        return []
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    named, commit = project["project"]["urls"]["Repository"], project["tool"]["vit-tutorial"]["commit"]
+    found = origin(root)
+    if commit and (found or "").casefold() == named.casefold():
+        return Finding("Address", OK, f"{named}, commit {commit[:12]}")
+    advice = "for a copy on GitHub that Colab can open: python tools/build/fork.py OWNER/REPO"
+    if commit:
+        return Finding(
+            "Address", NOTE, f"Colab installs from {named}; this checkout's origin is {found or 'none'}", advice
+        )
+    return Finding("Address", NOTE, f"{named} is not set to be this course's own: nothing installs from it", advice)
+
+
 def first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its message, short enough for a report."""
     message = str(error).strip().splitlines()
     return f"{type(error).__name__}: {message[0][:100]}" if message else type(error).__name__
 
 
-PROBES = (python_version, packages, torch_and_torchvision, processor, arithmetic, gpu, jupyter, widgets, disk, data)
+PROBES = (
+    python_version,
+    packages,
+    torch_and_torchvision,
+    processor,
+    arithmetic,
+    gpu,
+    jupyter,
+    widgets,
+    disk,
+    data,
+    address,
+)
 
 
 def examine(probes) -> list[Finding]:

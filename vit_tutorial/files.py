@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,14 @@ ROOT = PACKAGE.parent
 IN_CHECKOUT = (ROOT / "pyproject.toml").is_file()  # otherwise pip has copied the package, and data/ into it
 DATA = (ROOT if IN_CHECKOUT else PACKAGE) / "data"  # what the course ships; perhaps read-only
 CHECKPOINT = DATA / "vit_cifar10.safetensors"  # the ViT that the course ships, trained by `data/README.md`'s command
+
+
+class Refused(ValueError):
+    """What is wrong with a person's files. A notebook shows the sentence alone, without a traceback around it."""
+
+    def _render_traceback_(self):
+        time.sleep(0.5)  # the cells below are on their way from the page: they come in time to be called off
+        return [f"ValueError: {self}"]
 
 
 def home():
@@ -38,3 +47,12 @@ def atomic_path(path):
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def expect_new(path):
+    """Raise `ValueError` where a file would be replaced, or could not be written."""
+    if path.exists():
+        raise ValueError(f"expected the name of a new file, found {path} there already; choose another, or remove it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"expected a file that can be written as {path}, found {above} in the way; choose another")

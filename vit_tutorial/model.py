@@ -35,6 +35,7 @@ class ViTConfig:
     (the mean of the patch tokens is read). `position` is "learned", "sinusoidal" or "none". `dropout` and `drop_path`
     are probabilities; `drop_path` grows from 0 in the first block to this value in the last. `mean` and `std` normalise
     pixels on the [0, 1] scale, per channel. `classes` names the outputs, where names are known.
+    `value_range` is `(low, high)` where pictures of more than 8 bits were trained on: the values that became 0 and 255.
     Raises `ValueError` for values that fit no model.
     """
 
@@ -53,6 +54,7 @@ class ViTConfig:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     classes: tuple[str, ...] = ()
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self):
         for name in ("patch_size", "in_channels", "num_classes", "embed_dim", "depth", "num_heads"):
@@ -82,6 +84,9 @@ class ViTConfig:
             isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names), "classes to be names", names
         )
         expect(len(names) in (0, self.num_classes), f"{self.num_classes} class names", len(names))
+        values = (0, 0) if self.value_range is None else self.value_range
+        two_numbers = isinstance(values, (list, tuple)) and len(values) == 2 and all(map(is_number, values))
+        expect(two_numbers and values[0] <= values[1], "value_range to be (low, high) or None", self.value_range)
 
     @property
     def grid(self):

@@ -24,7 +24,7 @@ if ALONE:
 with atheris.instrument_imports(include=parts) if ALONE else contextlib.nullcontext():
     from vit_tutorial import datasets, weights
     from vit_tutorial.datasets import cifar10_files
-    from vit_tutorial.datasets.decode import decode
+    from vit_tutorial.datasets.decode import pictures
     from vit_tutorial.training import History, Recipe
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "corpus"
@@ -48,8 +48,15 @@ def recipe(data):
         Recipe.from_record(data)
 
 
+def table(data):
+    """A table of labels beside four pictures."""
+    picture = (CORPUS / "picture" / "good").read_bytes()
+    datasets.own_images([("labels.csv", data), *((f"{i}.png", picture) for i in range(4))], 8, labels="labels.csv")
+
+
 READERS = {
-    "picture": lambda data: decode("fuzz.png", io.BytesIO(data), 8),
+    "picture": lambda data: list(pictures("fuzz.png", io.BytesIO(data), 8)),
+    "table": table,
     "zip": lambda data: datasets.own_images([("fuzz.zip", data)], 8),
     "tar": lambda data: list(cifar10_files.batches_of_tar(io.BytesIO(gzip.compress(data, 1)))),
     "gzip": lambda data: list(cifar10_files.batches_of_tar(io.BytesIO(data))),

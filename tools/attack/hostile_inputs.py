@@ -20,9 +20,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from hostile import archives, checkpoints, command_lines, folders, images, labels, learners_files, models, runs
+from hostile import archives, checkpoints, command_lines, folders, images, labels, learners_files, models, runs, tables
 
-KINDS = (images, archives, checkpoints, models, runs, command_lines, folders, learners_files, labels)
+KINDS = (images, archives, tables, checkpoints, models, runs, command_lines, folders, learners_files, labels)
 CASES = [case for kind in KINDS for case in kind.CASES]
 MEMORY = 1 << 30  # bytes that a case may take beyond what Python and torch take
 SECONDS = 60

@@ -11,7 +11,8 @@ a free hosted session has, is not written.
 In markdown, `{=expression:format}` becomes the value that the expression has in the kernel at that place, `{minutes}`
 the time that a reader needs (tools/minutes.py), and `{colab}` the notebook's address on Colab. After the title comes a
 cell that installs the course where it is missing, folded where the front end can fold it. Addresses are made from the
-Repository in pyproject.toml. The picture in README.md is the first figure of 00, written when that is built.
+Repository in pyproject.toml; nothing leads or installs there before a commit is set beside it. The picture in README.md
+is the first figure of 00, written when that is built.
 """
 
 import argparse
@@ -60,10 +61,12 @@ try:
     import vit_tutorial
 except ModuleNotFoundError:
     import os, site
-
-    course = "-e .." if os.path.isdir("../vit_tutorial") else "git+{repository}"
-    %pip install -q $course
+    if os.path.isdir("../vit_tutorial"):
+        %pip install -q -e ..
+    else:
+        {elsewhere}
     site.main()  # this Python looks again at what is installed"""
+NO_ADDRESS = "the course has no address yet: python tools/build/fork.py OWNER/REPO"
 VALUE = re.compile(r"\{=([^{}]+):([^:{}]*)\}")  # in the text: a value that the build writes
 FOLDED = {"jupyter": {"source_hidden": True}}  # in JupyterLab and Notebook 7
 FOLDED_ON_COLAB = {"cellView": "form"}
@@ -91,10 +94,29 @@ def find_sources(prefixes: list[str]) -> list[Path]:
     return found
 
 
+def project() -> dict:
+    """What pyproject.toml says."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def repository() -> str:
-    """The project's address, as pyproject.toml gives it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["Repository"].removesuffix("/")
+    """The project's address."""
+    return project()["project"]["urls"]["Repository"].removesuffix("/")
+
+
+def setup_source(commit: str) -> str:
+    """The first code cell. Without a commit it installs nothing from the project's address, and says why."""
+    pinned = f"%pip install -q git+{repository()}@{commit}"
+    return SETUP.replace("{elsewhere}", pinned if commit else f'raise ModuleNotFoundError("{NO_ADDRESS}") from None')
+
+
+def warn_of_address() -> None:
+    """Print a sentence where the project's address is not the checkout's own."""
+    from vit_tutorial.doctor import NOTE, address  # here, for the package loads torch, which --check has no use for
+
+    found = address(ROOT)
+    if found.state == NOTE:
+        print(f"Note: {found.found}; {found.advice}", flush=True)
 
 
 def on_colab(address: str) -> str:
@@ -103,7 +125,9 @@ def on_colab(address: str) -> str:
 
 
 def colab_address(source: Path) -> str:
-    """Where Colab opens the notebook."""
+    """Where Colab opens the notebook; before the project's address is the checkout's own, what to do for that."""
+    if not project()["tool"]["vit-tutorial"]["commit"]:
+        return "../README.md#in-a-class"
     return f"{on_colab(repository())}/blob/main/notebooks/{target(source).name}"
 
 
@@ -112,7 +136,8 @@ def read_source(source: Path) -> nbformat.NotebookNode:
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = nbformat.from_dict(KERNEL_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    setup = new_code_cell(SETUP.replace("{repository}", repository()), metadata={"tags": ["setup"]})
+    commit = project()["tool"]["vit-tutorial"]["commit"]
+    setup = new_code_cell(setup_source(commit), metadata={"tags": ["setup"]})
     notebook.cells.insert(1, setup)
     time_needed = minutes.stated(notebook.cells)
     copies: Counter[str] = Counter()
@@ -325,6 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
             failed += bool(found)
         return min(failed, 1)
 
+    warn_of_address()
     os.environ["PYTHONHASHSEED"] = "0"  # for the kernels: the order of a set is the same in each build
     os.environ["VIT_TUTORIAL_HOME"] = os.devnull  # nobody's progress is in the picture
     # A fresh process for each notebook, so that the memory of its children is this notebook's.

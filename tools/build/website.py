@@ -90,8 +90,9 @@ def page(notebook, stem, names, explorers, pictures):
 
 def actions(stem, colab):
     """What stands below the title in place of the badge."""
+    badge = f'<a href="{colab}">Open in Colab</a> ' if colab.startswith("https://") else ""  # no address is set
     return (
-        f'<p class="page-actions"><a href="{colab}">Open in Colab</a> '
+        f'<p class="page-actions">{badge}'
         f'<a href="{stem}.ipynb" download>Download</a> '
         f'<a href="{REPOSITORY}/blob/main/notebooks/source/{stem}.py">Source</a></p>'
     )
@@ -256,6 +257,7 @@ def main():
     parser.add_argument("prefixes", nargs="*", metavar="NN", help="only the notebooks whose names start so")
     parser.add_argument("--out", type=Path, default=BUILD / "site", help="folder to write (default build/site)")
     options = parser.parse_args()
+    notebooks.warn_of_address()
     try:
         failures = build(options.out, options.prefixes)
     except (ValueError, OSError, notebooks.BuildError) as error:

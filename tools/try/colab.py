@@ -4,8 +4,8 @@
     python tools/try/colab.py 03 05        those whose names start so
 
 Python 3.13, which Colab has, where `python3.13` runs or `--python` names one; else this Python. The setup cell is the
-notebook's own; git takes a copy of this checkout for the project's address. It must take less than 60 s and leave every
-package as it is. Then the notebooks pass nbval, where the cell must say nothing.
+one that notebooks have once the address is set; git takes a copy of this checkout for it. It must take less than 60 s
+and leave every package as it is. Then the notebooks pass nbval, where the cell must say nothing.
 """
 
 import argparse
@@ -76,7 +76,10 @@ def versions(python):
 
 
 def serve(folder):
-    """A git repository in `folder` with this checkout as it is now, which git takes for the project's own address."""
+    """A git repository in `folder` with this checkout as it is now, which git takes for the project's own address.
+
+    Returns its commit.
+    """
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=notebooks.ROOT,
@@ -91,19 +94,22 @@ def serve(folder):
     subprocess.run([*GIT, "init", "--quiet"], cwd=folder, check=True)
     subprocess.run([*GIT, "add", "--all"], cwd=folder, check=True)
     subprocess.run([*GIT, "commit", "--quiet", "--message", "The course"], cwd=folder, check=True)
+    asked = subprocess.run([*GIT, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
     os.environ["GIT_CONFIG_COUNT"] = "1"
     os.environ["GIT_CONFIG_KEY_0"] = f"url.{folder.as_uri()}.insteadOf"
     os.environ["GIT_CONFIG_VALUE_0"] = notebooks.repository()
+    return asked.stdout.strip()
 
 
-def set_up(path, python):
-    """Run the first code cell of the notebook in a kernel of its own, in the notebook's folder.
+def set_up(path, python, commit):
+    """Run the first code cell of the notebook, which installs this commit, in a kernel of its own, in its folder.
 
     Returns where the same kernel then finds the course. Raises ValueError where the cell took too long or replaced a
     package.
     """
     cells = nbformat.read(path, as_version=4).cells
     setup = next(cell for cell in cells if cell.cell_type == "code")
+    setup.source = notebooks.setup_source(commit)
     notebook = nbformat.v4.new_notebook(cells=[setup, new_code_cell(ASK)])
     client = NotebookClient(notebook, timeout=300, kernel_name="colab", resources={"metadata": {"path": path.parent}})
     before = versions(python)
@@ -138,7 +144,7 @@ def main(arguments=None):
     os.environ["VIT_TUTORIAL_HOME"] = os.devnull
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder).resolve()
-        serve(folder / "course")
+        commit = serve(folder / "course")
         kernel = folder / "jupyter" / "kernels" / "colab" / "kernel.json"
         kernel.parent.mkdir(parents=True)
         os.environ["JUPYTER_PATH"] = str(folder / "jupyter")
@@ -150,7 +156,7 @@ def main(arguments=None):
             return python
 
         python = colab("beside")
-        found = set_up(folder / "course" / "notebooks" / notebooks.target(sources[0]).name, python)
+        found = set_up(folder / "course" / "notebooks" / notebooks.target(sources[0]).name, python, commit)
         if not found.is_relative_to(folder / "course"):
             raise ValueError(f"expected the checkout beside the notebook to be installed, found {found}")
 
@@ -159,7 +165,7 @@ def main(arguments=None):
         alone.mkdir()
         for source in sources:
             shutil.copy(notebooks.target(source), alone)
-        found = set_up(alone / notebooks.target(sources[0]).name, python)
+        found = set_up(alone / notebooks.target(sources[0]).name, python, commit)
         if not found.is_relative_to(folder / "bare"):
             raise ValueError(f"expected the course among the packages, found {found}")
         nbval = ["--nbval", "--nbval-kernel-name", "colab", "--nbval-cell-timeout", "1200", "-p", "no:cacheprovider"]

@@ -109,8 +109,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     missing = [name for name in EXTRAS if not find_spec(name)]
     if missing and not args.bundle:
         raise ValueError(
-            f"expected {', '.join(EXTRAS)}, found no {', '.join(missing)}; pip install 'vit-tutorial[classroom]', or "
-            "in the course's folder pip install -e '.[classroom]'"
+            f"expected {', '.join(EXTRAS)}, found no {', '.join(missing)}; in the course's folder: "
+            "pip install -e '.[classroom]'"
         )
 
 

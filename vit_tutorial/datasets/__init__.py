@@ -1,18 +1,20 @@
 """Labelled images in memory: drawn by the course, from a folder, or CIFAR-10; and photographs to look at."""
 
+from .castings import write_castings
 from .cifar10 import cifar10, download_cifar10
-from .copies import find_copies, fold_groups, split_groups
+from .copies import ALIKE, copy_pairs, find_copies, fold_groups, split_groups
 from .example import example_folder
-from .folders import image_folder, read_image
 from .images import ImageSet
-from .own import OwnImages, own_images
+from .own import OwnImages, image_folder, own_images, read_image, read_images
 from .photographs import sample_image
 from .shapes import same_or_different, shapes
 
 __all__ = [
+    "ALIKE",
     "ImageSet",
     "OwnImages",
     "cifar10",
+    "copy_pairs",
     "download_cifar10",
     "example_folder",
     "find_copies",
@@ -20,8 +22,10 @@ __all__ = [
     "image_folder",
     "own_images",
     "read_image",
+    "read_images",
     "same_or_different",
     "sample_image",
     "shapes",
     "split_groups",
+    "write_castings",
 ]

@@ -17,8 +17,8 @@ import torch
 from ..files import atomic_path, downloads
 from . import cifar10_files
 from .fetch import check_address, fetch
-from .folders import image_folder
 from .images import ImageSet
+from .own import image_folder
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {  # the binary version's files and their SHA-1 (as MXNet's gluon.data.vision.CIFAR10 lists them)

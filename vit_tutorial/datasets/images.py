@@ -1,6 +1,6 @@
 """A set of labelled images in memory: what every dataset of the course returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,6 +9,7 @@ import torch
 class ImageSet:
     """Images `(n, C, Y, X)` as uint8 in 0..255, labels `(n,)` as int64, class names, and masks `(n, Y, X)` where known.
 
+    `value_range` is `(low, high)` where pictures of more than 8 bits are among them: the values that became 0 and 255.
     Raises `ValueError` where these do not fit together.
     """
 
@@ -16,6 +17,7 @@ class ImageSet:
     labels: torch.Tensor
     classes: tuple[str, ...]
     masks: torch.Tensor | None = None
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self):
         n = len(self.labels)
@@ -38,7 +40,7 @@ class ImageSet:
         if isinstance(index, int):
             return self.images[index], int(self.labels[index])
         masks = None if self.masks is None else self.masks[index]
-        return ImageSet(self.images[index], self.labels[index], self.classes, masks)
+        return replace(self, images=self.images[index], labels=self.labels[index], masks=masks)
 
     def __repr__(self):
         n, C, Y, X = self.images.shape
@@ -46,7 +48,12 @@ class ImageSet:
 
     def to(self, device):
         """The same set with images and labels on `device`."""
-        return ImageSet(self.images.to(device), self.labels.to(device), self.classes, self.masks)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    @property
+    def class_counts(self):
+        """How many images each class has, `(classes,)` int64."""
+        return self.labels.bincount(minlength=len(self.classes))
 
     @property
     def image_size(self):

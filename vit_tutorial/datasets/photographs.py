@@ -22,7 +22,7 @@ def sample_image(name="cat", size=None):
 
 
 def centre_square(image, size):
-    """The largest centred square of a uint8 image `(C, Y, X)`, resized to `size` with antialiasing.
+    """The largest centred square of an image `(C, Y, X)`, uint8 or float32, resized to `size` with antialiasing.
 
     `size` is one side in pixels or `(rows, columns)`.
     """
@@ -33,7 +33,7 @@ def centre_square(image, size):
 
 
 def resize(image, size):
-    """A uint8 image `(C, Y, X)` resized bilinearly with antialiasing; `size` as for `centre_square`.
+    """An image `(C, Y, X)`, uint8 or float32, resized bilinearly with antialiasing; `size` as for `centre_square`.
 
     By Pillow, which computes in whole numbers and so gives the same pixels on every machine. PyTorch's differ by a
     level in every tenth pixel between processors.

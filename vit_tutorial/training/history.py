@@ -3,19 +3,21 @@
 import json
 import os
 import platform
+import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
+from .. import __version__
 from ..files import atomic_path
 from ..machine import distributed
 
 
 @dataclass
 class History:
-    """A run's record: `info` (recipe, seed, length, hardware, command, where it was resumed), `steps` and `epochs`.
+    """A run's record: `info` (recipe, data, seed, length, hardware, command, where it was resumed), `steps`, `epochs`.
 
     `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step. `epochs` is a list of
     `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
@@ -45,7 +47,7 @@ class History:
         try:
             history = cls(**json.loads(Path(path).read_text("utf-8")))
             history.check()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error!s:.200}"
             raise ValueError(f"expected a run record written by History.save, found {path} ({reason})") from None
         return history
@@ -65,6 +67,8 @@ class History:
         numbers.append([value for value in optional if value is not None])
         if not all(isinstance(value, (int, float)) for series in numbers for value in series):
             raise TypeError("a text where a number should be")
+        for series in numbers:
+            torch.tensor(series, dtype=torch.float64)  # OverflowError for an integer of more digits
 
 
 def hardware(device):
@@ -82,21 +86,27 @@ def command_line():
     if Path(program).name not in ("vit-tutorial", "cli.py"):
         return None
     if distributed.world_size() == 1:
-        return " ".join(["vit-tutorial", *arguments])
+        return shlex.join(["vit-tutorial", *arguments])
     local = f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}"
-    return " ".join(["torchrun", local, "-m vit_tutorial.cli", *arguments])
+    return f"torchrun {local} -m vit_tutorial.cli {shlex.join(arguments)}"
 
 
 def run_info(run):
-    """Everything needed to repeat the run of a `Trainer`, as plain JSON values."""
+    """Everything needed to repeat the run of a `Trainer`, as plain JSON values; its recipe with the model it trains."""
+    sides = {"train": run.dataset, "calibration": run.calibration, "test": run.test}
+    classes = run.dataset.classes
     return {
-        "recipe": asdict(run.recipe),
+        "recipe": asdict(replace(run.recipe, model=run.model.config)),
+        "classes": list(classes),
+        "images": {s: dict(zip(classes, d.class_counts.tolist(), strict=True)) for s, d in sides.items() if d},
+        "value_range": run.dataset.value_range,
         "seed": run.seed,
         "epochs": run.epochs,
         "minutes": run.minutes,
         "hardware": hardware(run.device),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        "vit_tutorial": __version__,
         "command": command_line(),
         "precision": "bfloat16" if run.bf16 else "float32",
     }

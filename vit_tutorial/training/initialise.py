@@ -7,6 +7,7 @@ from ..layers import patchify, sinusoidal_positions
 from ..model import normalise
 
 LEAST_VARIANCE = 0.01  # added to each direction's variance: what varies less is noise and stays small
+MOST_NUMBERS = 3 * 32 * 32  # of a patch that is whitened: more take minutes, and then gigabytes
 SPREAD = 0.5  # standard deviation of a fresh token, and the height of a fresh position's waves
 
 
@@ -23,9 +24,12 @@ def whiten_patches(model, images):
     Neighbouring pixels are nearly equal, so nearly all the variance of patches is brightness, and a random projection
     shows the blocks little else. Whitening divides each principal component by its standard deviation; an orthogonal
     matrix spreads the components over the D numbers of a token. LeCun et al. 1998 (4.3), Coates & Ng 2012.
+    Patches of more than `MOST_NUMBERS` start at random all the same.
     """
-    D = model.config.embed_dim
-    patches = patchify(normalise(images, model.config), model.config.patch_size).flatten(0, 1)  # (n*N, C*P*P)
+    D, P = model.config.embed_dim, model.config.patch_size
+    if model.config.in_channels * P * P > MOST_NUMBERS:
+        return
+    patches = patchify(normalise(images, model.config), P).flatten(0, 1)  # (n*N, C*P*P)
     covariance = patches.T @ patches / len(patches)
     variance, directions = torch.linalg.eigh(covariance)  # sorted, the largest last
     filters = (directions / (variance + LEAST_VARIANCE).sqrt()).T[-D:]  # (components, C*P*P)

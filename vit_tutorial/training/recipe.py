@@ -33,6 +33,7 @@ class Recipe:
     matrices of the encoder blocks, 0 where AdamW trains these too. `warmup` is the fraction of training in which the
     learning rates rise. `ema` is the decay of the exponential moving average of the weights, 0 for none. `crop` is the
     largest shift in pixels of the random crop, `flip` whether images may be mirrored.
+    With `balanced` every class is drawn equally often, on the mean: pictures of a rare class several times an epoch.
 
     `patch_dropout` is the fraction of the patches that training leaves out, `cutmix` the fraction of the batches whose
     images are mixed; both end at the fraction `clean_from` of the run. `initialise` names what starts in closed form,
@@ -55,6 +56,7 @@ class Recipe:
     ema: float = 0.99
     crop: int = 4
     flip: bool = True
+    balanced: bool = False
     patch_dropout: float = 0.0
     cutmix: float = 0.0
     clean_from: float = 0.75
@@ -74,6 +76,9 @@ class Recipe:
         for name in ("batch_size", "crop"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"expected the recipe's {name} to be an integer, found {getattr(self, name)!r}")
+        for name in ("flip", "balanced", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"expected the recipe's {name} to be True or False, found {getattr(self, name)!r}")
         if not set(self.initialise) <= {"patches", "positions"}:
             raise ValueError(f"expected initialise to name patches or positions, found {self.initialise!r}")
 
@@ -89,17 +94,18 @@ class Recipe:
 
         try:
             return cls(**{**plain(values), "model": ViTConfig(**plain(values["model"]))})
-        except (TypeError, AttributeError, KeyError) as error:
+        except (TypeError, AttributeError, KeyError, OverflowError) as error:
             raise ValueError(f"expected the record of a recipe, found another or a damaged one ({error})") from None
 
     def config(self, dataset):
-        """The recipe's model for a dataset's image size, channels and classes."""
+        """The recipe's model for a dataset's image size, channels, classes and range of values."""
         return replace(
             self.model,
             image_size=dataset.image_size,
             in_channels=dataset.images.shape[1],
             num_classes=len(dataset.classes),
             classes=dataset.classes,
+            value_range=dataset.value_range,
         )
 
 

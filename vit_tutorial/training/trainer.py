@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 import torch
@@ -15,6 +15,7 @@ from ..layers import image_sides
 from ..machine import distributed, run_folder
 from ..machine.compiling import steps_on_nothing, try_to_compile
 from ..machine.precision import MixedPrecision, autocast, bf16_pays
+from ..metrics import calibrate
 from ..model import normalise
 from . import state
 from .augment import PatchDropout, batches, cutmix
@@ -59,10 +60,10 @@ def evaluate(model, dataset, *, bf16=None):
     """Run `model` on all of `dataset`, matrix products in bfloat16 or not (None: where `bf16_pays`).
 
     Of several processes each takes its share of the images, and has all results; so all must call it. Raises
-    `ValueError` where model and dataset differ in their number of classes.
+    `ValueError` where model and dataset differ in their number of classes, or in the values that became 0 and 255.
     """
     config = model.config
-    check_classes(config, dataset, "train a model on it first, or choose the dataset that the model was trained on")
+    check_fits(config, dataset, "train a model on it first, or choose the dataset that the model was trained on")
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -75,10 +76,15 @@ def evaluate(model, dataset, *, bf16=None):
     return Evaluation(accuracy, F.cross_entropy(logits, labels).item(), logits)
 
 
-def check_classes(config, dataset, advice):
+def check_fits(config, dataset, advice):
     if config.num_classes != len(dataset.classes):
         raise ValueError(
             f"expected a dataset with the model's {config.num_classes} classes, found {len(dataset.classes)}; {advice}"
+        )
+    if None not in (config.value_range, dataset.value_range) and config.value_range != dataset.value_range:
+        raise ValueError(
+            f"expected pictures whose values {config.value_range} became 0 and 255, as the model's did, found "
+            f"{dataset.value_range}; read them with value_range={config.value_range}"
         )
 
 
@@ -107,9 +113,10 @@ class Trainer:
     """
 
     model: nn.Module
-    dataset: object  # an ImageSet, as `test` is
+    dataset: object  # an ImageSet, as `test` and `calibration` are
     recipe: Recipe
     test: object = None
+    calibration: object = None
     epochs: float | None = None
     minutes: float | None = None
     seed: int = 0
@@ -127,7 +134,10 @@ class Trainer:
                 f"expected at least one image, more than 0 epochs and minutes, found {len(self.dataset)} images, "
                 f"epochs={total_epochs}, minutes={self.minutes}"
             )
-        check_classes(model.config, self.dataset, "make the model with recipe.config(dataset)")
+        config = replace(model.config, value_range=self.dataset.value_range)
+        for part in filter(None, (self.dataset, self.calibration, self.test)):
+            check_fits(config, part, "make the model with recipe.config(dataset)")
+        model.config = config
         self.batch_size = min(recipe.batch_size, len(self.dataset))
         distributed.check(self.batch_size, self.shard)
         torch.manual_seed(self.seed)
@@ -170,6 +180,7 @@ class Trainer:
                     self.train()
                 records = len(self.history.epochs)
                 with interruptible(self.history):
+                    self.calibrate()
                     self.finish(records, self.test)
                     return self.history
                 with interruptible(self.history):  # interrupted once more: without the last evaluation
@@ -213,7 +224,7 @@ class Trainer:
     def batches(self):
         """The batches of this epoch that are left: this process's share, mixed by CutMix as the recipe says."""
         if self.clock.epoch_steps == 0:
-            self.order = torch.randperm(len(self.dataset), device=self.device)
+            self.order = self.new_order()
         order = self.order[self.clock.epoch_steps * self.batch_size :]
         for images, labels in batches(self.dataset, self.model.config, self.recipe, order):
             if self.clock.progress >= 1.0:
@@ -222,6 +233,13 @@ class Trainer:
             if self.patch_dropout.active and torch.rand(()) < self.recipe.cutmix:
                 images, labels = cutmix(images, labels, self.model.config.num_classes)
             yield distributed.share(images), distributed.share(labels)
+
+    def new_order(self):
+        """The images of one epoch: all in a new order or, balanced, as many drawn, those of rare classes more often."""
+        if not self.recipe.balanced:
+            return torch.randperm(len(self.dataset), device=self.device)
+        rarity = 1 / self.dataset.class_counts[self.dataset.labels]
+        return rarity.multinomial(len(self.dataset), replacement=True)
 
     def after_step(self, loss):
         """Note the step, follow with the average, and let the caller look on."""
@@ -259,6 +277,12 @@ class Trainer:
             run_folder.keep(self.out, distributed.unsharded(self.best), self.history)
         self.clock.tick()
 
+    def calibrate(self):
+        """Let the kept model's probabilities say how often they are right on the pictures held back for that."""
+        if self.calibration is not None:
+            logits = evaluate(self.best, self.calibration, bf16=self.bf16).logits
+            self.history.info["temperature"] = calibrate(self.best, logits, self.calibration.labels.cpu())
+
     def finish(self, records, test):
         """The last record, after `records` others; then `model` holds the weights that were kept."""
         del self.history.epochs[records:]
@@ -286,7 +310,8 @@ class Trainer:
 def train(model, dataset, recipe, test=None, **options):
     """Train `model` in place on `dataset` as `recipe` says, and return the run's `History`.
 
-    `test` is evaluated before the first epoch and after about every tenth of the run. The options, all by name:
+    `test` is evaluated before the first epoch and after about every tenth of the run. `model.config` takes over the
+    dataset's `value_range`. The options, all by name:
 
     - `epochs` replaces the recipe's; `minutes` instead trains for that wall-clock time, evaluations included, with the
       schedule fitted to it. `seed` (0) is for torch's global generator.
@@ -297,6 +322,8 @@ def train(model, dataset, recipe, test=None, **options):
     - `on_step(history, progress)` is called after every step, with progress in 0..1; if it has a method
       `finish(history)`, that is called at the end, however the run ends. An interrupt (Ctrl-C) ends the run early and
       keeps the model; a second one leaves out the last evaluation.
+    - `calibration`, images that training does not see, gives the `temperature` by which the head is divided at the end
+      (`metrics.calibrate`); it stands in the record's `info`.
     - Of several processes (`torchrun`) each takes its share of every batch, and the first one writes; with `shard` each
       holds a part of the weights.
 

@@ -135,13 +135,14 @@ def save(model, path, half=False):
 
 
 def load(path):
-    """The `VisionTransformer` that `save` wrote, as float32, in evaluation mode.
+    """The `VisionTransformer` that `save` wrote, or that of a run's folder, as float32, in evaluation mode.
 
     Raises `FileNotFoundError` where there is no such file and `ValueError` where it is no checkpoint of this course.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"expected a checkpoint at {path}, found no file; train one with vit-tutorial train")
     try:

@@ -84,7 +84,9 @@ def pretrained(name):
     """
     from safetensors.torch import load_file
 
-    library("timm")
+    timm = library("timm")
+    if "/" not in name and not timm.is_model(name.partition(".")[0]):  # known without a network
+        raise ValueError(f"expected a model that this timm knows, or owner/model, found {name!r}")
     repo = name if "/" in name else f"timm/{name}"
     file = fetch(repo, "config.json")
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -94,7 +96,7 @@ def pretrained(name):
         state = {name: value.float() for name, value in load_file(fetch(repo, "model.safetensors")).items()}
         return from_transformers(state, config, processor)
     try:
-        theirs = library("timm").create_model(f"local-dir:{file.parent}", pretrained=False)
+        theirs = timm.create_model(f"local-dir:{file.parent}", pretrained=False)
     except (RuntimeError, AssertionError) as error:  # the second from timm before 1.0.16, without a word
         found = error if str(error) else "an older timm"
         raise ValueError(f"expected a model that this timm knows, found: {found}; pip install --upgrade timm") from None

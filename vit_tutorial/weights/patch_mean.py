@@ -22,9 +22,8 @@ class PatchMeanViT(VisionTransformer):
 
     def read(self, x):
         """From the tokens after the last block `(B, N, D)` to the logits `(B, num_classes)`."""
-        rows, columns = self.config.grid
         x = x if self.norm_last else self.norm(x)
-        x = x[:, -rows * columns :].mean(dim=1)  # (B, D)
+        x = x[:, int(self.cls_token is not None) :].mean(dim=1)  # (B, D), of the patches that training has not left out
         return self.head(self.norm(x) if self.norm_last else x)  # (B, num_classes)
 
     def forward(self, images):

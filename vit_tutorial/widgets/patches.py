@@ -12,7 +12,7 @@ from ..datasets.photographs import centre_square
 from ..layers import patchify, unpatchify
 from ..plots import COLOURS, draw_grid
 from .explorer import Explorer, mark_patch, module, pixel_bytes, rgb
-from .upload import MOST_BYTES, Upload, read_upload
+from .upload import Upload, read_upload
 
 SIDE = 224  # pixels, as ViT-B/16 was trained
 
@@ -42,7 +42,6 @@ class PatchExplorer(Explorer):
     dropped = List(Int()).tag(sync=True)
     numbers = Bool(False).tag(sync=True)
     upload = Instance(Upload).tag(sync=True, **widget_serialization)
-    most_bytes = Int(MOST_BYTES).tag(sync=True)
     message = Unicode().tag(sync=True)  # what became of the last upload
 
     def __init__(self, image, patch_size=16, **view):
@@ -70,7 +69,7 @@ class PatchExplorer(Explorer):
             upload=Upload("image/*", "Your picture"),
             **{"order": list(range(N)), "patch": N // 2 + side // patch_size // 2} | view,
         )
-        self.upload.observe(self._receive, "value")
+        self.upload.observe(self._receive, "message")
 
     def __repr__(self):
         return (
@@ -114,12 +113,12 @@ class PatchExplorer(Explorer):
 
     # -------------------------------------------------------------------------------------------- uploads
 
-    def _receive(self, _):
-        files = self.upload.take()
-        if not files:  # it was emptied
+    def _receive(self, change):
+        if not change["new"]:  # an upload has begun
             return
-        name, data = files[-1]
+        self.message = ""
         try:
+            name, data = self.upload.take()[-1]
             image, (Y, X) = read_upload(name, data)
             self.image = centre_square(image, self.side)
         except ValueError as error:

@@ -97,6 +97,7 @@ CONFIGS = {
     "mean": [[1], "abc", None, [None] * 3, [float("nan")] * 3],
     "std": [[0.0] * 3, [-1.0] * 3, "abc", 5],
     "classes": [["a"], "ab", 5, [1, 2]],
+    "value_range": [[0, float("nan")], [9, 1], [1], "ab", 5, ["0", "1"], [0, 10**400], [0, float("inf")], {}],
 }
 MODERN = {  # of a ModernConfig, which "registers" tells
     "registers": [-1, 4, 10**12, "four", 2.5, True, None],

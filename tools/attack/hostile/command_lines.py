@@ -6,6 +6,7 @@ import shlex
 from unittest import mock
 
 from vit_tutorial import cli
+from vit_tutorial.files import CHECKPOINT
 
 from .case import Case, classes, write
 
@@ -32,12 +33,13 @@ def command(*line):
 
 
 def prepared(parts):
-    """The call of a line, PICTURES a folder of two classes."""
+    """The call of a line, PICTURES a folder of two classes, MODEL the course's own."""
 
     def make(folder):
         write(folder / "pictures", classes("cat", "dog"))
         write(folder, {"a file": b"hello"})
-        call = command(*(str(folder / "pictures") if part == "PICTURES" else part for part in parts))
+        places = {"PICTURES": folder / "pictures", "MODEL": CHECKPOINT}
+        call = command(*(places.get(part, part) for part in parts))
         # The data that a reader has downloaded into this checkout is not there.
         return mock.patch("vit_tutorial.files.IN_CHECKOUT", False)(call)
 
@@ -58,10 +60,32 @@ train --data PICTURES --epochs 1 --seed VALUES | -1 1.5 a 1180591620717411303424
 train --data PICTURES --minutes 1 --epochs 1
 train --data PICTURES --recipe VALUES | soup '' <b> __class__
 train --data PICTURES --epochs 1 --out VALUES | 'a file' 'a file/run'
-train --data PICTURES --start VALUES | none . 'a file'
+train --data PICTURES --start VALUES | none . 'a file' '' PICTURES ../none a/b/c x.safetensors
+train --data PICTURES --image-size VALUES | 0 -1 1000000000 7 32.0 a ''
+train --data PICTURES --patch-size VALUES | 0 -1 1000000000 3 a
+train --data shapes --image-size VALUES | 0 64
+train --data PICTURES --image-size 1024 --patch-size 1
 evaluate VALUES --data shapes | 'a file' . none
 evaluate --data PICTURES more words
 evaluate
+evaluate --data shapes --side all
+evaluate --data PICTURES --side VALUES | both ''
+evaluate --data PICTURES --rename VALUES | '' = cat cat= =cat cat=nothing nothing=cat
+predict
+predict VALUES PICTURES | none . 'a file' ''
+predict MODEL
+predict MODEL VALUES | nowhere 'a file' http://127.0.0.1/x.png /dev/zero
+predict MODEL PICTURES --threshold VALUES | -1 2 nan inf half ''
+predict MODEL PICTURES --csv VALUES | 'a file' . 'a file/x.csv' ''
+export
+export MODEL
+export VALUES x.onnx | none . 'a file' ''
+export MODEL VALUES | 'a file' . 'a file/x.onnx' MODEL
+report
+report VALUES | 'a file' . none '' PICTURES
+report PICTURES more words
+report none --data nowhere
+report none --out 'a file'
 download
 download imagenet
 download cifar10 --from VALUES | nowhere 'a file' ftp://x/y file:///etc/passwd http:// 'http://[::'
@@ -76,6 +100,8 @@ ODD = [
     ("train", "--data", "x" * 5000),
     ("train", "--data", "PICTURES", "--epochs", "9" * 5000),
     ("train", "--data", "PICTURES", "--start", "nul\0"),
+    ("report", "nul\0"),
+    ("report", "x" * 5000),
     ("download", "cifar10", "--from", "http://127.0.0.1:1/a b\r\nX: y"),
 ]
 LATE = [(*OUT, "/proc/none/run"), (*OUT, "nul\0")]  # found out after an epoch

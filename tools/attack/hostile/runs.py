@@ -68,6 +68,7 @@ RECIPES = {
     "cutmix": [-0.1, 1.5],
     "clean_from": [-0.1, 1.5],
     "initialise": [["soup"], "patches"],
+    "balanced": ["yes", 1, None],
     "body_rate": [-1.0],
     "layer_decay": [-1.0, float("nan")],
     "model": [None, 3, {"depth": -1}],

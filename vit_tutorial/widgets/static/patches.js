@@ -2,8 +2,8 @@ import {
   arrow, button, bytes, cividis, element, fillBox, frame, onPlainKey, ordinals, outline, picture, pointer, range,
   slider, stage, table, tables, tell, watch, write,
 } from "./draw.js";
+import { chooser } from "./chooser.js";
 import { Grid } from "./grid.js";
-import { offerUpload } from "./upload.js";
 
 const CHANNELS = ["red", "green", "blue"];
 const HEAD = 18; // above the matrix of the list: the channels' names
@@ -371,6 +371,18 @@ class PatchExplorer {
     const rows = CHANNELS.map((_, channel) => this.patches.numbers(this.patch, channel * P * P, P));
     return table(caption, ordinals(P), names, rows.map((row) => row.map((value) => (value / 255).toFixed(4))));
   }
+}
+
+// The button is there only while Python listens: in a page without it nobody could read the file.
+async function offerUpload(view, model) {
+  const note = element("p", { className: "vit-note", role: "alert" });
+  view.body.before(note);
+  const say = (text) => Object.assign(note, { textContent: text, hidden: !text });
+  const show = () => say(model.get("message"));
+  watch(model, ["message"], show);
+  show();
+  const upload = await model.widget_manager?.get_model(model.get("upload").replace("IPY_MODEL_", ""));
+  if (upload?.comm_live) chooser(view, upload, "Upload a picture", say);
 }
 
 const render = (context) => new PatchExplorer(context).view.close;
