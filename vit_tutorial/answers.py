@@ -19,8 +19,8 @@ from .datasets.decode import find_range, short, to_8_bits
 from .datasets.images import ImageSet
 from .datasets.labels import Item
 from .datasets.names import natural, normal, printable
-from .datasets.own import collect, listed, listing_of, read_items
-from .datasets.sources import HIDDEN, MOST_BYTES, TOO_LARGE, files_in
+from .datasets.own import collect, listed, listing_of, read_items, unread
+from .datasets.sources import MOST_BYTES, TOO_LARGE, files_in
 from .files import atomic_path, expect_new
 from .layers import image_sides
 from .training import History, evaluate
@@ -130,14 +130,14 @@ def own_data(data, config, info, side, rename, options):
     split = wanted == "test" and "test" not in sides
     if wanted == "test" and not split:
         items = [item for item in items if item.side == "test"]
-    known, copies = getattr(config, "value_range", None), pictures.copies_below(options["copies"])
+    known, copies = config.value_range, pictures.copies_below(options["copies"])
     how = (copies, known, None) if split else (False, known, classes if items else None)
     mine = collect(listing._replace(items=items), config.image_size, *how)
     tested = mine.split()[1] if split else torch.arange(len(mine))
     images, files = match_classes(mine.images[tested], classes), pictures.digest(mine, tested)
     if side is None and wanted == "all" and files == pictures.recorded_files(info).get("all"):
         return own_data(data, config, info | {"data": str(data)}, side, rename, options)  # they have moved
-    notes = [*mine.notes, *unread(mine.skipped, len(mine)), *kind_note(known, mine.images.value_range, len(mine))]
+    notes = [*mine.notes, *unread_lines(mine.skipped, len(mine)), *kind_note(known, mine.images.value_range, len(mine))]
     if own and wanted == "test" and pictures.changes(info, {"test": images}, files):
         notes.append(
             "the test side is no longer the run's: the data or options differ, and it may have learned from some"
@@ -161,9 +161,9 @@ def kind_note(value_range, found, n):
         )
 
 
-def unread(skipped, n):
+def unread_lines(skipped, n):
     """Lines that name what was skipped beside `n` pictures, but for the system's hidden files."""
-    problems = [f"{name}: {reason}" for name, reason in skipped if reason != HIDDEN]
+    problems = [f"{name}: {reason}" for name, reason in unread(skipped)]
     return [f"{len(problems)} files were not read, beside {n} pictures:", *listed(problems, 100)] if problems else []
 
 
@@ -286,7 +286,7 @@ def predict(model, source):
     device = next(model.parameters()).device
     model = export.without_wrappers(model).to(device)
     config, notes, skipped, names, deep = model.config, [], [], [], 0
-    used = value_range = getattr(config, "value_range", None)
+    used = value_range = config.value_range
     classes = config.classes or tuple(map(str, range(config.num_classes)))
     probabilities = [torch.zeros(0, config.num_classes)]
     items = picture_items(source, notes, skipped)
@@ -342,7 +342,7 @@ def run_predict(args):
     if not found.names:
         reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in found.skipped[:3])
         raise ValueError(f"expected pictures, found none that can be read ({reasons or 'no file at all'})")
-    for line in (*unread(found.skipped, len(found)), *found.notes):
+    for line in (*unread_lines(found.skipped, len(found)), *found.notes):
         print(line, file=sys.stderr)
     if not args.csv:
         print(found.table(args.threshold))
@@ -363,7 +363,7 @@ def run_export(args):
         raise ValueError(f"expected the packages for the export, found some missing: {sentence}")
     expect_new(args.file)
     model = load(args.model)
-    value_range = getattr(model.config, "value_range", None)
+    value_range = model.config.value_range
     with atomic_path(args.file) as temporary:
         export.to_onnx(model, temporary, value_range=value_range)
         apart = difference(temporary, model, value_range)

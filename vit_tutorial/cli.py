@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import signal
 import sys
 import textwrap
@@ -15,7 +14,7 @@ import torch
 import vit_tutorial as vit
 
 from . import answers, classroom, doctor, lab, pictures, report
-from .files import CHECKPOINT
+from .files import CHECKPOINT, expect_writable
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
 
@@ -129,8 +128,8 @@ def training_data(run, image_size, first):
     info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
     info |= {option: run[option] for option in TRAIN_OPTIONS}
     if mine is not None:
-        skipped = [list(pair) for pair in mine.skipped if pair[1] != vit.datasets.sources.HIDDEN]
-        info |= {"skipped": skipped[:100], "files": pictures.files(mine)}
+        skipped = map(list, vit.datasets.own.unread(mine.skipped)[:100])
+        info |= {"skipped": list(skipped), "files": pictures.files(mine)}
     if not run["calibrate"]:
         return dataset, test, None, info
     groups = torch.arange(len(dataset)) if mine is None else mine.groups[mine.split()[0]]
@@ -142,12 +141,6 @@ def training_data(run, image_size, first):
         )
     kept, held_back = vit.datasets.split_groups(dataset.labels, groups, HELD_BACK)
     return dataset[kept], test, dataset[held_back], info
-
-
-def square_side(config):
-    """Rows of pixels that a model takes, where it takes squares; else None."""
-    rows, columns = config.grid
-    return rows * config.patch_size if rows == columns else None
 
 
 def default_recipe(name):
@@ -168,7 +161,7 @@ def train_on(device, args):
     recipe, name, out, model = run["recipe"], run["name"], run["out"], run["model"]
     if first:
         print(f"Reading {run['data']} ...", flush=True)
-    dataset, test, calibration, info = training_data(run, square_side(recipe.model), first)
+    dataset, test, calibration, info = training_data(run, pictures.square_side(recipe.model), first)
     torch.manual_seed(run["seed"])
     if model is None:
         model = vit.VisionTransformer(recipe.config(dataset))
@@ -223,9 +216,7 @@ def new_run(args):
             f"expected a new run folder, found a checkpoint in {out}; choose another with --out, "
             f"or continue with --resume {out}"
         )
-    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"expected a folder that can be written as {out}, found {above} in the way; choose another")
+    expect_writable(out, "folder", (out, *out.absolute().parents))
     recipe, model = first_model(args, vit.training.RECIPES[name])
     run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "model": model}
     return run | {option: getattr(args, option) for option in TRAIN_OPTIONS}

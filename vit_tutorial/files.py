@@ -53,6 +53,11 @@ def expect_new(path):
     """Raise `ValueError` where a file would be replaced, or could not be written."""
     if path.exists():
         raise ValueError(f"expected the name of a new file, found {path} there already; choose another, or remove it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    expect_writable(path, "file", path.absolute().parents)
+
+
+def expect_writable(path, kind, folders):
+    """Raise `ValueError` where the first that there is of `folders`, the deepest first, is none to write `path` in."""
+    above = next(folder for folder in folders if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"expected a file that can be written as {path}, found {above} in the way; choose another")
+        raise ValueError(f"expected a {kind} that can be written as {path}, found {above} in the way; choose another")

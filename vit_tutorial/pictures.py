@@ -53,6 +53,12 @@ def read(name, options, image_size=None, value_range=None):
     return vit.datasets.own_images(name, image_size, value_range=value_range, **options)
 
 
+def square_side(config):
+    """Rows of pixels that a model takes, where it takes squares; else None."""
+    rows, columns = config.grid
+    return rows * config.patch_size if rows == columns else None
+
+
 def sides(mine, name, wanted=("train", "test")):
     """The sides of what `read` gave: of a person's own pictures or, where they are None, of the dataset `name`."""
     if mine is None:

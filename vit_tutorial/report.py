@@ -138,9 +138,8 @@ def retest(model, history, source):
 
 def read(source, info, config):
     """`(OwnImages or None, training side, test side, names of the test pictures)`, as the run read them."""
-    rows, columns = image_sides(config.image_size)
     options = {} if source in pictures.DATASETS else pictures.recorded_options(info, source)
-    mine = pictures.read(source, options, rows if rows == columns else None, getattr(config, "value_range", None))
+    mine = pictures.read(source, options, pictures.square_side(config), config.value_range)
     train, test = pictures.sides(mine, source)
     if mine is None:
         return None, train, test, [f"test picture {i}" for i in range(len(test))]

@@ -133,8 +133,8 @@ class OwnImages:
         if few := [name for name, count in zip(classes, counts, strict=True) if count < FEW]:
             lines.append(f"Fewer than {FEW} pictures in {', '.join(few)}: what a test says of so few is mostly luck")
         lines += self.notes
-        hidden = sum(reason == HIDDEN for _, reason in self.skipped)
-        problems = [f"{name}: {reason}" for name, reason in self.skipped if reason != HIDDEN]
+        problems = [f"{name}: {reason}" for name, reason in unread(self.skipped)]
+        hidden = len(self.skipped) - len(problems)
         if problems:
             lines += [f"Skipped, of {len(self) + len(self.skipped)} files:", *listed(problems, most)]
         if hidden:
@@ -159,6 +159,11 @@ class OwnImages:
 def together(groups):
     """The groups of more than one thing, as lists of indices; `groups (n,)` int64 has a number for each thing."""
     return [(groups == group).nonzero().flatten().tolist() for group in (groups.bincount() > 1).nonzero().flatten()]
+
+
+def unread(skipped):
+    """Those of the pairs of name and reason that name a person's files, not the system's hidden ones."""
+    return [(name, reason) for name, reason in skipped if reason != HIDDEN]
 
 
 def listed(lines, most):
@@ -304,7 +309,7 @@ def image_folder(root, split="train", image_size=None, holdout=0.2, seed=0):
 
 
 def warn_of(mine):
-    problems = [f"{short(name)}: {reason}" for name, reason in mine.skipped if reason != HIDDEN]
+    problems = [f"{short(name)}: {reason}" for name, reason in unread(mine.skipped)]
     if problems:
         head = f"{len(problems)} of {len(mine) + len(problems)} files were not read:"
         warnings.warn("\n".join([head, *listed(problems, 100)]), stacklevel=3)

@@ -84,10 +84,8 @@ def check_same_run(state, info, recipe, dataset):
     first, now = state["history"].info, info
     pairs = {name: (first.get(name), now[name]) for name in ("seed", "epochs", "minutes")}
     old, new = asdict(state["recipe"]), asdict(recipe)
-    same = {
-        name for name in new if old[name] == info["recipe"][name]
-    }  # which has the trained model; once, the recipe's
-    pairs |= {f"recipe.{name}": (old[name], new[name]) for name in new if name not in same}
+    kept = info["recipe"]  # with the model that is trained; once, the recipe's own was kept
+    pairs |= {f"recipe.{name}": (old[name], new[name]) for name in new if old[name] != kept[name]}
     pairs["dataset"] = (state["dataset"], dataset)
     pairs |= {name: (first[name], info[name]) for name in ("images", "files") if name in first and name in info}
     changes = [f"{name} {now} instead of {first}" for name, (first, now) in pairs.items() if first != now]
