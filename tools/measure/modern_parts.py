@@ -29,16 +29,12 @@ PARTS = {
     "plain": {},
     "registers": {"registers": 4},
     "LayerScale": {"layer_scale": 1e-5},
-    "LayerScale from 0.1": {"layer_scale": 0.1},
     "RMSNorm": {"norm": "rms"},
     "QK-norm": {"qk_norm": True},
     "SwiGLU": {"mlp": "swiglu", "mlp_ratio": RECIPE.model.mlp_ratio * 2 / 3},
     "rotary": {"rope": "axial", "position": "none"},
     "rotary, DINOv3's": {"rope": "dinov3", "position": "none"},
-    "rotary and learned": {"rope": "axial"},
-    "plain, random start": {},
 }
-RANDOM_START = {"rotary", "rotary, DINOv3's", "plain, random start"}  # of positions: no waves, or nothing to start
 
 
 def plan():
@@ -56,7 +52,7 @@ def pictures():
 
 def build(part, data):
     """The recipe and the fresh model with this part."""
-    recipe = replace(RECIPE, initialise=("patches",)) if part in RANDOM_START else RECIPE
+    recipe = replace(RECIPE, initialise=("patches",)) if "rope" in PARTS[part] else RECIPE  # no positions to start
     return recipe, ModernViT(ModernConfig(**asdict(recipe.config(data)) | PARTS[part]))
 
 
@@ -86,8 +82,8 @@ def step_seconds(model, images, labels):
 
 def cost(data):
     """How long each part's step takes, as a share of the plain model's: medians of steps taken in turn."""
-    images, labels = data[:RECIPE.batch_size].images, data[:RECIPE.batch_size].labels
-    models = {part: build(part, data)[1].train() for part in PARTS if part != "plain, random start"}
+    images, labels = data[: RECIPE.batch_size].images, data[: RECIPE.batch_size].labels
+    models = {part: build(part, data)[1].train() for part in PARTS}
     seconds = {part: [] for part in models}
     for _ in range(TURNS):
         for part, model in models.items():
