@@ -43,5 +43,4 @@ def course_map(here):
 
 def show_map(here):
     """Display the course map with notebook `here` lit."""
-    last = len(TITLES) - 1
-    show(course_map(here), f"Course map of the notebooks 00 to {last}; you are in {here:02d}, {TITLES[here]}.")
+    show(course_map(here), f"Course map, a box for each notebook; you are in {here:02d}, {TITLES[here]}.")
