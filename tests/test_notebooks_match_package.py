@@ -19,6 +19,13 @@ BUILT = {
     "EncoderBlock": "04",
     "VisionTransformer": "05",
     "train_epoch": "06",
+    "RotaryEmbedding": "13",
+    "rotate": "13",
+    "RMSNorm": "13",
+    "LayerScale": "13",
+    "SwiGLU": "13",
+    "ModernAttention": "13",
+    "ModernBlock": "13",
 }
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef)
 OWN_TRIES = {"exercise", "solution"}  # cells whose names belong to the reader

@@ -91,7 +91,8 @@ def lesson(first, second):
 
 
 def readme(text, found):
-    """README.md with the minutes that `course` found in its table, and with the number of exercises."""
+    """README.md with the minutes that `course` found in its table, and the numbers of notebooks and exercises."""
+    text = re.sub(r"In \d+ notebooks", f"In {len(found)} notebooks", text)
     text = re.sub(r"Each of the \d+ exercises", f"Each of the {exercises()} exercises", text)
     row = re.compile(r"^(\| (\d\d) \| \[[^]]*\]\([^)]*\) \| )[^|]*( \|)", re.MULTILINE)
     return row.sub(lambda match: f"{match[1]}{found[match[2]][1]}{match[3]}", text)
@@ -105,7 +106,7 @@ def teaching(text, found):
 
     heading = re.compile(r"^(### (\d\d) · .*) \([^)]* minutes\)$", re.MULTILINE)
     text = heading.sub(lambda match: f"{match[1]} ({found[match[2]][1]} minutes)", text)
-    week = re.compile(r"^(\| \d \| ((?:\d\d(?:, )?)+) \| )\d+( \|)", re.MULTILINE)
+    week = re.compile(r"^(\| \d+ \| ((?:\d\d(?:, )?)+) \| )\d+( \|)", re.MULTILINE)
     text = week.sub(lambda match: f"{match[1]}{sum_of(match[2])}{match[3]}", text)
     rows = ["| | notebook | core | going further | in a lesson of 90 minutes |", "|---|---|---|---|---|"]
     rows += [f"| {number} | {' | '.join(columns)} |" for number, columns in found.items()]

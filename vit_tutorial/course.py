@@ -20,6 +20,7 @@ TITLES = (
     "Looking inside",
     "Making it fast",
     "Your own images",
+    "The modern ViT",
 )
 
 
@@ -27,9 +28,10 @@ def course_map(here):
     """A `Figure`: the notebooks as a path, with number `here` lit."""
     fig, ax = figure(9.5, 1.75)
     ax.set_axis_off()
-    ax.set(xlim=(-0.05, 7.0), ylim=(-1.05, 1.02))
+    upper = (len(TITLES) + 1) // 2  # boxes in the upper row; the lower one, as long or shorter by one, is centred
+    ax.set(xlim=(-0.05, upper), ylim=(-1.05, 1.02))
     for number, title in enumerate(TITLES):
-        x, y = (number, 0.0) if number < 7 else (number - 6.5, -1.0)
+        x, y = (number, 0.0) if number < upper else (number - len(TITLES) / 2, -1.0)
         face = COLOURS[0] if number == here else "#D6E6F2" if number < here else "#EEEEEE"
         ink = "white" if number == here else "black"
         ax.add_patch(Rectangle((x, y), 0.94, 0.86, facecolor=face, edgecolor="none"))
@@ -41,4 +43,4 @@ def course_map(here):
 
 def show_map(here):
     """Display the course map with notebook `here` lit."""
-    show(course_map(here), f"Course map of thirteen notebooks, 00 to 12; you are in {here:02d}, {TITLES[here]}.")
+    show(course_map(here), f"Course map, a box for each notebook; you are in {here:02d}, {TITLES[here]}.")

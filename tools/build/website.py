@@ -40,7 +40,7 @@ REPOSITORY = notebooks.repository()
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 HIDE = {"solution": "hide-input", "setup": "remove-cell"}  # what myst-nb does with the course's tags
 LINK = re.compile(r"\]\((?:notebooks/)?((\d\d)_\w+)\.ipynb")
-API = ("layers", "model", "weights", "datasets", "training", "interpret")
+API = ("layers", "model", "modern", "weights", "datasets", "training", "interpret")
 API += ("plots", "drawings", "course", "widgets", "check")
 
 
@@ -184,6 +184,7 @@ def build(out, prefixes=(), own_picture=True, source=BUILD / "site-source", cach
     scripts |= live | {"landing.js": live_explorers.as_script("landing", explorer.get_state())}
     fill = {
         "{repository}": REPOSITORY,
+        "{count}": str(len(course())),
         "{try}": '<a class="call quiet" href="try/index.html">Try your own picture</a>' if own_picture else "",
         "{course table}": course_table(names),
         "{notebook files}": "\n".join(f"notebooks/{name}" for name in sorted(names)),

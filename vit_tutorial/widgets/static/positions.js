@@ -115,7 +115,7 @@ class PositionExplorer {
     const view = (this.view = frame(el, {
       name: "positions",
       title: "Position explorer",
-      hint: "Point at a place: which places have a vector like its own? Click to hold it, then point at a second one.",
+      hint: "Point at a place: which others are like it? Click to hold it, then point at a second one.",
     }));
     choice(view, model, "kind", "Positions", [...this.kinds.map((kind) => [kind, kind]), ["all", "side by side"]]);
     choice(view, model, "stretched", "Colours", [[false, "from -1 to 1"], [true, "from the lowest to 1"]]);
@@ -249,6 +249,7 @@ class PositionExplorer {
     this.view.body.classList.toggle("vit-two", shown.length > 1);
     const details = {
       learned: grid.rows === R && grid.columns === C ? "as trained" : `interpolated from ${R} x ${C}`,
+      rotary: `computed for ${grid.rows} x ${grid.columns}`,
       sinusoidal: `computed for ${grid.rows} x ${grid.columns}`,
       none: "every place has the same vector",
     };
