@@ -9,6 +9,7 @@ The eps of LayerNorm is carried both ways: transformers' default is 1e-12, every
 it. Dropout rates are not carried: they belong to a training run, not to the weights.
 """
 
+import math
 import re
 from collections import namedtuple
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from .checkpoint import build, head_state, load_state, norm_eps, unwrapped
 from .modern_formats import (
     KINDS,
     activation_of,
+    check_parts,
     eva_state,
     folded,
     modern_parts,
@@ -66,6 +68,10 @@ TRANSFORMERS_NAMES = (  # version 5's modules, and version 4's, which are also t
     (r"^classifier\.", "head."),
 )
 STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))  # of a processor, and what changes nothing
+TRANSFORMERS_MODELS = re.compile(
+    r"(ViT|ViTMAE|Dinov2|Dinov2WithRegisters|DINOv3ViT|Siglip|SiglipVision)Model|(ViT|Siglip)ForImageClassification|"
+    r"ViTMAEForPreTraining"
+)
 TRANSFORMERS_DEFAULTS = {"image_size": 224, "num_attention_heads": 12, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 
 
@@ -117,6 +123,7 @@ def converted(
         found = ", ".join(list(state)[:6]) or "none"
         raise ValueError(f"expected the weights of a Vision Transformer, found these first: {found}") from None
     rows, columns = image_sides(image_size)
+    ratio = hidden / D
     config = ViTConfig(
         image_size=rows if rows == columns else (rows, columns),
         patch_size=P,
@@ -125,7 +132,7 @@ def converted(
         embed_dim=D,
         depth=1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")),
         num_heads=num_heads,
-        mlp_ratio=hidden / D,
+        mlp_ratio=ratio if int(D * ratio) == hidden else math.nextafter(ratio, math.inf),  # int rounds down
         pool="cls" if "cls_token" in state else "mean",
         mean=tuple(mean) if len(mean) == C else (0.5,) * C,
         std=tuple(std) if len(std) == C else (0.5,) * C,
@@ -160,16 +167,17 @@ def pooling(model):
     Raises `ValueError` for what ours do not read.
     """
     cls, norm_last = model.cls_token is not None, not isinstance(model.fc_norm, nn.Identity)
-    prefix = model.num_prefix_tokens and getattr(model, "pool_include_prefix", type(model).__name__ == "Eva")
-    if model.global_pool not in ("token", "avg", "map") or (model.global_pool == "map" and (norm_last or prefix)):
+    pool, eva = model.global_pool, type(model).__name__ == "Eva"
+    all_read = model.num_prefix_tokens and getattr(model, "pool_include_prefix", eva and pool == "map")
+    if pool not in ("token", "avg", "map") or (pool == "map" and norm_last) or (pool != "token" and all_read):
         raise ValueError(
-            f"expected global_pool 'token' or 'avg', or 'map' that reads normalised patches, found "
-            f"{model.global_pool!r}; ours pools in no other way"
+            f"expected global_pool 'token' or 'avg', or 'map' that reads normalised patches, found {pool!r}"
+            f"{' of all tokens' if all_read else ''}; ours pools in no other way"
         )
-    if not norm_last and isinstance(model.norm, nn.Identity):
-        raise ValueError("expected a norm before the head, found none")
-    mean = ("norm last" if norm_last else "norm first") if model.global_pool == "avg" and (cls or norm_last) else None
-    return "map" if model.global_pool == "map" else mean
+    if norm_last != isinstance(model.norm, nn.Identity):
+        raise ValueError(f"expected a norm before the head, found {'two' if norm_last else 'none'}")
+    mean = ("norm last" if norm_last else "norm first") if pool == "avg" and (cls or norm_last) else None
+    return "map" if pool == "map" else mean
 
 
 def from_timm(model):
@@ -190,8 +198,9 @@ def from_timm(model):
     block = model.blocks[0]
     one_kind(block, eva.EvaBlock if modern else timm.Block)
     patch_mean = pooling(model)
+    check_parts(model)
     state, said = eva_state(model) if modern else (model.state_dict(), {})
-    said["mlp"] = activation_of(block.mlp)
+    said["mlp"] = activation_of(model)
     if model.pos_embed is None:
         said |= {"position": "none", "cls_position": model.cls_token is None}
     if said["mlp"] == "swiglu" and type(block.mlp).__name__ == "GluMlp":
@@ -207,8 +216,8 @@ def from_timm(model):
 def transformers_settings(config):
     """The config dict of a transformers model with its defaults. Raises `ValueError` where ours cannot be it."""
     if config.get("model_type") == "siglip":  # words and pictures: the picture's part
-        config = config.get("vision_config") or {}
-        config = {"model_type": "siglip_vision_model"} | config
+        labels = {"id2label": config.get("id2label")}
+        config = {"model_type": "siglip_vision_model"} | (config.get("vision_config") or {}) | labels
     kind = config.get("model_type")
     config = KINDS.get(kind, TRANSFORMERS_DEFAULTS) | config
     if kind not in ("vit", "vit_mae", *KINDS):
@@ -253,6 +262,9 @@ def from_transformers(model, config=None, processor=None):
     if module and not hasattr(getattr(model, "config", None), "to_dict"):
         raise ValueError(f"expected a transformers model, found {type(model).__name__}")
     c = transformers_settings(model.config.to_dict() if module else config)
+    kind, library_name = type(model).__name__, type(model).__module__.partition(".")[0]
+    if module and (library_name != "transformers" or not TRANSFORMERS_MODELS.fullmatch(kind)):
+        raise ValueError(f"expected transformers' {c['model_type']} itself, found {kind}, which may compute more")
     state, said = (model.state_dict() if module else model), {}
     if c["model_type"] in KINDS:
         state, said = modern_state(state, c, classifies=hasattr(model, "classifier"))
