@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ..layers import image_sides
-from ..model import VisionTransformer, ViTConfig
+from ..model import VisionTransformer, ViTConfig, expect, is_number
 from ..modern import ModernConfig, ModernViT
 from .checkpoint import build, head_state, load_state, norm_eps, unwrapped
 from .modern_formats import (
@@ -122,10 +122,11 @@ def converted(
     except (KeyError, ValueError):
         found = ", ".join(list(state)[:6]) or "none"
         raise ValueError(f"expected the weights of a Vision Transformer, found these first: {found}") from None
-    rows, columns = image_sides(image_size)
+    if isinstance(image_size, (list, tuple)):
+        image_size = image_size[0] if len(set(image_size)) == 1 else tuple(image_size)
     ratio = hidden / D
     config = ViTConfig(
-        image_size=rows if rows == columns else (rows, columns),
+        image_size=image_size,
         patch_size=P,
         in_channels=C,
         num_classes=len(state["head.weight"]) if "head.weight" in state else D,
@@ -187,8 +188,9 @@ def from_timm(model):
     SwiGLU, rotary positions or positions without a class token's a `ModernViT`: DeiT III, DINOv2, DINOv3, SigLIP. Where
     the head reads the mean of the patches, before or after the last norm, or pools them by attention, it is a
     `PatchMeanViT` or a `PatchPoolViT`. A model made without biases of queries, keys and values gets zeros.
+    Where timm fits rotary places to a reference grid (EVA-02), ours are the same on that grid alone.
     Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has none.
-    Raises `ValueError` where the layers differ: distilled DeiT, CLIP and EVA-02, for example.
+    Raises `ValueError` where a layer or a setting of one differs: distilled DeiT, CLIP and EVA-02 B, for example.
     """
     timm, eva = library("timm.models.vision_transformer"), library("timm.models.eva")
     model = unwrapped(model)
@@ -225,6 +227,8 @@ def transformers_settings(config):
         raise ValueError(
             f"expected a transformers model of type 'vit', 'vit_mae', {str([*KINDS])[1:-1]}, found {kind!r}{hint}"
         )
+    eps = config["layer_norm_eps"]
+    expect(is_number(eps) and 0 <= eps < 1, "a layer_norm_eps from 0 up to 1", eps)
     act, gated = config["hidden_act"], config.get("use_gated_mlp", False)
     if act != ("silu" if gated else "gelu") and (gated or kind != "siglip_vision_model" or act != "gelu_pytorch_tanh"):
         expected = "SwiGLU (hidden_act 'silu')" if gated else "exact GELU (hidden_act 'gelu')"

@@ -103,6 +103,7 @@ def check_parts(model):
         "num_prefix_tokens": model.num_prefix_tokens,
         "rotate_half": getattr(getattr(model, "rope", None) or attn, "rotate_half", False),
         "normalize_coords": "separate",
+        "min_period": None,
         "stride": model.patch_embed.proj.kernel_size,
         "padding": (0, 0),
         "dilation": (1, 1),
