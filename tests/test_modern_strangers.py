@@ -86,6 +86,14 @@ def test_another_size_is_timms(name, size):
     assert (ours(images) - theirs(images)).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("kind", ["cat", "dinov3"])
+def test_a_model_whose_places_jitter_in_training_is_read_at_rest(kind):
+    theirs = eva(**ROPE, rope_type=kind, rope_rescale_coords=2.0).train()
+    ours, images = weights.from_timm(theirs), torch.randn(2, 3, 16, 24)
+    assert ours.training and theirs.rope.training
+    assert (ours.eval()(images) - theirs.eval()(images)).abs().max() <= 1e-5
+
+
 class Doubled(TimmMlp):
     def forward(self, x):
         return 2 * super().forward(x)

@@ -6,7 +6,7 @@ and MAE (He et al. 2022). Those with later parts become a `ModernViT`: DeiT III 
 al. 2023), with and without registers, DINOv3 (Simeoni et al. 2025), the image towers of SigLIP (Zhai et al. 2023).
 A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
 The eps of LayerNorm is carried both ways: transformers' default is 1e-12, everybody else's 1e-6, and the logits show
-it. Dropout rates are not carried: they belong to a training run, not to the weights.
+it. Dropout rates and the jitter of rotary places are not carried: they belong to a training run, not to the weights.
 """
 
 import math
@@ -257,6 +257,7 @@ def from_transformers(model, config=None, processor=None):
     ImageNet's for MAE and DINOv2 and v3, 0.5 for SigLIP and for ViT, transformers' own default; DINO and DeiT expect
     ImageNet's, so pass their processor.
     Some parts are left out: the pooler of `ViTModel`, the decoder of MAE, mask tokens, and SigLIP's text encoder.
+    `set_image_size` interpolates positions as timm does; `Dinov2Model` and SigLIP's do it without antialiasing.
     Raises `ValueError` where the layers differ.
     """
     if module := isinstance(model, nn.Module):

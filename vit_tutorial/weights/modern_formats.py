@@ -155,7 +155,9 @@ def rotary_of(rope, grid, embed_dim, num_heads):
     order = torch.cat([order, order + d // 2] if halves else [2 * order, 2 * order + 1])
     if kind and rope.temperature:
         ours = RotaryEmbedding(d, kind, float(rope.temperature)).get_embed(grid)
-        theirs = rope.get_embed(list(grid)).cpu()
+        training = rope.training
+        theirs = rope.eval().get_embed(list(grid)).cpu()  # training may jitter the places
+        rope.train(training)
         near = max(1e-4, torch.finfo(theirs.dtype).eps)  # a model of 16 bits keeps them so
         if torch.allclose(theirs[:, torch.cat([order, order + d])].float(), ours, atol=near):
             return {"rope": kind, "rope_temperature": float(rope.temperature)}, order
