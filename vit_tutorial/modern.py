@@ -44,9 +44,9 @@ class ModernConfig(ViTConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        scale, temperature = self.layer_scale, self.rope_temperature
+        ls, temperature = self.layer_scale, self.rope_temperature
         expect(type(self.registers) is int and self.registers >= 0, "registers to be 0 or more", self.registers)
-        expect(scale is None or is_number(scale), "layer_scale to be a number or None", scale)
+        expect(ls is None or (is_number(ls) and type(ls) is not bool), "layer_scale to be a number or None", ls)
         expect(is_number(temperature) and temperature > 0, "a rope_temperature above 0", temperature)
         for name, allowed in CHOICES.items():
             expect(getattr(self, name) in allowed, f"{name} to be one of {allowed}", getattr(self, name))

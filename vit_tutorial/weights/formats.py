@@ -6,9 +6,10 @@ and MAE (He et al. 2022). Those with later parts become a `ModernViT`: DeiT III 
 al. 2023), with and without registers, DINOv3 (Simeoni et al. 2025), the image towers of SigLIP (Zhai et al. 2023).
 A model without a head becomes ours without one: its `forward` returns the features `(B, D)`.
 The eps of LayerNorm is carried both ways: transformers' default is 1e-12, everybody else's 1e-6, and the logits show
-it. Dropout rates are not carried: they belong to a training run, not to the weights.
+it. Dropout rates and the jitter of rotary places are not carried: they belong to a training run, not to the weights.
 """
 
+import math
 import re
 from collections import namedtuple
 from dataclasses import asdict
@@ -19,12 +20,13 @@ import torch
 from torch import nn
 
 from ..layers import image_sides
-from ..model import VisionTransformer, ViTConfig
+from ..model import VisionTransformer, ViTConfig, expect, is_number
 from ..modern import ModernConfig, ModernViT
 from .checkpoint import build, head_state, load_state, norm_eps, unwrapped
 from .modern_formats import (
     KINDS,
     activation_of,
+    check_parts,
     eva_state,
     folded,
     modern_parts,
@@ -66,6 +68,10 @@ TRANSFORMERS_NAMES = (  # version 5's modules, and version 4's, which are also t
     (r"^classifier\.", "head."),
 )
 STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))  # of a processor, and what changes nothing
+TRANSFORMERS_MODELS = re.compile(
+    r"(ViT|ViTMAE|Dinov2|Dinov2WithRegisters|DINOv3ViT|Siglip|SiglipVision)Model|(ViT|Siglip)ForImageClassification|"
+    r"ViTMAEForPreTraining"
+)
 TRANSFORMERS_DEFAULTS = {"image_size": 224, "num_attention_heads": 12, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 
 
@@ -116,16 +122,18 @@ def converted(
     except (KeyError, ValueError):
         found = ", ".join(list(state)[:6]) or "none"
         raise ValueError(f"expected the weights of a Vision Transformer, found these first: {found}") from None
-    rows, columns = image_sides(image_size)
+    if isinstance(image_size, (list, tuple)):
+        image_size = image_size[0] if len(set(image_size)) == 1 else tuple(image_size)
+    ratio = hidden / D
     config = ViTConfig(
-        image_size=rows if rows == columns else (rows, columns),
+        image_size=image_size,
         patch_size=P,
         in_channels=C,
         num_classes=len(state["head.weight"]) if "head.weight" in state else D,
         embed_dim=D,
         depth=1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")),
         num_heads=num_heads,
-        mlp_ratio=hidden / D,
+        mlp_ratio=ratio if int(D * ratio) == hidden else math.nextafter(ratio, math.inf),  # int rounds down
         pool="cls" if "cls_token" in state else "mean",
         mean=tuple(mean) if len(mean) == C else (0.5,) * C,
         std=tuple(std) if len(std) == C else (0.5,) * C,
@@ -160,16 +168,17 @@ def pooling(model):
     Raises `ValueError` for what ours do not read.
     """
     cls, norm_last = model.cls_token is not None, not isinstance(model.fc_norm, nn.Identity)
-    prefix = model.num_prefix_tokens and getattr(model, "pool_include_prefix", type(model).__name__ == "Eva")
-    if model.global_pool not in ("token", "avg", "map") or (model.global_pool == "map" and (norm_last or prefix)):
+    pool, eva = model.global_pool, type(model).__name__ == "Eva"
+    all_read = model.num_prefix_tokens and getattr(model, "pool_include_prefix", eva and pool == "map")
+    if pool not in ("token", "avg", "map") or (pool == "map" and norm_last) or (pool != "token" and all_read):
         raise ValueError(
-            f"expected global_pool 'token' or 'avg', or 'map' that reads normalised patches, found "
-            f"{model.global_pool!r}; ours pools in no other way"
+            f"expected global_pool 'token' or 'avg', or 'map' that reads normalised patches, found {pool!r}"
+            f"{' of all tokens' if all_read else ''}; ours pools in no other way"
         )
-    if not norm_last and isinstance(model.norm, nn.Identity):
-        raise ValueError("expected a norm before the head, found none")
-    mean = ("norm last" if norm_last else "norm first") if model.global_pool == "avg" and (cls or norm_last) else None
-    return "map" if model.global_pool == "map" else mean
+    if norm_last != isinstance(model.norm, nn.Identity):
+        raise ValueError(f"expected a norm before the head, found {'two' if norm_last else 'none'}")
+    mean = ("norm last" if norm_last else "norm first") if pool == "avg" and (cls or norm_last) else None
+    return "map" if pool == "map" else mean
 
 
 def from_timm(model):
@@ -179,8 +188,9 @@ def from_timm(model):
     SwiGLU, rotary positions or positions without a class token's a `ModernViT`: DeiT III, DINOv2, DINOv3, SigLIP. Where
     the head reads the mean of the patches, before or after the last norm, or pools them by attention, it is a
     `PatchMeanViT` or a `PatchPoolViT`. A model made without biases of queries, keys and values gets zeros.
+    Where timm fits rotary places to a reference grid (EVA-02), ours are the same on that grid alone.
     Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has none.
-    Raises `ValueError` where the layers differ: distilled DeiT, CLIP and EVA-02, for example.
+    Raises `ValueError` where a layer or a setting of one differs: distilled DeiT, CLIP and EVA-02 B, for example.
     """
     timm, eva = library("timm.models.vision_transformer"), library("timm.models.eva")
     model = unwrapped(model)
@@ -190,8 +200,9 @@ def from_timm(model):
     block = model.blocks[0]
     one_kind(block, eva.EvaBlock if modern else timm.Block)
     patch_mean = pooling(model)
+    check_parts(model)
     state, said = eva_state(model) if modern else (model.state_dict(), {})
-    said["mlp"] = activation_of(block.mlp)
+    said["mlp"] = activation_of(model)
     if model.pos_embed is None:
         said |= {"position": "none", "cls_position": model.cls_token is None}
     if said["mlp"] == "swiglu" and type(block.mlp).__name__ == "GluMlp":
@@ -207,8 +218,8 @@ def from_timm(model):
 def transformers_settings(config):
     """The config dict of a transformers model with its defaults. Raises `ValueError` where ours cannot be it."""
     if config.get("model_type") == "siglip":  # words and pictures: the picture's part
-        config = config.get("vision_config") or {}
-        config = {"model_type": "siglip_vision_model"} | config
+        labels = {"id2label": config.get("id2label")}
+        config = {"model_type": "siglip_vision_model"} | (config.get("vision_config") or {}) | labels
     kind = config.get("model_type")
     config = KINDS.get(kind, TRANSFORMERS_DEFAULTS) | config
     if kind not in ("vit", "vit_mae", *KINDS):
@@ -216,6 +227,8 @@ def transformers_settings(config):
         raise ValueError(
             f"expected a transformers model of type 'vit', 'vit_mae', {str([*KINDS])[1:-1]}, found {kind!r}{hint}"
         )
+    eps = config["layer_norm_eps"]
+    expect(is_number(eps) and 0 <= eps < 1, "a layer_norm_eps from 0 up to 1", eps)
     act, gated = config["hidden_act"], config.get("use_gated_mlp", False)
     if act != ("silu" if gated else "gelu") and (gated or kind != "siglip_vision_model" or act != "gelu_pytorch_tanh"):
         expected = "SwiGLU (hidden_act 'silu')" if gated else "exact GELU (hidden_act 'gelu')"
@@ -244,6 +257,7 @@ def from_transformers(model, config=None, processor=None):
     ImageNet's for MAE and DINOv2 and v3, 0.5 for SigLIP and for ViT, transformers' own default; DINO and DeiT expect
     ImageNet's, so pass their processor.
     Some parts are left out: the pooler of `ViTModel`, the decoder of MAE, mask tokens, and SigLIP's text encoder.
+    `set_image_size` interpolates positions as timm does; `Dinov2Model` and SigLIP's do it without antialiasing.
     Raises `ValueError` where the layers differ.
     """
     if module := isinstance(model, nn.Module):
@@ -253,6 +267,9 @@ def from_transformers(model, config=None, processor=None):
     if module and not hasattr(getattr(model, "config", None), "to_dict"):
         raise ValueError(f"expected a transformers model, found {type(model).__name__}")
     c = transformers_settings(model.config.to_dict() if module else config)
+    kind, library_name = type(model).__name__, type(model).__module__.partition(".")[0]
+    if module and (library_name != "transformers" or not TRANSFORMERS_MODELS.fullmatch(kind)):
+        raise ValueError(f"expected transformers' {c['model_type']} itself, found {kind}, which may compute more")
     state, said = (model.state_dict() if module else model), {}
     if c["model_type"] in KINDS:
         state, said = modern_state(state, c, classifies=hasattr(model, "classifier"))

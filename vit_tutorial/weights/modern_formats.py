@@ -4,6 +4,7 @@ import re
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..layers import head_width
 from ..modern import RotaryEmbedding
@@ -40,6 +41,12 @@ NAMES = (  # (transformers' name, ours), of versions 4 and 5, after the plain Vi
     (r"^head\.layernorm\.", "attn_pool.norm."),
     (r"^head\.mlp\.", "attn_pool.mlp."),
     (r"^classifier\.", "head."),
+)
+
+TIMM_PARTS = re.compile(  # of timm and torch; what has others, its head and activations aside, computes something else
+    r"VisionTransformer|Eva|(Eva)?(Block|Attention)|AttentionRope|AttentionPoolLatent|PatchEmbed|LayerScale|Mlp|GluMlp|"
+    r"SwiGLU|LayerNorm(Fp32)?|RmsNorm|RotaryEmbedding(Cat|DinoV3)|DropPath|PatchDropout(WithIndices)?|Sequential|"
+    r"ModuleList|Conv2d|Linear|Identity|Dropout"
 )
 
 
@@ -87,17 +94,51 @@ def with_biases(state, missing=("qkv", "q", "k", "v")):
     return made | state
 
 
-def activation_of(mlp):
-    """The `mlp` of `ModernConfig` that computes what timm's `mlp` does. Raises `ValueError` where none does."""
-    kind, x = type(mlp).__name__, torch.linspace(-4, 4, 33)
+def check_parts(model):
+    """Raise `ValueError` where timm's `model` computes what ours does not and the names of its weights do not show."""
+    attn = model.blocks[0].attn
+    settings = {
+        "num_heads": attn.num_heads,
+        "scale": head_width(model.embed_dim, attn.num_heads) ** -0.5,
+        "num_prefix_tokens": model.num_prefix_tokens,
+        "rotate_half": getattr(getattr(model, "rope", None) or attn, "rotate_half", False),
+        "normalize_coords": "separate",
+        "min_period": None,
+        "stride": model.patch_embed.proj.kernel_size,
+        "padding": (0, 0),
+        "dilation": (1, 1),
+        "groups": 1,
+    }
+    for name, part in model.named_modules():
+        kind, library = type(part).__name__, type(part).__module__.partition(".")[0]
+        act = name.endswith(".act") and next(part.parameters(), None) is None  # for `activation_of` to read
+        if act or name.partition(".")[0] == "head":
+            continue
+        if not TIMM_PARTS.fullmatch(kind) or library not in ("timm", "torch"):
+            raise ValueError(f"expected layers that ours has too, found {kind} as {name}")
+        if isinstance(part, nn.LayerNorm) and part.bias is None:
+            raise ValueError(f"expected LayerNorms with a weight and a bias, found {part} as {name}")
+        for setting, value in settings.items():
+            if (found := getattr(part, setting, value)) != value:
+                raise ValueError(f"expected {setting} {value}, found {found} in {name or kind}")
+
+
+def activation_of(model):
+    """The `mlp` of `ModernConfig` that computes what each MLP of timm's `model` does. Raises `ValueError` for none."""
+    x, found = torch.linspace(-4, 4, 33), set()
     known = {"gelu": F.gelu(x), "gelu_tanh": F.gelu(x, approximate="tanh"), "swiglu": F.silu(x)}
-    found = next((name for name, y in known.items() if torch.allclose(mlp.act(x), y, atol=1e-6)), None)
-    gated = kind == "SwiGLU" or (kind == "GluMlp" and not mlp.gate_last)
-    if found is None or gated != (found == "swiglu") or kind not in ("Mlp", "SwiGLU", "GluMlp"):
-        raise ValueError(
-            f"expected exact GELU between the layers of the MLP, tanh GELU or SwiGLU, found {kind} with {mlp.act}"
-        )
-    return found
+    for mlp in (part for part in model.modules() if type(part).__name__ in ("Mlp", "SwiGLU", "GluMlp")):
+        kind = type(mlp).__name__
+        name = next((name for name, y in known.items() if torch.allclose(mlp.act(x.clone()), y, atol=1e-6)), None)
+        gated = kind == "SwiGLU" or (kind == "GluMlp" and not mlp.gate_last)
+        if name is None or gated != (name == "swiglu"):
+            raise ValueError(
+                f"expected exact GELU between the layers of the MLP, tanh GELU or SwiGLU, found {kind} with {mlp.act}"
+            )
+        found.add(name)
+    if len(found) > 1:
+        raise ValueError(f"expected the same MLP everywhere, found {' and '.join(sorted(found))}")
+    return found.pop()
 
 
 def rotary_of(rope, grid, embed_dim, num_heads):
@@ -114,8 +155,11 @@ def rotary_of(rope, grid, embed_dim, num_heads):
     order = torch.cat([order, order + d // 2] if halves else [2 * order, 2 * order + 1])
     if kind and rope.temperature:
         ours = RotaryEmbedding(d, kind, float(rope.temperature)).get_embed(grid)
-        theirs = rope.get_embed(list(grid)).float().cpu()
-        if torch.allclose(theirs[:, torch.cat([order, order + d])], ours, atol=1e-4):
+        training = rope.training
+        theirs = rope.eval().get_embed(list(grid)).cpu()  # training may jitter the places
+        rope.train(training)
+        near = max(1e-4, torch.finfo(theirs.dtype).eps)  # a model of 16 bits keeps them so
+        if torch.allclose(theirs[:, torch.cat([order, order + d])].float(), ours, atol=near):
             return {"rope": kind, "rope_temperature": float(rope.temperature)}, order
     raise ValueError(f"expected rotary positions as in DINOv3 or axial ones of places 0, 1, 2, ..., found {rope}")
 
@@ -153,7 +197,8 @@ def modern_state(state, config, classifies):
     names = (*NAMES, (r"\.mlp\.up_proj\.", ".mlp.fc1_x." if gated else ".mlp.fc1."))
     ours, said = {}, {}
     for name, value in state.items():
-        if not re.match(r"text_model\.|logit_(scale|bias)$", name) and not name.endswith("mask_token"):
+        words = re.match(r"text_model\.|logit_(scale|bias)$", name)
+        if not words and not name.endswith("mask_token") and value.numel():  # no registers are 0 of them
             for pattern, new in names:
                 name = re.sub(pattern, new, name)
             ours[name] = value
