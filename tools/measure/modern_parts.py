@@ -3,11 +3,12 @@
     python tools/measure/modern_parts.py [--seconds 3000]
 
 Reads CIFAR-10 from data/. Choices are made from this record, so the test set is not looked at: every run learns from
-45,000 training pictures, for two epochs, and is scored on the other 5,000. Every run is written when it ends; started
-again, the tool goes on with the runs that are missing, and stops when its seconds are over. Last it times a step of
-each model in turn with the plain one's.
+45,000 training pictures, for two epochs, and is scored on the other 5,000; models that differ in their positions also
+on 2,000 of these at other sizes. Every run is written when it ends; started again, the tool goes on with the runs that
+are missing, and stops when its seconds are over. Last it times a step of each model in turn with the plain one's.
 """
 
+import copy
 import json
 import statistics
 import time
@@ -18,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from records import Record, machine, parser
 
-from vit_tutorial import ModernConfig, ModernViT, datasets, training
+from vit_tutorial import ModernConfig, ModernViT, datasets, set_image_size, training
 from vit_tutorial.files import DATA
 from vit_tutorial.machine.threads import keep_memory
 
 RECORD = DATA / "runs" / "modern-parts.json"
 RECIPE, EPOCHS, SEEDS, HELD_BACK = training.RECIPES["cifar10-laptop"], 2, (0, 1, 2), 5000
+SIDES, SOME, POSITIONS = (24, 32, 40, 48, 64), 2000, ("plain", "rotary", "rotary, DINOv3's")
 TURNS = 15  # timed steps of each model
 PARTS = {
     "plain": {},
@@ -61,16 +63,22 @@ def run(part, seed):
     train_set, held_back = pictures()
     torch.manual_seed(seed)
     recipe, model = build(part, train_set)
-    start = time.perf_counter()
     training.train(model, train_set, recipe, epochs=EPOCHS, seed=seed)
-    seconds = time.perf_counter() - start
     result = training.evaluate(model, held_back)
+    sizes = {"sizes": {side: at_size(model, held_back[:SOME], side) for side in SIDES}} if part in POSITIONS else {}
     return {
         "accuracy": round(result.accuracy, 4),
         "loss": round(result.loss, 4),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": round(seconds, 1),
-    }
+    } | sizes
+
+
+def at_size(model, data, side):
+    """Accuracy on the same pictures, enlarged or reduced to this side; learned positions are interpolated."""
+    images = F.interpolate(data.images.float(), (side, side), mode="bilinear", antialias=True)
+    resized = set_image_size(copy.deepcopy(model), side)
+    images = images.round().clamp(0, 255).to(torch.uint8)
+    return round(training.evaluate(resized, replace(data, images=images)).accuracy, 4)
 
 
 def step_seconds(model, images, labels):
