@@ -120,10 +120,7 @@ def grid_angles(wrong, rows, columns, d, temperature):
     row, column = row * turns, column * turns  # (P, d/4)
     if wrong("rows and columns swapped", "The row's angles come first, then the column's; here they are swapped."):
         row, column = column, row
-    alone, twice = (
-        "One axis is missing: half of the pairs turn by the row, half by the column.",
-        "Each pair has one angle.",
-    )
+    alone = "One axis is missing: half of the pairs turn by the row, half by the column."
     angles = wrong.choose(
         torch.cat([row, column], dim=1),
         *(("one axis alone", alone, torch.cat([axis, axis], dim=1)) for axis in (row, column)),
@@ -132,7 +129,10 @@ def grid_angles(wrong, rows, columns, d, temperature):
     )
     return wrong.choose(
         angles,
-        *(("each angle twice", twice, x) for x in (angles.repeat(1, 2), angles.repeat_interleave(2, dim=1))),
+        *(
+            ("each angle twice", "Each pair has one angle.", x)
+            for x in (angles.repeat(1, 2), angles.repeat_interleave(2, dim=1))
+        ),
         *(("not the angles", "The angles themselves are asked for.", x) for x in (angles.sin(), angles.cos())),
     )
 
@@ -188,7 +188,7 @@ def to_norm():
     yield torch.tensor([[3.0, 1.0, -1.0, 1.0], [6.0, -2.0, 4.0, 2.0]]), torch.tensor([2.0, 1.0, 1.0, 3.0]), 1.0
     for eps, shape in ((0.3, (2, 5, 12)), (0.1, (7, 6)), (0.5, (8,)), (0.2, (2, 3, 4, 5)), (0.4, (1, 1, 3))):
         x = 2 * torch.randn(shape) + 1
-        x[:1] *= x.ndim != 3  # tokens of zeros
+        x[:1] *= x.ndim != 4  # tokens of zeros
         yield x, torch.rand(shape[-1]) + 0.5, eps
     yield 1e4 * torch.randn(6, 3, 2).mT, torch.randn(3), 0.7
 
