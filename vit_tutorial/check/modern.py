@@ -28,7 +28,7 @@ SIGN = "(a, b) becomes (a cos - b sin, b cos + a sin)."
 
 def turned(wrong, x, angles):
     """Vectors `(N, d)` turned by angles `(N, d/2)`, with the mistakes of it."""
-    row = "Each token has its own row of angles, and pair i number i of it; here another one turns it."
+    row = "Each token has its own row of angles, and pair i takes number i of it; here another angle turns it."
     angles = wrong.choose(
         angles,
         ("turned the other way", f"This turns by minus the angle: {SIGN}", -angles),
@@ -154,13 +154,13 @@ def placed(wrong, x, angles):
     return torch.cat([x[:start], turned(wrong, x[start : start + P], angles), x[start + P :]])
 
 
-@written("Queries and keys turn, values keep still, and tokens without a place stay as they are.", one_head)
+@written("Queries and keys turn, values do not, and tokens without a place stay as they are.", one_head)
 def repaired_rotary(wrong, q, k, v, angles):
     """A function `(q, k, v (N, d), angles (P, d/2)) -> (N, d)`: attention in which the last P tokens have a place."""
     (N, d), first = q.shape, len(q) - len(angles)
     what = "The values are turned too: places decide who listens to whom, not what is heard. Turn q and k alone."
     v = placed(wrong, v, angles) if wrong("values turned", what) else v
-    still = "Only differences of places shall remain, and they do where queries *and* keys turn: here {} do not."
+    still = "Where queries *and* keys turn, only differences of places remain: here {} do not turn."
     q = q if wrong("queries not turned", still.format("queries")) else placed(wrong, q, angles)
     against = wrong("keys turned backwards", "Keys turn the same way as queries, else the places are added.")
     k = k if wrong("keys not turned", still.format("keys")) else placed(wrong, k, -angles if against else angles)
@@ -257,7 +257,7 @@ def gates():
         yield 2 * torch.randn(N, B, D).transpose(0, 1), *layers
 
 
-@written("One half decides how much of the other goes on, number by number.", gates)
+@written("The gate decides, number by number, how much of the other half goes on.", gates)
 def swiglu(wrong, x, fc1_g, fc1_x, fc2):
     """A function `(x (B, N, D), fc1_g, fc1_x, fc2) -> (B, N, D)`: SwiGLU of three linear layers."""
     other = "This gate passes {}; SwiGLU's passes silu(g) = g * sigmoid(g)."
@@ -330,7 +330,7 @@ def through(wrong, x, blocks, R):
     return x
 
 
-@written("The registers went through every block, and nobody behind sees them.", streams)
+@written("The registers went through every block, and no head reads them.", streams)
 def with_registers(wrong, cls_token, registers, patches, blocks):
     """A function `(cls_token (B, 1, D), registers (R, D), patches (B, P, D), blocks) -> ((B, D), (B, P, D))`."""
     (B, P, _), R = patches.shape, len(registers)
