@@ -10,6 +10,7 @@ from . import (
     fine_tuning,
     interpretation,
     model,
+    modern,
     own_images,
     patches,
     positions,
@@ -38,6 +39,7 @@ TOPICS = {  # number of the notebook -> its checks
     10: interpretation,
     11: speed,
     12: own_images,
+    13: modern,
 }
 EXERCISES = {name: getattr(topic, name) for topic in TOPICS.values() for name in topic.__all__}  # in course order
 globals().update(EXERCISES)
