@@ -6,6 +6,7 @@ import copies
 import fine_tuning
 import interpretation
 import pytest
+import registers
 import small_data
 import sweep
 import throughput
@@ -17,6 +18,7 @@ WRITERS = {
     "copies": copies.as_text,
     "fine-tuning": fine_tuning.as_text,
     "interpretation": interpretation.as_text,
+    "registers": registers.as_text,
     "small-data": small_data.as_text,
     "sweep-shapes": sweep.as_text,
     "throughput": throughput.as_text,
