@@ -415,48 +415,41 @@ def with_registers__tile(cls_token, registers, patches, blocks):
     return out[:, :1].flatten(1), out[:, 1:][:, len(registers) :]
 
 
-# ------------------------------------------------------------------------------------------------ 13.9
+# ------------------------------------------------------------------------------------------------ 13.10
 
 
-def centred_places__plain(count):
-    return 2 * math.pi * (2 * (torch.arange(count) + 0.5) / count - 1)
+def squeezed_places__plain(count, trained):
+    return (torch.arange(count) + 0.5) * trained / count - 0.5
 
 
-def centred_places__edges(count):
-    edges = torch.linspace(-2 * math.pi, 2 * math.pi, count + 1)
-    return (edges[:-1] + edges[1:]) / 2
+def squeezed_places__edges(count, trained):
+    edges = torch.linspace(0, trained, count + 1)
+    return (edges[:-1] + edges[1:]) / 2 - 0.5
 
 
-def centred_places__linspace(count):
-    half = 2 * torch.pi / count
-    return torch.linspace(-2 * torch.pi + half, 2 * torch.pi - half, count)
+def squeezed_places__linspace(count, trained):
+    half = trained / count / 2
+    return torch.linspace(half - 0.5, trained - half - 0.5, count)
 
 
-def centred_places__loop(count):
-    step = 4 * math.pi / count
-    return torch.tensor([-2 * math.pi + step / 2 + i * step for i in range(count)])
+def squeezed_places__loop(count, trained):
+    places = []
+    for patch in range(count):
+        share = (2 * patch + 1) / (2 * count)
+        places.append(share * trained - 1 / 2)
+    return torch.tensor(places)
 
 
-def centred_places__numpy(count):
-    return torch.from_numpy((np.arange(0.5, count) / count * 2.0 - 1.0) * 2 * np.pi)
+def squeezed_places__numpy(count, trained):
+    return torch.from_numpy(np.arange(0.5, count) * (trained / count) - 0.5)
 
 
-def centred_places__dinov3(count):
-    coords = torch.arange(0.5, count, dtype=torch.float64)
-    coords = coords / count
-    coords = 2.0 * coords - 1.0
-    return 2 * math.pi * coords
+def squeezed_places__interpolated(count, trained):
+    line = torch.arange(-0.5, trained + 0.5, dtype=torch.float64)[None, None]  # edges of the trained patches
+    edges = torch.nn.functional.interpolate(line, count + 1, mode="linear", align_corners=True)[0, 0]
+    return (edges[1:] + edges[:-1]) / 2
 
 
-def centred_places__odd_numbers(count):
-    return torch.arange(1 - count, count, 2) * (2 * torch.pi / count)
-
-
-def centred_places__about_the_middle(count):
-    i = torch.arange(count, dtype=torch.float32)
-    return (i - i.mean()) * 4 * np.pi / count
-
-
-def centred_places__cumulative(count):
-    step = torch.full((count,), 4 * math.pi / count, dtype=torch.float64)
-    return step.cumsum(0) - step / 2 - 2 * math.pi
+def squeezed_places__cumulative(count, trained):
+    step = torch.full((count,), trained / count, dtype=torch.float64)
+    return step.cumsum(0) - step / 2 - 0.5

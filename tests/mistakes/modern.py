@@ -93,7 +93,17 @@ def attention(lines="", weights="(q @ k.T / d**0.5).softmax(-1)", result="weight
         def part(x, n=first, angles=angles):
             return torch.cat([x[:n], turn(x[n : n + P], angles), x[n + P :]])
 
-        names = {"q": q, "k": k, "v": v, "angles": angles, "part": part, "first": first, "P": P, "d": q.shape[1]}
+        names = {
+            "q": q,
+            "k": k,
+            "v": v,
+            "angles": angles,
+            "part": part,
+            "first": first,
+            "P": P,
+            "d": q.shape[1],
+            "turn": turn,
+        }
         exec(lines or "q, k = part(q), part(k)", names)
         names["weights"] = eval(weights, names)
         return eval(result, names)
@@ -153,12 +163,12 @@ def returned_in_the_loop(cls_token, registers, patches, blocks):
 MEAN = "(x.square().mean(-1, keepdim=True) + eps).sqrt()"
 FRESH = "x = block(x); x = torch.cat([x[:, :1], each, x[:, 1 + R :]], 1)"
 EARLY = "x = block(x); x = torch.cat([x[:, :1], x[:, 1 + R :]], 1) if n == 0 else x"
-CENTRES = "2 * math.pi * (2 * (i + 0.5) / n - 1)"
+CENTRES = "(i + 0.5) * t / n - 0.5"
 
 
 def places(line):
-    """`function(count)` whose line is written as text."""
-    return lambda n: eval(line, {"i": torch.arange(n), "n": n, "math": math, "torch": torch})
+    """`function(count, trained)` whose line is written as text."""
+    return lambda n, t: eval(line, {"i": torch.arange(n), "n": n, "t": t, "torch": torch})
 
 
 WRONG = [
@@ -223,7 +233,8 @@ WRONG = [
     ("repaired_rotary", attention(result="weights @ k"), "k mixed"),
     ("repaired_rotary", attention(weights="q @ k.T / d**0.5"), "no softmax"),
     ("repaired_rotary", in_place, "changed in place"),
-    ("repaired_rotary", attention(result="weights"), "input not used"),
+    ("repaired_rotary", attention(result="weights"), "wrong shape"),
+    ("repaired_rotary", attention("q, k = turn(q, angles), turn(k, angles)"), "RuntimeError"),
     ("rms_norm", lambda x, weight, eps: F.layer_norm(x, weight.shape, weight, None, eps), "mean subtracted"),
     ("rms_norm", over(MEAN, "x - x.mean(-1, keepdim=True)"), "mean subtracted"),
     ("rms_norm", over("(x.var(-1, keepdim=True, correction=0) + eps).sqrt()"), "standard deviation"),
@@ -285,16 +296,17 @@ WRONG = [
     ("with_registers", registered(loop="block(x)"), "blocks not run"),
     ("with_registers", registered(result="(x[:, 1 + R :], x[:, 0])"), "pair swapped"),
     ("with_registers", registered(result="x"), "not apart"),
-    ("centred_places", places("torch.linspace(-2 * math.pi, 2 * math.pi, n)"), "ends for centres"),
-    ("centred_places", places("2 * math.pi * (2 * i / (n - 1) - 1)"), "ends for centres"),
-    ("centred_places", places("2 * math.pi * (2 * i / n - 1)"), "half left out"),
-    ("centred_places", places("2 * math.pi * (2 * (i + 1) / n - 1)"), "counted from 1"),
-    ("centred_places", places("torch.linspace(-2 * math.pi, 2 * math.pi, n + 1)"), "edges for centres"),
-    ("centred_places", places("math.pi * (2 * (i + 0.5) / n - 1)"), "half the range"),
-    ("centred_places", places("2 * (i + 0.5) / n - 1"), "2 pi left out"),
-    ("centred_places", places("torch.linspace(-1, 1, n)"), "ends for centres + 2 pi left out"),
-    ("centred_places", places("2 * math.pi * (i + 0.5) / n"), "not centred"),
-    ("centred_places", places(f"({CENTRES}).flip(0)"), "backwards"),
-    ("centred_places", places(f"({CENTRES}).tolist()"), "not a tensor"),
-    ("centred_places", places("i"), None),
+    ("squeezed_places", places("i * t / n"), "edges for centres"),
+    ("squeezed_places", places("torch.linspace(0, t - 1, n)"), "ends for centres"),
+    ("squeezed_places", places("(i + 0.5) * n / t - 0.5"), "upside down"),
+    ("squeezed_places", places("1.0 * i"), "not squeezed"),
+    ("squeezed_places", places("(i + 0.5) * t / n"), "half not taken back"),
+    ("squeezed_places", places("(i + 1.5) * t / n - 0.5"), "counted from 1"),
+    ("squeezed_places", places("(i + 1) * t / n - 0.5"), "right edges"),
+    ("squeezed_places", places("(i + 0.5) / n"), "a share"),
+    ("squeezed_places", places(f"({CENTRES}).round()"), "rounded"),
+    ("squeezed_places", places("i * t // n"), None),
+    ("squeezed_places", places(f"({CENTRES}).flip(0)"), "backwards"),
+    ("squeezed_places", places(f"({CENTRES}).tolist()"), "not a tensor"),
+    ("squeezed_places", places("(i + 0.5) * t / n - 0.5 + (n > 8)"), "offset"),
 ]

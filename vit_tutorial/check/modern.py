@@ -21,7 +21,7 @@ __all__ = [
     "swiglu",
     "swiglu_width",
     "with_registers",
-    "centred_places",
+    "squeezed_places",
 ]
 SIGN = "(a, b) becomes (a cos - b sin, b cos + a sin)."
 
@@ -138,7 +138,7 @@ def grid_angles(wrong, rows, columns, d, temperature):
 
 
 def one_head():
-    yield whole(2, 2), whole(2, 2), whole(2, 2), torch.tensor([[math.pi / 2]])
+    yield whole(3, 2), whole(3, 2), whole(3, 2), torch.tensor([[math.pi / 2], [math.pi]])
     for N, P, d in ((6, 4, 8), (5, 4, 4), (4, 4, 6), (9, 5, 12), (1, 1, 2)):
         yield *1.5 * torch.randn(3, N, d), 2 * torch.randn(P, d // 2)
     yield *torch.randn(3, 8, 7).mT, 20 * torch.rand(4, 4)
@@ -364,31 +364,28 @@ def with_registers(wrong, cls_token, registers, patches, blocks):
 
 
 @written(
-    "The centres, whatever the count: a larger image has more places in the same range.",
-    lambda: [(4,), (1,), (2,), (7,), (16,)],
+    "Each centre keeps its share of the image, in the places that training knew.",
+    lambda: [(4, 2), (8, 8), (1, 4), (16, 8), (7, 14), (12, 8), (3, 5)],
 )
-def centred_places(wrong, count):
-    """A function `count -> (count,)`: DINOv3's places along one axis of an image that ends at -2 pi and 2 pi."""
-    i, inside = torch.arange(count), "The image ends at -2 pi and 2 pi; the outer places are half a patch inside."
-    edge, between = (
-        "These are {} edges: the centre of patch i, from 0, lies at i + 0.5.",
-        torch.linspace(0, 1, count + 1),
+def squeezed_places(wrong, count, trained):
+    """A function `(count, trained) -> (count,)`: axial places of count patches, squeezed into those of trained ones."""
+    i = torch.arange(count)
+    edges = "The left edges keep their share here. Place 0 is a centre: it lies half a patch inside."
+    ends = "First and last place are those of training; but the centres of finer patches lie nearer to the border."
+    ratio = wrong.choose(
+        trained / count,
+        ("upside down", "More patches must lie closer together: times trained, divided by count.", count / trained),
+        ("not squeezed", "The places go on past those of training; squeeze them by trained / count.", 1.0),
     )
-    share = wrong.choose(
-        (i + 0.5) / count,
-        ("half left out", edge.format("the left"), between[:-1]),
-        ("counted from 1", edge.format("the right"), between[1:]),
-        ("edges for centres", edge.format("all count + 1"), between),
-        *(("ends for centres", inside, x) for x in (torch.linspace(0, 1, count), i / (count - 1))),
-        ("a whole step inside", inside, (i + 1) / (count + 1)),
+    places = wrong.choose(
+        (i + 0.5) * ratio - 0.5,
+        ("edges for centres", edges, i * ratio),
+        ("ends for centres", ends, i * (trained - 1) / max(count - 1, 1)),
+        ("half not taken back", "A centre at 0.5 patches is place 0: subtract the half again.", (i + 0.5) * ratio),
+        ("counted from 1", "The first patch is number 0, with its centre at 0.5.", (i + 1.5) * ratio - 0.5),
+        ("right edges", "i + 1 is the right edge of patch i; its centre is at i + 0.5.", (i + 1) * ratio - 0.5),
+        ("a share", "These are shares of the image, from 0 to 1: times trained, less a half.", (i + 0.5) / count),
     )
-    low, high = wrong.choose(
-        (-2, 2),
-        ("half the range", "The image ends at -2 pi and 2 pi, not at -pi and pi.", (-1, 1)),
-        ("2 pi left out", "These run from -1 to 1: times 2 pi.", (-1 / math.pi, 1 / math.pi)),
-        ("pi left out", "These run from -2 to 2: times pi.", (-2 / math.pi, 2 / math.pi)),
-        *(("not centred", "0 is the middle of the image, not its left end.", (0, turns)) for turns in (4, 2)),
-        ("degrees", "Places are in radians: 2 pi, not 360.", (-360 / math.pi, 360 / math.pi)),
-    )
-    places = math.pi * (low + (high - low) * share)
+    if wrong("rounded", "The places are whole numbers; between those of training is where the finer patches lie."):
+        return places.round()
     return places.flip(0) if wrong("backwards", "The first patch has the lowest place.") else places

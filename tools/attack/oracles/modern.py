@@ -115,6 +115,6 @@ def with_registers(cls_token, registers, patches, blocks):
     return torch.stack(first), torch.stack(others)
 
 
-@oracle(lambda: [(count,) for count in (1, 2, 3, 4, 7, 14, 32)])
-def centred_places(count):
-    return torch.tensor([-2 * math.pi + 4 * math.pi * (2 * i + 1) / (2 * count) for i in range(count)])
+@oracle(lambda: [(1, 1), (2, 4), (3, 2), (4, 4), (7, 14), (14, 7), (32, 8)])
+def squeezed_places(count, trained):
+    return torch.tensor([trained * (2 * i + 1) / (2 * count) - 0.5 for i in range(count)])
