@@ -1,11 +1,15 @@
 """The modern parts: each alone against its formula, all of them against timm and transformers, kept and looked into."""
 
 import math
+import os
+import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.layers import RmsNorm, RotaryEmbeddingCat, RotaryEmbeddingDinoV3, SwiGLUPacked, apply_rot_embed_cat
 from timm.models.vision_transformer import VisionTransformer as Timm
 from torch import nn
@@ -15,6 +19,7 @@ from vit_tutorial import (
     ModernViT,
     VisionTransformer,
     ViTConfig,
+    cli,
     datasets,
     interpolate_positions,
     interpret,
@@ -427,6 +432,53 @@ def test_training_that_leaves_patches_out_keeps_registers_and_turns_by_each_ones
     before = model.reg_token.clone()
     training.train(model, data, recipe)
     assert not torch.equal(model.reg_token, before) and model.head.weight.isfinite().all()
+
+
+def draw_scans(folder):
+    """Grey of 16 bits in two classes, 12 pictures each."""
+    rng = np.random.default_rng(0)
+    for name, least in (("dark", 300), ("light", 900)):
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(least, least + 1000, (16, 16)).astype(np.uint16)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+def test_a_modern_recipe_in_a_shell(tmp_path, monkeypatch, capsys):
+    """Trained, stopped, gone on with, tested, asked, reported, exported, and the start of another run."""
+    monkeypatch.chdir(tmp_path)
+    draw_scans(tmp_path / "scans")
+    config = ModernConfig(**PLAIN | PARTS["all"])
+    recipe = training.Recipe(config, batch_size=8, muon_learning_rate=1e-2, patch_dropout=0.5)
+    monkeypatch.setitem(training.RECIPES, "modern", recipe)
+    line = ["train", "--data", "scans", "--copies", "off", "--epochs", "3"]
+
+    def shell(*words):
+        assert cli.main([*words]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "status", lambda history: os.kill(os.getpid(), signal.SIGINT) or {})
+        assert "Continue with" in shell(*line, "--recipe", "modern", "--out", "run")
+    shell("train", "--resume", "run")
+    shell(*line, "--recipe", "modern", "--out", "whole")
+    resumed, whole = weights.load("run"), weights.load("whole")
+    assert resumed.config == whole.config and type(resumed) is ModernViT
+    assert (resumed.config.classes, resumed.config.registers) == (("dark", "light"), 4)
+    assert 300 <= resumed.config.value_range[0] < resumed.config.value_range[1] < 1900
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+    history = training.History.load("run/history.json")
+    assert training.Recipe.from_record(history.info["recipe"]) == replace(recipe, model=resumed.config)
+    assert "24 pictures" in shell("evaluate", "run", "--data", "scans", "--copies", "off", "--side", "all")
+    assert "light" in shell("predict", "run", "scans")
+    shell("report", "run")
+    shell("export", "run", "model.onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "status", lambda history: os.kill(os.getpid(), signal.SIGINT) or {})
+        shell(*line, "--start", "run", "--image-size", "24", "--out", "larger")
+    shell("train", "--resume", "larger")
+    larger = weights.load("larger").config
+    assert larger == replace(resumed.config, image_size=(24, 24), value_range=larger.value_range)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
