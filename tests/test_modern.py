@@ -7,11 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
-from timm.layers import RmsNorm, RotaryEmbeddingCat, RotaryEmbeddingDinoV3, SwiGLUPacked, apply_rot_embed_cat
-from timm.models.vision_transformer import VisionTransformer as Timm
 from torch import nn
 
 from vit_tutorial import (
@@ -30,6 +27,9 @@ from vit_tutorial import (
 )
 from vit_tutorial.modern import LayerScale, ModernAttention, RMSNorm, RotaryEmbedding, SwiGLU, rotate
 from vit_tutorial.training.augment import PatchDropout
+
+timm = pytest.importorskip("timm", minversion="1.0.20")  # the first with DINOv3
+Timm = timm.models.VisionTransformer
 
 PLAIN = {"image_size": 16, "patch_size": 4, "num_classes": 5, "embed_dim": 24, "depth": 3, "num_heads": 3}
 PARTS = {
@@ -113,13 +113,13 @@ def test_each_part_alone_changes_the_answer_trains_and_survives_a_checkpoint(nam
 def test_norms_scale_and_gate_are_their_formulas():
     x = torch.randn(2, 5, 24)
     norm = randomise(RMSNorm(24))
-    theirs = RmsNorm(24)
+    theirs = timm.layers.RmsNorm(24)
     theirs.load_state_dict(norm.state_dict())
     torch.testing.assert_close(norm(x), theirs(x))
     large = 300 * torch.ones(1, 24, dtype=torch.float16)  # its square is no number of 16 bits
     assert torch.allclose(RMSNorm(24).half()(large), torch.ones(1).half())
     assert torch.equal(LayerScale(24, 0.5)(x), 0.5 * x)
-    ours, packed = randomise(SwiGLU(24, 32)), SwiGLUPacked(24, 64)
+    ours, packed = randomise(SwiGLU(24, 32)), timm.layers.SwiGLUPacked(24, 64)
     state = ours.state_dict()
     for kind in ("weight", "bias"):
         state[f"fc1.{kind}"] = torch.cat([state.pop(f"fc1_g.{kind}"), state.pop(f"fc1_x.{kind}")])
@@ -129,7 +129,8 @@ def test_norms_scale_and_gate_are_their_formulas():
 
 @pytest.mark.parametrize("grid", [(3, 5), (4, 4), (1, 7)])
 @pytest.mark.parametrize(
-    "kind, theirs, temperature", [("dinov3", RotaryEmbeddingDinoV3, 100.0), ("axial", RotaryEmbeddingCat, 10000.0)]
+    "kind, theirs, temperature",
+    [("dinov3", timm.layers.RotaryEmbeddingDinoV3, 100.0), ("axial", timm.layers.RotaryEmbeddingCat, 10000.0)],
 )
 def test_rotary_angles_and_turns_are_timms(kind, theirs, temperature, grid):
     options = {"rotate_half": True, "temperature": temperature} | ({"in_pixels": False} if kind == "axial" else {})
@@ -139,7 +140,7 @@ def test_rotary_angles_and_turns_are_timms(kind, theirs, temperature, grid):
     x = torch.randn(2, 3, 2 + len(rope), 16)
     turned = rotate(x, rope)
     assert torch.equal(turned[:, :, :2], x[:, :, :2])  # class token and registers have no place
-    torch.testing.assert_close(turned[:, :, 2:], apply_rot_embed_cat(x[:, :, 2:], expected, half=True))
+    torch.testing.assert_close(turned[:, :, 2:], timm.layers.apply_rot_embed_cat(x[:, :, 2:], expected, half=True))
 
 
 def test_only_differences_of_places_remain():
@@ -316,6 +317,10 @@ REFUSED = {
     "another kind": (lambda: weights.from_transformers({}, {"model_type": "swin"}), "'dinov3_vit', .* found 'swin'"),
     "to timm": (lambda: weights.to_timm(modern(rope="axial")), "expected a plain VisionTransformer, found a ModernViT"),
     "to transformers": (lambda: weights.to_transformers(modern()), "found a ModernViT; weights.save keeps one"),
+    "a plain model of it": (
+        lambda: weights.save(VisionTransformer(ModernConfig(**PLAIN, rope="axial")), "never.safetensors"),
+        "expected a ModernViT with a ModernConfig, found a VisionTransformer",
+    ),
     "negative": (lambda: ModernConfig(**PLAIN, registers=-1), "expected registers to be 0 or more, found -1"),
     "no such norm": (lambda: ModernConfig(**PLAIN, norm="batch"), r"expected norm to be one of .* found 'batch'"),
     "no such scale": (lambda: ModernConfig(**PLAIN, layer_scale="a"), "expected layer_scale to be a number or None"),

@@ -122,6 +122,8 @@ def save(model, path, half=False):
             f"expected a VisionTransformer of this course, found {type(model).__name__}; "
             "vit_tutorial.weights.from_timm and its like make one"
         )
+    if isinstance(model.config, ModernConfig) and not isinstance(model, ModernViT):
+        raise ValueError(f"expected a ModernViT with a ModernConfig, found a {type(model).__name__}")
     state = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}  # compiled blocks
     state = {name: value for name, value in state.items() if not name.startswith("head.")} | head_state(model.head)
     if other := [name for name in state if not NAMES.fullmatch(name)]:
