@@ -86,7 +86,7 @@ def step_seconds(model, images, labels):
 
 def cost(data):
     """How long each part's step takes, as a share of the plain model's: medians of steps taken in turn."""
-    images, labels = data[: RECIPE.batch_size].images, data[: RECIPE.batch_size].labels
+    images, labels = data[:RECIPE.batch_size].images, data[:RECIPE.batch_size].labels
     models = {part: build(part, data)[1].train() for part in PARTS if part != "plain, random start"}
     seconds = {part: [] for part in models}
     for _ in range(TURNS):
