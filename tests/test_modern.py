@@ -18,8 +18,10 @@ from vit_tutorial import (
     ViTConfig,
     cli,
     datasets,
+    export,
     interpolate_positions,
     interpret,
+    normalise,
     set_image_size,
     training,
     weights,
@@ -173,7 +175,6 @@ THEIRS = {  # timm's models, narrow and shallow: name, what else is said of it, 
     "DINOv3 class": ("vit_small_patch16_dinov3_qkvb", {"img_size": (32, 64), "global_pool": "token"}, "ModernViT"),
     "DINOv3 plus": ("vit_small_plus_patch16_dinov3", {"img_size": 64}, "PatchPoolViT"),
     "SigLIP": ("vit_base_patch16_siglip_224", {"img_size": 64}, "PatchPoolViT"),
-    "EVA-02": ("eva02_tiny_patch14_224", {}, "PatchPoolViT"),
     "RoPE-ViT": ("vit_small_patch16_rope_224", {"img_size": (64, 48)}, "ModernViT"),
     "DeiT III": ("deit3_small_patch16_224", {"img_size": 64}, "ModernViT"),
     "norm last": ("vit_betwixt_patch16_reg4_gap_256", {"img_size": 64}, "PatchPoolViT"),
@@ -308,7 +309,7 @@ def gated_gelu():
 REFUSED = {
     "CLIP": (lambda: weights.from_timm(small_timm(pre_norm=True)), "surplus norm_pre.weight"),
     "mixed": (lambda: weights.from_timm(eva("vit_small_patch16_rope_mixed_224")), "found RotaryEmbeddingMixed"),
-    "stretched": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224", img_size=56)), "found RotaryEmbeddingCat"),
+    "stretched": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224")), "found RotaryEmbeddingCat"),
     "a head behind its pooling": (
         lambda: weights.from_timm(eva("vit_pe_core_tiny_patch16_384")),
         "expected global_pool .* found 'map'",
@@ -384,6 +385,15 @@ def test_logit_lens_of_what_reads_the_patches_ends_in_the_logits():
         images = torch.randn(1, 3, 64, 64)
         torch.testing.assert_close(interpret.logit_lens(ours, images)[-1], ours(images))
         assert interpret.record(ours, images).tokens.reads == "patches"
+
+
+@pytest.mark.skipif(bool(export.missing()), reason=export.missing())
+def test_a_pooling_head_is_exported_for_any_number_of_pictures(tmp_path):
+    _, ours = pair("SigLIP")
+    pixels = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+    export.to_onnx(ours, tmp_path / "model.onnx", resize=False)
+    found = export.run_onnx(tmp_path / "model.onnx", pixels)
+    assert largest(found, ours(normalise(pixels, ours.config))) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["axial", "dinov3"])
