@@ -7,10 +7,11 @@ import torch
 from test_cli import make_folder
 from torch import nn
 
-from vit_tutorial import VisionTransformer, ViTConfig, cli, set_image_size, training, weights
+from vit_tutorial import ModernConfig, ModernViT, VisionTransformer, ViTConfig, cli, set_image_size, training, weights
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.training import Recipe
 from vit_tutorial.training.optimizer import MuonAndAdamW, make_optimizer, scaled_groups
+from vit_tutorial.weights import PatchPoolViT
 
 MODEL = ViTConfig(image_size=8, patch_size=4, num_classes=3, embed_dim=16, depth=3, num_heads=2)
 RECIPE = Recipe(model=MODEL, epochs=4, batch_size=8, learning_rate=1e-2, weight_decay=0.05, ema=0.0, crop=1)
@@ -63,6 +64,18 @@ def test_groups_are_those_of_timm(options, decay):
     for model in (ours, theirs):
         assert described(scaled_groups(model, recipe), model) == described(expected, theirs)
     assert len(expected) == 2 * 13  # embedding, 11 blocks and head, each with and without weight decay
+
+
+def test_attention_pooling_lies_behind_the_blocks_and_muon_takes_the_matrices_in_them():
+    model = PatchPoolViT(ModernConfig(32, 8, embed_dim=32, depth=2, num_heads=2, norm="rms", layer_scale=0.1), "map")
+    factors = training.rate_factors(model, replace(RECIPE, layer_decay=0.5, body_rate=0.1))
+    assert factors["attn_pool.latent"] == factors["attn_pool.q.weight"] == factors["norm.weight"] == pytest.approx(0.05)
+    gated = ModernViT(ModernConfig(32, 8, embed_dim=32, depth=1, num_heads=2, registers=2, mlp="swiglu", qk_norm=True))
+    names = {p: name for name, p in gated.named_parameters()}
+    muon, adamw = make_optimizer(gated, replace(RECIPE, muon_learning_rate=1e-2)).optimizers
+    taken = {names[p].removeprefix("blocks.0.") for group in muon.param_groups for p in group["params"]}
+    assert taken == {f"{part}.weight" for part in ("attn.qkv", "attn.proj", "mlp.fc1_g", "mlp.fc1_x", "mlp.fc2")}
+    assert "reg_token" in {names[p] for group in adamw.param_groups for p in group["params"]}
 
 
 def test_factors_by_hand():

@@ -1,13 +1,14 @@
 """The modern parts: each alone against its formula, all of them against timm and transformers, kept and looked into."""
 
 import math
+import os
+import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import timm
 import torch
-from timm.layers import RmsNorm, RotaryEmbeddingCat, RotaryEmbeddingDinoV3, SwiGLUPacked, apply_rot_embed_cat
-from timm.models.vision_transformer import VisionTransformer as Timm
+from PIL import Image
 from torch import nn
 
 from vit_tutorial import (
@@ -15,9 +16,12 @@ from vit_tutorial import (
     ModernViT,
     VisionTransformer,
     ViTConfig,
+    cli,
     datasets,
+    export,
     interpolate_positions,
     interpret,
+    normalise,
     set_image_size,
     training,
     weights,
@@ -25,6 +29,9 @@ from vit_tutorial import (
 )
 from vit_tutorial.modern import LayerScale, ModernAttention, RMSNorm, RotaryEmbedding, SwiGLU, rotate
 from vit_tutorial.training.augment import PatchDropout
+
+timm = pytest.importorskip("timm", minversion="1.0.20")  # the first with DINOv3
+Timm = timm.models.VisionTransformer
 
 PLAIN = {"image_size": 16, "patch_size": 4, "num_classes": 5, "embed_dim": 24, "depth": 3, "num_heads": 3}
 PARTS = {
@@ -108,13 +115,13 @@ def test_each_part_alone_changes_the_answer_trains_and_survives_a_checkpoint(nam
 def test_norms_scale_and_gate_are_their_formulas():
     x = torch.randn(2, 5, 24)
     norm = randomise(RMSNorm(24))
-    theirs = RmsNorm(24)
+    theirs = timm.layers.RmsNorm(24)
     theirs.load_state_dict(norm.state_dict())
     torch.testing.assert_close(norm(x), theirs(x))
     large = 300 * torch.ones(1, 24, dtype=torch.float16)  # its square is no number of 16 bits
     assert torch.allclose(RMSNorm(24).half()(large), torch.ones(1).half())
     assert torch.equal(LayerScale(24, 0.5)(x), 0.5 * x)
-    ours, packed = randomise(SwiGLU(24, 32)), SwiGLUPacked(24, 64)
+    ours, packed = randomise(SwiGLU(24, 32)), timm.layers.SwiGLUPacked(24, 64)
     state = ours.state_dict()
     for kind in ("weight", "bias"):
         state[f"fc1.{kind}"] = torch.cat([state.pop(f"fc1_g.{kind}"), state.pop(f"fc1_x.{kind}")])
@@ -124,7 +131,8 @@ def test_norms_scale_and_gate_are_their_formulas():
 
 @pytest.mark.parametrize("grid", [(3, 5), (4, 4), (1, 7)])
 @pytest.mark.parametrize(
-    "kind, theirs, temperature", [("dinov3", RotaryEmbeddingDinoV3, 100.0), ("axial", RotaryEmbeddingCat, 10000.0)]
+    "kind, theirs, temperature",
+    [("dinov3", timm.layers.RotaryEmbeddingDinoV3, 100.0), ("axial", timm.layers.RotaryEmbeddingCat, 10000.0)],
 )
 def test_rotary_angles_and_turns_are_timms(kind, theirs, temperature, grid):
     options = {"rotate_half": True, "temperature": temperature} | ({"in_pixels": False} if kind == "axial" else {})
@@ -134,7 +142,7 @@ def test_rotary_angles_and_turns_are_timms(kind, theirs, temperature, grid):
     x = torch.randn(2, 3, 2 + len(rope), 16)
     turned = rotate(x, rope)
     assert torch.equal(turned[:, :, :2], x[:, :, :2])  # class token and registers have no place
-    torch.testing.assert_close(turned[:, :, 2:], apply_rot_embed_cat(x[:, :, 2:], expected, half=True))
+    torch.testing.assert_close(turned[:, :, 2:], timm.layers.apply_rot_embed_cat(x[:, :, 2:], expected, half=True))
 
 
 def test_only_differences_of_places_remain():
@@ -167,7 +175,6 @@ THEIRS = {  # timm's models, narrow and shallow: name, what else is said of it, 
     "DINOv3 class": ("vit_small_patch16_dinov3_qkvb", {"img_size": (32, 64), "global_pool": "token"}, "ModernViT"),
     "DINOv3 plus": ("vit_small_plus_patch16_dinov3", {"img_size": 64}, "PatchPoolViT"),
     "SigLIP": ("vit_base_patch16_siglip_224", {"img_size": 64}, "PatchPoolViT"),
-    "EVA-02": ("eva02_tiny_patch14_224", {}, "PatchPoolViT"),
     "RoPE-ViT": ("vit_small_patch16_rope_224", {"img_size": (64, 48)}, "ModernViT"),
     "DeiT III": ("deit3_small_patch16_224", {"img_size": 64}, "ModernViT"),
     "norm last": ("vit_betwixt_patch16_reg4_gap_256", {"img_size": 64}, "PatchPoolViT"),
@@ -302,7 +309,7 @@ def gated_gelu():
 REFUSED = {
     "CLIP": (lambda: weights.from_timm(small_timm(pre_norm=True)), "surplus norm_pre.weight"),
     "mixed": (lambda: weights.from_timm(eva("vit_small_patch16_rope_mixed_224")), "found RotaryEmbeddingMixed"),
-    "stretched": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224", img_size=56)), "found RotaryEmbeddingCat"),
+    "stretched": (lambda: weights.from_timm(eva("eva02_tiny_patch14_224")), "found RotaryEmbeddingCat"),
     "a head behind its pooling": (
         lambda: weights.from_timm(eva("vit_pe_core_tiny_patch16_384")),
         "expected global_pool .* found 'map'",
@@ -311,6 +318,10 @@ REFUSED = {
     "another kind": (lambda: weights.from_transformers({}, {"model_type": "swin"}), "'dinov3_vit', .* found 'swin'"),
     "to timm": (lambda: weights.to_timm(modern(rope="axial")), "expected a plain VisionTransformer, found a ModernViT"),
     "to transformers": (lambda: weights.to_transformers(modern()), "found a ModernViT; weights.save keeps one"),
+    "a plain model of it": (
+        lambda: weights.save(VisionTransformer(ModernConfig(**PLAIN, rope="axial")), "never.safetensors"),
+        "expected a ModernViT with a ModernConfig, found a VisionTransformer",
+    ),
     "negative": (lambda: ModernConfig(**PLAIN, registers=-1), "expected registers to be 0 or more, found -1"),
     "no such norm": (lambda: ModernConfig(**PLAIN, norm="batch"), r"expected norm to be one of .* found 'batch'"),
     "no such scale": (lambda: ModernConfig(**PLAIN, layer_scale="a"), "expected layer_scale to be a number or None"),
@@ -376,6 +387,15 @@ def test_logit_lens_of_what_reads_the_patches_ends_in_the_logits():
         assert interpret.record(ours, images).tokens.reads == "patches"
 
 
+@pytest.mark.skipif(bool(export.missing()), reason=export.missing())
+def test_a_pooling_head_is_exported_for_any_number_of_pictures(tmp_path):
+    _, ours = pair("SigLIP")
+    pixels = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+    export.to_onnx(ours, tmp_path / "model.onnx", resize=False)
+    found = export.run_onnx(tmp_path / "model.onnx", pixels)
+    assert largest(found, ours(normalise(pixels, ours.config))) < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["axial", "dinov3"])
 def test_similarity_of_rotary_positions(kind):
     model = modern(rope=kind, position="none", image_size=(16, 24))
@@ -427,6 +447,53 @@ def test_training_that_leaves_patches_out_keeps_registers_and_turns_by_each_ones
     before = model.reg_token.clone()
     training.train(model, data, recipe)
     assert not torch.equal(model.reg_token, before) and model.head.weight.isfinite().all()
+
+
+def draw_scans(folder):
+    """Grey of 16 bits in two classes, 12 pictures each."""
+    rng = np.random.default_rng(0)
+    for name, least in (("dark", 300), ("light", 900)):
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(least, least + 1000, (16, 16)).astype(np.uint16)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+def test_a_modern_recipe_in_a_shell(tmp_path, monkeypatch, capsys):
+    """Trained, stopped, gone on with, tested, asked, reported, exported, and the start of another run."""
+    monkeypatch.chdir(tmp_path)
+    draw_scans(tmp_path / "scans")
+    config = ModernConfig(**PLAIN | PARTS["all"])
+    recipe = training.Recipe(config, batch_size=8, muon_learning_rate=1e-2, patch_dropout=0.5)
+    monkeypatch.setitem(training.RECIPES, "modern", recipe)
+    line = ["train", "--data", "scans", "--copies", "off", "--epochs", "3"]
+
+    def shell(*words):
+        assert cli.main([*words]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "status", lambda history: os.kill(os.getpid(), signal.SIGINT) or {})
+        assert "Continue with" in shell(*line, "--recipe", "modern", "--out", "run")
+    shell("train", "--resume", "run")
+    shell(*line, "--recipe", "modern", "--out", "whole")
+    resumed, whole = weights.load("run"), weights.load("whole")
+    assert resumed.config == whole.config and type(resumed) is ModernViT
+    assert (resumed.config.classes, resumed.config.registers) == (("dark", "light"), 4)
+    assert 300 <= resumed.config.value_range[0] < resumed.config.value_range[1] < 1900
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+    history = training.History.load("run/history.json")
+    assert training.Recipe.from_record(history.info["recipe"]) == replace(recipe, model=resumed.config)
+    assert "24 pictures" in shell("evaluate", "run", "--data", "scans", "--copies", "off", "--side", "all")
+    assert "light" in shell("predict", "run", "scans")
+    shell("report", "run")
+    shell("export", "run", "model.onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "status", lambda history: os.kill(os.getpid(), signal.SIGINT) or {})
+        shell(*line, "--start", "run", "--image-size", "24", "--out", "larger")
+    shell("train", "--resume", "larger")
+    larger = weights.load("larger").config
+    assert larger == replace(resumed.config, image_size=(24, 24), value_range=larger.value_range)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

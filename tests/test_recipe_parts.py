@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, normalise, training
+from vit_tutorial import ModernConfig, ModernViT, VisionTransformer, ViTConfig, datasets, normalise, training
 from vit_tutorial.machine.compiling import steps_on_nothing
 from vit_tutorial.training.augment import PatchDropout, drop_patches
 from vit_tutorial.training.initialise import initialise
@@ -85,13 +85,17 @@ def test_positions_start_as_waves_beside_the_class_token(data):
     initialise(model, data.images, ("positions",))
     assert torch.equal(model.pos_embed[:, :1], before[:, :1])
     assert model.pos_embed.requires_grad and model.pos_embed[0, 1:].abs().max() <= 0.5
+    for position in ("none", "sinusoidal"):  # nothing is learned there
+        model = VisionTransformer(replace(MODEL, position=position))
+        with pytest.raises(ValueError, match=f"found position='{position}'; leave 'positions' out"):
+            initialise(model, data.images, ("positions",))
 
 
 def test_every_recipe_runs_on_its_data(data):
     """The GPU recipe too, at a small scale: what it switches on works together."""
     for name, recipe in training.RECIPES.items():
         config = replace(recipe.config(data), embed_dim=32, depth=1, num_heads=2)
-        model = VisionTransformer(config)
+        model = (ModernViT if isinstance(config, ModernConfig) else VisionTransformer)(config)
         history = training.train(model, data, replace(recipe, batch_size=32, compile=False), epochs=2)
         losses = history.steps["loss"]
         assert len(losses) == 8 and max(losses) < 5, name

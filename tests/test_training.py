@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vit_tutorial import VisionTransformer, ViTConfig, normalise, training, weights
+from vit_tutorial import ModernConfig, ModernViT, VisionTransformer, ViTConfig, normalise, training, weights
 from vit_tutorial.datasets import ImageSet
 from vit_tutorial.machine import precision
 from vit_tutorial.training import History, Recipe, schedule
@@ -195,6 +195,8 @@ def test_only_matrices_decay():
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.05, 0.0)
     fixed = VisionTransformer(replace(MODEL, position="sinusoidal"))
     assert all(p is not fixed.pos_embed for group in training.param_groups(fixed, 0.05) for p in group["params"])
+    registers = ModernViT(ModernConfig(**vars(MODEL) | {"registers": 2}))
+    assert any(p is registers.reg_token for p in training.param_groups(registers, 0.05)[1]["params"])
 
 
 def test_random_crop_flip_moves_and_mirrors_whole_images():

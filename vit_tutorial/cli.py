@@ -164,7 +164,8 @@ def train_on(device, args):
     dataset, test, calibration, info = training_data(run, pictures.square_side(recipe.model), first)
     torch.manual_seed(run["seed"])
     if model is None:
-        model = vit.VisionTransformer(recipe.config(dataset))
+        config = recipe.config(dataset)
+        model = (vit.ModernViT if isinstance(config, vit.ModernConfig) else vit.VisionTransformer)(config)
     else:
         model = vit.training.new_head(vit.set_image_size(model, dataset.image_size), dataset.classes)
     if first:

@@ -425,9 +425,9 @@ check.decays(decays)
 # %% tags=["package"]
 def param_groups(model, weight_decay):
     decayed, kept = [], []
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            matrix = parameter.ndim >= 2 and name not in ("cls_token", "pos_embed")
+            matrix = parameter.ndim in (2, 4)  # 4: the patch embedding's; a token and the positions have 3
             (decayed if matrix else kept).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 

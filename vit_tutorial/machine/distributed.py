@@ -147,5 +147,6 @@ def unsharded(model):
     if not is_sharded(next(model.parameters())):
         return model
     with torch.random.fork_rng(devices=[]):  # the copy's first weights are drawn, and thrown away
-        heads = {None: getattr(model, "reads", None), True: "norm last", False: "norm first"}  # of a Patch...ViT
-        return build(model.config, full_state(model.state_dict()), model.norm.eps, heads[getattr(model, "norm_last", None)])
+        reads = {None: getattr(model, "reads", None), True: "norm last", False: "norm first"}  # of a Patch...ViT
+        patch_mean = reads[getattr(model, "norm_last", None)]
+        return build(model.config, full_state(model.state_dict()), model.norm.eps, patch_mean)

@@ -39,7 +39,8 @@ def rate_factors(model, recipe):
             raise ValueError(f"expected frozen parts such as 'patch_embed' or 'blocks.0', found {part!r}")
     factors = {}
     for name in names:
-        below = depth + 1 - layer_number(name, depth)  # layers between this one and the head's output
+        number = depth if name.startswith("attn_pool.") else layer_number(name, depth)  # behind the blocks, as the norm
+        below = depth + 1 - number  # layers between this one and the head's output
         frozen = any(f"{name}.".startswith(f"{part}.") for part in recipe.frozen)
         factors[name] = 0.0 if frozen else (recipe.body_rate if below else 1.0) * recipe.layer_decay**below
     return factors

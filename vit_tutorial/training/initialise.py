@@ -42,6 +42,14 @@ def whiten_patches(model, images):
 
 @torch.no_grad()
 def wave_positions(model, images):
-    """Start learned positions as sines and cosines (Vaswani et al. 2017): neighbours are alike from the first step."""
+    """Start learned positions as sines and cosines (Vaswani et al. 2017): neighbours are alike from the first step.
+
+    Raises `ValueError` where positions are not learned.
+    """
+    if model.config.position != "learned":
+        raise ValueError(
+            f"expected learned positions to start as waves, found position={model.config.position!r}; "
+            "leave 'positions' out of the recipe's initialise"
+        )
     waves = SPREAD * sinusoidal_positions(model.config.embed_dim, model.config.grid)  # (1, N, D)
     model.pos_embed[:, -waves.shape[1] :] = waves.to(model.pos_embed)

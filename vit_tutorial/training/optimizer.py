@@ -9,12 +9,12 @@ from .finetune import rate_factors
 def param_groups(model, weight_decay):
     """Trained parameters in two groups: matrices, which decay, and the rest, which does not.
 
-    Biases, norms, the class token and the positions are not decayed, as in timm and the ViT papers' code.
+    Biases, norms, tokens and positions are not decayed, as in timm and the ViT papers' code.
     """
     decayed, kept = [], []
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            matrix = parameter.ndim >= 2 and name not in ("cls_token", "pos_embed")
+            matrix = parameter.ndim in (2, 4)  # 4: the patch embedding's; a token and the positions have 3
             (decayed if matrix else kept).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 

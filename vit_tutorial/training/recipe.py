@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ..model import ViTConfig
+from ..weights.checkpoint import config_of, tuples
 
 BELOW_ONE = 1 - 1e-9
 RANGES = {  # field -> the least and the largest value that mean something
@@ -88,12 +89,8 @@ class Recipe:
 
         Raises `ValueError` where that is none.
         """
-
-        def plain(fields):
-            return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-
         try:
-            return cls(**{**plain(values), "model": ViTConfig(**plain(values["model"]))})
+            return cls(**{**tuples(values), "model": config_of(values["model"])})
         except (TypeError, AttributeError, KeyError, OverflowError) as error:
             raise ValueError(f"expected the record of a recipe, found another or a damaged one ({error})") from None
 

@@ -77,6 +77,16 @@ def load_state(model, state):
     return model
 
 
+def tuples(values):
+    """The dict `values` with tuples for lists, which is what JSON makes of them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def config_of(values):
+    """The `ViTConfig`, or `ModernConfig`, whose `asdict` is `values`, perhaps through JSON."""
+    return (ModernConfig if "registers" in values else ViTConfig)(**tuples(values))
+
+
 def build(config, state, eps=1e-6, patch_mean=None):
     """A model with `config` and the weights `state`; each norm adds `eps` under its root.
 
@@ -112,6 +122,8 @@ def save(model, path, half=False):
             f"expected a VisionTransformer of this course, found {type(model).__name__}; "
             "vit_tutorial.weights.from_timm and its like make one"
         )
+    if isinstance(model.config, ModernConfig) and not isinstance(model, ModernViT):
+        raise ValueError(f"expected a ModernViT with a ModernConfig, found a {type(model).__name__}")
     state = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}  # compiled blocks
     state = {name: value for name, value in state.items() if not name.startswith("head.")} | head_state(model.head)
     if other := [name for name in state if not NAMES.fullmatch(name)]:
@@ -157,14 +169,12 @@ def load(path):
             f"format {metadata.get('format')!r}"
         )
     try:
-        values = json.loads(metadata["config"])
-        kind = ModernConfig if "registers" in values else ViTConfig
-        config = kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        config = config_of(json.loads(metadata["config"]))
         eps = float(json.loads(metadata.get("norm_eps", "1e-6")))
         if not 0 <= eps < 1:
             raise ValueError(f"eps {eps}")
         patch_mean = metadata.get("patch_mean")
-        if patch_mean not in (None, *READS) or (patch_mean == "map" and kind is ViTConfig):
+        if patch_mean not in (None, *READS) or (patch_mean == "map" and type(config) is ViTConfig):
             raise ValueError(f"patch_mean {patch_mean!r:.60}")
         check_size(config, state)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:

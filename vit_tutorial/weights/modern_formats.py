@@ -144,7 +144,7 @@ def activation_of(model):
 def rotary_of(rope, grid, embed_dim, num_heads):
     """`rope` and `rope_temperature` for the angles of timm's module `rope`, and where each of our head's numbers is.
 
-    Raises `ValueError` for other angles than ours on this grid.
+    Raises `ValueError` for other angles than ours on this grid, or on another: EVA-02 stretches its places.
     """
     d = head_width(embed_dim, num_heads)
     kind = {"RotaryEmbeddingDinoV3": "dinov3", "RotaryEmbeddingCat": "axial"}.get(type(rope).__name__)
@@ -153,7 +153,8 @@ def rotary_of(rope, grid, embed_dim, num_heads):
         order = order.roll(d // 4)
     halves = getattr(rope, "rotate_half", False)  # else a pair stands side by side
     order = torch.cat([order, order + d // 2] if halves else [2 * order, 2 * order + 1])
-    if kind and rope.temperature:
+    stretched = getattr(rope, "ref_feat_shape", None) or getattr(rope, "normalize_coords", "separate") != "separate"
+    if kind and rope.temperature and not stretched:  # as ours at every size
         ours = RotaryEmbedding(d, kind, float(rope.temperature)).get_embed(grid)
         training = rope.training
         theirs = rope.eval().get_embed(list(grid)).cpu()  # training may jitter the places

@@ -28,7 +28,7 @@ class AttentionPool(nn.Module):
         self.mlp.act = act
 
     def forward(self, x):
-        q = self.q(self.latent.expand(len(x), -1, -1))  # (B, 1, D)
+        q = self.q(self.latent.expand(x.shape[0], -1, -1))  # (B, 1, D)
         parts = (q, *self.kv(x).chunk(2, dim=-1))
         q, k, v = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in parts)  # (B, H, 1 or P, d)
         x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, 1, D)
