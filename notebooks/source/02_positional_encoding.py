@@ -1343,7 +1343,7 @@ assert check.crop_positions(crop_positions_solution).passed
 # ### Solution 2.8
 #
 # The matrix turns each pair (sine, cosine) by its own angle. Rotary positions (RoPE) build on this: they turn queries
-# and keys, so that their dot product depends on the distance alone.
+# and keys, so that their dot product depends on the distance alone ([13](13_the_modern_vit.ipynb)).
 
 
 # %% tags=["solution"]

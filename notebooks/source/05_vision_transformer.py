@@ -1218,7 +1218,8 @@ widgets.interactive_figure(
 # %% [markdown]
 # ## What comes next
 # The weights of this notebook came from somewhere. In [06 Training](06_training.ipynb) you make your own: data, loss,
-# optimiser, schedule and the loop, until an untrained ViT, to which all classes look alike, has learned to see.
+# optimiser, schedule and the loop, until an untrained ViT, to which all classes look alike, has learned to see. What
+# has been added to this model since 2021 is in [13 The modern ViT](13_the_modern_vit.ipynb).
 
 # %% [markdown]
 # ## References

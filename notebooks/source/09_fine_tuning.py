@@ -1044,6 +1044,8 @@ check.lora(LoRA)
 #
 # [10 Looking inside](10_looking_inside.ipynb) asks what the features are that you have carried over.
 # [12 Your own images](12_your_own_images.ipynb) takes a folder of your pictures through all this, to a saved model.
+# [13 The modern ViT](13_the_modern_vit.ipynb) builds what DINOv2 and DINOv3 have beyond our model, so that you can
+# start from their weights.
 
 # %% [markdown]
 # ## References

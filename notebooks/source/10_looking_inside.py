@@ -1259,7 +1259,7 @@ assert 0.3 < max(kept["accuracy_shuffled"]) < min(kept["accuracy"]) - 0.05
 # Darcet et al. 2024 looked at the *length* of the tokens of large models and found a few patches, on empty background,
 # whose tokens are about ten times as long as the rest. The models use these places as scratch paper: they hold
 # something about the whole picture, and attention maps show them as bright specks on nothing. The remedy was to add
-# tokens of no patch, **registers**, for that use.
+# tokens of no patch, **registers**, for that use ([13](13_the_modern_vit.ipynb)).
 
 # %% [markdown] tags=["predict"]
 # **Predict before you run.** In our small model, how long is a picture's longest patch token, compared with the median?

@@ -958,10 +958,11 @@ with chdir(workshop):
 # %% [markdown]
 # ## What comes next
 #
-# You have come to the end of the course, and to the beginning of your own pictures. Put your folder into the line at
+# Here the plain ViT ends, and your own pictures begin. Put your folder into the line at
 # the top. If it grows beyond a few hundred pictures, train from the command line:
 # `vit-tutorial train --data FOLDER`. For pictures larger than 32 x 32, start from a ViT that was trained on
-# ImageNet ([09](09_fine_tuning.ipynb); `--start NAME --image-size N`).
+# ImageNet ([09](09_fine_tuning.ipynb); `--start NAME --image-size N`). What came after it:
+# [13 The modern ViT](13_the_modern_vit.ipynb).
 
 # %% [markdown]
 # ## References

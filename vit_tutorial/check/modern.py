@@ -19,8 +19,8 @@ __all__ = [
     "rms_norm",
     "largest_score",
     "swiglu",
-    "swiglu_width",
     "with_registers",
+    "swiglu_width",
     "squeezed_places",
 ]
 SIGN = "(a, b) becomes (a cos - b sin, b cos + a sin)."

@@ -187,8 +187,8 @@ def from_timm(model):
     A plain one becomes a `VisionTransformer`; one with registers, LayerScale, RMSNorm, normalised queries and keys,
     SwiGLU, rotary positions or positions without a class token's a `ModernViT`: DeiT III, DINOv2, DINOv3, SigLIP. Where
     the head reads the mean of the patches, before or after the last norm, or pools them by attention, it is a
-    `PatchMeanViT` or a `PatchPoolViT`. A model made without biases of queries, keys and values gets zeros.
-    Where timm fits rotary places to a reference grid (EVA-02), ours are the same on that grid alone.
+    `PatchMeanViT` or a `PatchPoolViT`. A model made without biases of queries, keys and values gets zeros,
+    which training then moves like any bias.
     Normalisation is the model's own (`pretrained_cfg`), or ImageNet's where it has none.
     Raises `ValueError` where a layer or a setting of one differs: distilled DeiT, CLIP and EVA-02 B, for example.
     """
