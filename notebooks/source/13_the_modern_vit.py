@@ -27,10 +27,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import ModernConfig, ModernViT, VisionTransformer, ViTConfig, set_image_size
-from vit_tutorial import check, course, datasets, plots, training, widgets
+from vit_tutorial import (
+    ModernConfig,
+    ModernViT,
+    VisionTransformer,
+    ViTConfig,
+    check,
+    course,
+    datasets,
+    plots,
+    set_image_size,
+    training,
+    widgets,
+)
 from vit_tutorial.files import DATA
-from vit_tutorial.layers import MLP, DropPath, MultiHeadAttention, PatchEmbedding
+from vit_tutorial.layers import MLP, DropPath, MultiHeadAttention
 
 torch.manual_seed(0)
 torch.set_printoptions(precision=4, sci_mode=False)
@@ -99,7 +110,6 @@ print(f"{'':26}{'no registers':>18}{'4 registers':>18}")
 for name, seeds in table.items():
     print(f"{name:26}", *(f"{value:5.1f}" for value in seeds.flatten()))
 assert table["longest/median"].max() < 2 and (table["accuracy"][0] > table["accuracy"][1]).all()
-deep = [run for run in record["runs"] if run["depth"] == 8]  # without registers, with, without
 
 # %% [markdown]
 # The first four rows say where the class token looks, in per cent. **Hardly anything happened.**
@@ -120,12 +130,6 @@ deep = [run for run in record["runs"] if run["depth"] == 8]  # without registers
 # - **The accuracy is lower** with them, from each of three seeds. Is that enough to say so? Part 2 asks again.
 
 # %% [markdown]
-# In a pair of 8 layers, too, the longest patches are {=deep[0]["scores"]["longest patch"][-1]:.1f} and
-# {=deep[1]["scores"]["longest patch"][-1]:.1f} medians long. But the brightest patch lies on the object in
-# {=100 * deep[0]["scores"]["pointing"][-1]:.0f} % of the pictures, and with registers in
-# {=100 * deep[1]["scores"]["pointing"][-1]:.0f} %. The registers at last? From a second seed, *without* them, it is
-# {=100 * deep[2]["scores"]["pointing"][-1]:.0f} %. A seed alone can do that.
-#
 # The paper is not contradicted: it saw long tokens in its large models only, after a third of a long training. **What
 # a large model needs can idle in a small one.** So ask of each part: which problem is it for, and do *you* have that
 # problem?
@@ -279,6 +283,31 @@ print(f"{score(q, k, 2, 5):.4f} {score(q, k, 102, 105):.4f}, but one place more:
 # *To remember: turn queries and keys by their places, and their scores know distances and no places.*
 
 # %% [markdown]
+# ### Exercise 13.1 · Which score is the same?
+#
+# *predict · easy · 2 minutes*
+#
+# A query is turned for place 2, a key for place 5. Now the same query and the same key go to
+# other places (query's first). For which is the score the same, whatever the two vectors hold?
+#
+# - `"a"`: (5, 2)
+# - `"b"`: (0, 3)
+# - `"c"`: (4, 10)
+# - `"d"`: (3, 5)
+#
+# <details><summary>Hint</summary>
+#
+# Work out $n - m$ for each, with its sign. Is $q \cdot (R_{-\alpha} k)$ the same as $q \cdot (R_{\alpha} k)$?
+#
+# </details>
+
+# %% tags=["exercise"]
+answer = ...  # a letter, such as "a"
+
+# %%
+check.same_score(answer)
+
+# %% [markdown]
 # ## One hand comes round too soon
 #
 # After four quarter turns you are back: place 4 is place 0. In 02 one hand took place 44 for place 0, and the cure
@@ -299,7 +328,7 @@ angles
 # $(a \cos\alpha - b \sin\alpha,\ b \cos\alpha + a \sin\alpha)$.
 
 # %% [markdown]
-# ### Exercise 13.1 · Turn every pair
+# ### Exercise 13.2 · Turn every pair
 #
 # *write · easy · 4 minutes*
 #
@@ -321,31 +350,6 @@ def my_turn(x, angles):
 
 # %%
 check.rotary_turn(my_turn)
-
-# %% [markdown]
-# ### Exercise 13.2 · Which score is the same?
-#
-# *predict · easy · 2 minutes*
-#
-# A query is turned for place 2, a key for place 5, each with all its pairs. Now the same query and the same key go to
-# other places (query's first). For which is the score the same, whatever the two vectors hold?
-#
-# - `"a"`: (5, 2)
-# - `"b"`: (0, 3)
-# - `"c"`: (4, 10)
-# - `"d"`: (3, 5)
-#
-# <details><summary>Hint</summary>
-#
-# Work out $n - m$ for each, with its sign. Is $q \cdot (R_{-\alpha} k)$ the same as $q \cdot (R_{\alpha} k)$?
-#
-# </details>
-
-# %% tags=["exercise"]
-answer = ...  # a letter, such as "a"
-
-# %%
-check.same_score(answer)
 
 # %% [markdown]
 # ## A patch has a row and a column
@@ -1211,9 +1215,75 @@ for part, (_, mean, half) in against_plain(recorded).items():
 #
 # A model with rotary positions takes any size, with nothing to interpolate. Does it also *answer* there? The plain
 # model's learned positions can be interpolated (`set_image_size`, notebook 02), so that is the rival to beat.
+
+# %% [markdown] tags=["predict"]
+# **Predict before you run.** The recorded models of three kinds, all trained at 32 pixels, got 2,000 of the pictures
+# held back at 24, 40, 48 and 64 pixels too: the same scenes, coarser and finer. At 64, which is best, and is it right
+# more often than half as often as at 32? Recall the table at the end of part 1.
+
+# %%
+KINDS = {"plain": "learned, interpolated", "rotary": "rotary, axial", "rotary, DINOv3's": "rotary, DINOv3's"}
+STYLES = dict(zip(KINDS.values(), ("o-", "s-", "^-"), strict=True)) | {"places taken away": "x--"}
+
+
+def draw_sizes(ax, sides, reached):
+    """Accuracy `(seeds, sides)` of each kind of positions, the mean as a line; returns the means in words."""
+    for colour, (name, values) in zip((0, 1, 2, 6), reached.items(), strict=False):
+        ax.plot(sides, values.mean(dim=0), STYLES[name], color=plots.COLOURS[colour], label=name)
+    ax.set(xlabel="side in pixels", xticks=sides, ylim=(0, None))
+    return "; ".join(f"{name} {', '.join(f'{v:.0f}' for v in r.mean(dim=0))}" for name, r in reached.items())
+
+
+# %%
+sides = [24, 32, 40, 48, 64]
+at = {
+    name: torch.tensor([[100 * run["sizes"][str(side)] for side in sides] for run in runs if run["part"] == part])
+    for part, name in KINDS.items()
+}  # (seeds, sides)
+fig, ax = plots.figure(4.6, 2.9)
+alt = draw_sizes(ax, sides, at)
+ax.axhline(10, color="#888888", linewidth=1, linestyle=":")
+ax.set(ylabel="accuracy (dotted: guessing)")
+ax.legend(frameon=False, fontsize=9)
+plots.show(fig, f"Accuracy in per cent at 24, 32, 40, 48 and 64 pixels, trained at 32, mean of the seeds. {alt}.")
+
+# %% [markdown]
+# At 64 the best has {=max(r.mean(dim=0)[-1] for r in at.values()):.0f} %.
+
+# %% [markdown]
+# ## Why papers find otherwise
+#
+# Nobody adds a part for nothing. Each answers a trouble that its authors had, and most had it at a size that our
+# models do not reach:
+#
+# | part | the trouble, and where it showed |
+# |---|---|
+# | registers | long, empty-looking patch vectors, in large models late in training (Darcet et al. 2024) |
+# | LayerScale | deep ViTs: more blocks made training harder, not better (Touvron et al. 2021) |
+# | QK-norm | scores that grew until training diverged, at 8 billion weights (Dehghani et al. 2023) |
+# | RMSNorm | the time that LayerNorm takes; quality was about equal (Zhang and Sennrich 2019) |
+# | SwiGLU | none: a slightly lower loss at equal weights, in language models (Shazeer 2020) |
+# | rotary | answers at other sizes than the one trained at (Heo et al. 2024; Siméoni et al. 2025) |
+#
+# Our runs have two blocks and 200 steps, or six blocks and two epochs. They cannot show a cure where there is no
+# illness. And the other way round: that DINOv3 has a part is no reason to put it into yours. Measure it, with seeds.
+
+# %% [markdown]
+# *To remember: a part is an answer to a trouble. Look first whether you have the trouble.*
+
+# %% [markdown]
+# ## Exercises
+#
+# Exercises 13.1 to 13.9 stand above, each beside its idea. One more stands under *Going further*.
+
+# %% [markdown]
+# ## Going further
+#
+# ### Enlarged or wider?
 #
 # "Larger" means two things. A picture may be **enlarged**: the same scene, finer. Or the scene may be **wider**: the
-# object as large as before, on more ground. (Here the ground goes on in stripes, each a copy of the pixel at the edge.)
+# object as large as before, on more ground. The models that you have trained on shapes can be asked both. (The wider
+# ground goes on in stripes, each a copy of the pixel at the edge.)
 
 
 # %%
@@ -1244,10 +1314,8 @@ plots.show(
 # do well on enlarged pictures, which on wider ones? A fourth one is the learned kind with its **places taken away**:
 # every patch gets the same position, the mean of all.
 
+
 # %%
-KINDS = {"plain": "learned, interpolated", "rotary": "rotary, axial", "rotary, DINOv3's": "rotary, DINOv3's"}
-
-
 def at_sizes(model, make):
     """Accuracy in per cent at each side."""
     found = []
@@ -1279,13 +1347,10 @@ reached = {
 fig, axes = plots.figure(8, 2.8, 1, 2, sharey=True)
 alt = []
 for ax, make in zip(axes, SIDES, strict=True):
-    for i, name in enumerate(tested):
-        values = reached[make, name]
-        style = ("o-", "s-", "^-", "x--")[i]
-        ax.plot(SIDES[make], values.mean(dim=0), style, color=plots.COLOURS[(0, 1, 2, 6)[i]], label=name)
-        alt.append(f"{make.__name__}, {name}: {', '.join(f'{v:.0f}' for v in values.mean(dim=0))}")
-    ax.set(title=make.__name__, xlabel="side in pixels", xticks=SIDES[make])
-axes[0].set(ylabel="test accuracy (%)", ylim=(0, None))
+    means_in_words = draw_sizes(ax, SIDES[make], {name: reached[make, name] for name in tested})
+    alt.append(f"{make.__name__}: {means_in_words}")
+    ax.set_title(make.__name__, fontsize=10)
+axes[0].set(ylabel="test accuracy (%)")
 axes[1].legend(frameon=False, fontsize=9)
 plots.show(fig, f"Accuracy in per cent over the side of the picture, mean of three seeds. {'; '.join(alt)}.")
 
@@ -1316,34 +1381,6 @@ assert all(means[enlarged, name][1] - means[enlarged, name][2] < 12 for name in 
 # on ImageNet lose less on larger pictures than ViTs with learned positions.
 
 # %% [markdown]
-# ## Why papers find otherwise
-#
-# Nobody adds a part for nothing. Each answers a trouble that its authors had, and most had it at a size that our
-# models do not reach:
-#
-# | part | the trouble, and where it showed |
-# |---|---|
-# | registers | long, empty-looking patch vectors, in large models late in training (Darcet et al. 2024) |
-# | LayerScale | deep ViTs: more blocks made training harder, not better (Touvron et al. 2021) |
-# | QK-norm | scores that grew until training diverged, at 8 billion weights (Dehghani et al. 2023) |
-# | RMSNorm | the time that LayerNorm takes; quality was about equal (Zhang and Sennrich 2019) |
-# | SwiGLU | none: a slightly lower loss at equal weights, in language models (Shazeer 2020) |
-# | rotary | answers at other sizes than the one trained at (Heo et al. 2024; Siméoni et al. 2025) |
-#
-# Our runs have two blocks and 200 steps, or six blocks and two epochs. They cannot show a cure where there is no
-# illness. And the other way round: that DINOv3 has a part is no reason to put it into yours. Measure it, with seeds.
-
-# %% [markdown]
-# *To remember: a part is an answer to a trouble. Look first whether you have the trouble.*
-
-# %% [markdown]
-# ## Exercises
-#
-# Exercises 13.1 to 13.9 stand above, each beside its idea. One more stands under *Going further*.
-
-# %% [markdown]
-# ## Going further
-#
 # ### Exercise 13.10 · Squeezed places
 # *stretch · hard · 8 minutes*
 #
@@ -1414,6 +1451,18 @@ check.squeezed_places(my_places)
 # %% [markdown]
 # ### Solution 13.1
 #
+# Only $n - m$ counts, with its sign: 5 - 2 = 3 = 3 - 0. Swapped places give -3, and a turn back is another turn.
+
+# %% tags=["solution"]
+q, k = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64)  # (d,) each: any two vectors
+pairs = {"a": (5, 2), "b": (0, 3), "c": (4, 10), "d": (3, 5)}
+found = {letter: (turn(0.3 * m) @ q) @ (turn(0.3 * n) @ k) for letter, (m, n) in pairs.items()}
+same = [letter for letter in pairs if torch.isclose(found[letter], q @ (turn(0.9) @ k))]
+assert same == ["b"] and check.same_score(same[0]).passed
+
+# %% [markdown]
+# ### Solution 13.2
+#
 # The halves hold all first and all second numbers, so one line turns every pair.
 
 
@@ -1428,18 +1477,6 @@ quarter_and_half = math.pi * torch.tensor([[0.5, 1.0]])  # (N, d/2)
 example = turn_solution(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), quarter_and_half)
 assert torch.allclose(example, torch.tensor([[-3.0, -2.0, 1.0, -4.0]]), atol=1e-6)
 assert check.rotary_turn(turn_solution).passed
-
-# %% [markdown]
-# ### Solution 13.2
-#
-# Only $n - m$ counts, with its sign: 5 - 2 = 3 = 3 - 0. Swapped places give -3, and a turn back is another turn.
-
-# %% tags=["solution"]
-q, k = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64)  # (d,) each: any two vectors
-pairs = {"a": (5, 2), "b": (0, 3), "c": (4, 10), "d": (3, 5)}
-found = {letter: (turn(0.3 * m) @ q) @ (turn(0.3 * n) @ k) for letter, (m, n) in pairs.items()}
-same = [letter for letter in pairs if torch.isclose(found[letter], q @ (turn(0.9) @ k))]
-assert same == ["b"] and check.same_score(same[0]).passed
 
 # %% [markdown]
 # ### Solution 13.3

@@ -12,8 +12,8 @@ from .encoder import toy
 from .reference import chosen, stated, whole, written
 
 __all__ = [
-    "rotary_turn",
     "same_score",
+    "rotary_turn",
     "grid_angles",
     "repaired_rotary",
     "rms_norm",
