@@ -6,9 +6,9 @@
 # **After this notebook you can**
 #
 # - turn queries and keys by their places, and prove that only differences of places remain;
-# - say what registers, LayerScale, RMSNorm, QK-norm and SwiGLU are for, and write each in a few lines;
-# - say which of them DINOv2, DINOv3 and SigLIP have, and give your own model their weights;
-# - swap one part at a time into a ViT and judge, with seeds and intervals, whether it pays;
+# - say what registers, LayerScale, RMSNorm, QK-norm and SwiGLU are for, and write them;
+# - say which of them DINOv2, DINOv3 and SigLIP have, and load their weights;
+# - swap one part at a time into a ViT and judge by seeds and intervals whether it pays;
 # - test how far a model takes larger images without interpolation.
 #
 # About {minutes} minutes to read and do, in two parts; 100 s of computing on two CPU cores. Read
@@ -84,11 +84,11 @@ plots.show(
 # %% [markdown]
 # **Why add tokens that show nothing?** Darcet et al. 2024 looked into large models, such as DINOv2. About 2 % of the
 # patches had tokens some ten times as long as the rest. They lay on dull background, and knew little of their own place
-# and much of the whole picture: the models used them as scratch paper. In a map of the attention they are bright
+# and much of the whole picture: the models used them as scratch paper. In an attention map they are bright
 # specks on nothing. With registers to write on, models left the background alone.
 #
 # Compare columns two and three. In the ring's row a speck is gone, lower right. **Did the registers do that?** Three
-# models of each kind and 500 masks can tell.
+# models of each kind and 500 pictures with masks can tell.
 
 
 # %%
@@ -112,19 +112,20 @@ for name, seeds in table.items():
 assert table["longest/median"].max() < 2 and (table["accuracy"][0] > table["accuracy"][1]).all()
 
 # %% [markdown]
-# The first four rows say where the class token looks, in per cent. **Hardly anything happened.**
+# The first four rows say where the class token looks (per cent, as all but longest/median). **Hardly anything
+# happened.**
 #
-# - **There was nothing to clean.** With registers or without, a picture's longest patch token is, on the mean,
-#   {=table["longest/median"].min():.1f} to {=table["longest/median"].max():.1f} times as long as the median. No patch
-#   serves as scratch paper.
+# - **There was nothing to clean.** With registers or without, a picture's longest patch token is on average
+#   {=table["longest/median"].min():.1f} to {=table["longest/median"].max():.1f} times as long as the median.
+#   None stands out.
 # - **The maps are no cleaner.** Of what patches get, the object has {=table["object/patches"][0].min():.0f} to
 #   {=table["object/patches"][0].max():.0f} %, with registers {=table["object/patches"][1].min():.0f} to
 #   {=table["object/patches"][1].max():.0f} %. It is the seeds that differ.
 
 # %% [markdown]
 # - **The registers idle.** In the figure they look where the class token looks. It gives all four
-#   {=table["on registers"][1].min():.1f} to {=table["on registers"][1].max():.1f} %; four of 69 tokens would have
-#   {=400 / 69:.1f} % if all got the same. Take them out of the trained model, and the accuracy changes by
+#   {=table["on registers"][1].min():.1f} to {=table["on registers"][1].max():.1f} %; four of 1 + 4 + 64 tokens
+#   would have {=400 / 69:.1f} % if all got the same. Take them out of the trained model, and the accuracy changes by
 #   {=(table["registers taken out"] - table["accuracy"])[1].min():+.1f} to
 #   {=(table["registers taken out"] - table["accuracy"])[1].max():+.1f} points.
 # - **The accuracy is lower** with them, from each of three seeds. Is that enough to say so? Part 2 asks again.
@@ -135,9 +136,9 @@ assert table["longest/median"].max() < 2 and (table["accuracy"][0] > table["accu
 # problem?
 
 # %% [markdown]
-# ## What is new since 2021
+# ## What newer ViTs have
 #
-# Registers are one of six parts that are younger than notebook 05's ViT:
+# Registers are one of six parts that notebook 05's ViT lacks and newer ones have:
 #
 # | part | the question it answers | DINOv2 with registers | DINOv3 | SigLIP |
 # |---|---|---|---|---|
@@ -148,7 +149,7 @@ assert table["longest/median"].max() < 2 and (table["accuracy"][0] > table["accu
 # | **RMSNorm** | Does a norm need the mean? | – | – | – |
 # | **QK-norm** | What keeps the scores of attention small? | – | – | – |
 #
-# For the last two look elsewhere: AIMv2 has RMSNorm (Fini et al. 2025), ViT-22B QK-norm (Dehghani et al. 2023).
+# For the last two look elsewhere: AIMv2 has RMSNorm (Fini et al. 2024), ViT-22B QK-norm (Dehghani et al. 2023).
 #
 # **Part 1** turns positions instead of adding them, and tries larger images. **Part 2** builds what changed inside
 # the block, and swaps each part alone into the course's ViT.
@@ -203,7 +204,7 @@ scores
 
 # %% [markdown]
 # Check one: sky (2, 0) with the cloud, now (-1, 2), gives 2 x (-1) + 0 x 2 = -2. Unturned it was 4. So the distance
-# counts: one place apart, what was alike is so no longer. The diagonal is as before: each token lies at distance 0
+# counts: one place apart, what was alike no longer is. The diagonal is as before: each token lies at distance 0
 # from itself.
 
 # %% [markdown] tags=["predict"]
@@ -241,7 +242,7 @@ plots.show(
 # %% [markdown]
 # None: c. All three arrows have turned together, and a dot product sees lengths and the angle *between* two arrows.
 #
-# In a model it is not the tokens that are turned, but their queries and keys, in each block anew. This is called
+# In a model it is not the tokens that are turned, but their queries and keys, anew in each block. This is called
 # **rotary position embedding**, RoPE for short (Su et al. 2021).
 
 # %% [markdown]
@@ -280,7 +281,7 @@ for m, n, shift in rng.integers(-1000, 1000, (200, 3)).tolist():
 print(f"{score(q, k, 2, 5):.4f} {score(q, k, 102, 105):.4f}, but one place more: {score(q, k, 2, 6):.4f}")
 
 # %% [markdown]
-# *To remember: turn queries and keys by their places, and their scores know distances and no places.*
+# *To remember: turn queries and keys by their places, and their scores know differences of places alone.*
 
 # %% [markdown]
 # ### Exercise 13.1 · Which score is the same?
@@ -452,8 +453,8 @@ for patch in range(6):
 [(tokens[0] @ quarter_turns(tokens[0], n)).item() for n in range(4)]
 
 # %% [markdown]
-# From patch to patch only distances count; between a class token or register and a patch, the patch's place. So a model
-# that adds no positions can still tell a corner from the middle.
+# From patch to patch only differences count; between a class token or register and a patch, the patch's place. So a
+# model that adds no positions can still tell a corner from the middle.
 #
 # And the **values**? They are not compared but handed over. Here is what the sky takes from all three, with values as
 # they are and with values turned like the keys:
@@ -465,8 +466,8 @@ for arrows, start in (turned, 0), (moved, 1):
     print(f"from place {start}: values as they are {as_is}, values turned {with_keys}")
 
 # %% [markdown]
-# With plain values the sky hears the same, wherever the three lie. Turned values bring the place back in through the
-# other door: the same content arrives as other numbers at each place.
+# With plain values the sky hears the same, wherever the three lie. Turned values let the place in again by the back
+# door: the same content arrives as other numbers at each place.
 #
 # *To remember: turn queries and keys of patches; leave values, class token and registers alone.*
 
@@ -499,10 +500,10 @@ plots.show(
 assert maps["all pairs"].argmax() == asks and maps["a query that looks ahead"].argmax() == asks + 3
 
 # %% [markdown]
-# Yellow is the highest score, the dot the patch that asks. With all pairs that patch itself is brightest. But RoPE does
-# not tell a query to look near. In the last panel the query *holds* other numbers, the ones turned by three columns,
-# and its highest score lies three columns to the right. What a query holds comes from learned weights; so a head can
-# learn to look ahead, down, or along its row.
+# Yellow is a panel's highest score, the dot the patch that asks. With all pairs that patch itself is brightest. But
+# RoPE does not tell a query to look near. In the last panel the query *holds* other numbers, the ones turned by three
+# columns, and its highest score lies three columns to the right. What a query holds comes from learned weights; so a
+# head can learn to look ahead, down, or along its row.
 
 # %% [markdown]
 # ### Exercise 13.4 · Attention that knows too much
@@ -541,8 +542,8 @@ print(f"class token and register listed the other way round: outputs differ by {
 #
 # <details><summary>Hint</summary>
 #
-# The first line has no tokens without a place, so it shows a fault that is there for patches, too. For the second:
-# which tokens does `x[:P]` take, and which should it?
+# In the first line every token has a place. Of q, k and v, which should a place change? For the second: which tokens
+# does `x[:P]` take, and which should it?
 #
 # </details>
 
@@ -566,16 +567,16 @@ config = ModernConfig(image_size=32, patch_size=4, embed_dim=64, depth=2, num_he
 model = ModernViT(config)
 
 # %% [markdown]
-# The explorer shows the scores of a constant query, as above, divided by the highest. Guess before you drag *Grid*
-# from 8 x 8 to 16 x 16: will the spot around your place cover the same part of the image, or the same number of
-# patches?
+# The explorer shows the scores of a constant query, as above, divided by the highest (its cosines). Guess before you
+# drag *Grid* from 8 x 8 to 16 x 16: will the spot around your place cover the same part of the image, or the same
+# number of patches?
 
 # %%
 widgets.PositionExplorer(model)
 
 # %% [markdown]
 # The same number of patches: as with 02's sinusoids, a step to the neighbour turns by the same angle on every grid.
-# (And 6 patches away it gets darker again. Heads of width 16 have only four hands for each axis, and the fastest is
+# (About 6 patches away it is dark again. Heads of width 16 have only four hands for each axis, and the fastest is
 # then nearly round: cos 6 = {=math.cos(6):.2f}.)
 
 # %% [markdown]
@@ -606,8 +607,8 @@ for kind in "axial", "dinov3":
 # rows: in training its range is stretched at random, to between half and twice (Siméoni et al. 2025, section 3.2).
 
 # %% [markdown]
-# Either way there is no table to interpolate. A learned table has to grow; this model turns on with the parameters that
-# it had:
+# Either way there is no table to interpolate. A learned table has to grow; rotary goes on with the parameters that it
+# had:
 
 # %%
 learned = VisionTransformer(ViTConfig(image_size=32, patch_size=4, embed_dim=64, depth=2, num_heads=4))
@@ -629,8 +630,8 @@ for name, vit in ("learned", learned), ("rotary", model):
 
 # %% [markdown] tags=["stop"]
 # **A place to stop.** You can turn queries and keys by their places, say what a score then knows, and take such a model
-# to another image size. The second part opens the block: registers, three norms, and an MLP with a gate. If you come
-# back to a fresh kernel, first run all the cells above.
+# to another image size. The second part opens the block: two norms, taps, an MLP with a gate, and registers. If you
+# come back to a fresh kernel, first run all the cells above.
 
 # %% [markdown]
 # ## RMSNorm: a LayerNorm that does not subtract
@@ -652,9 +653,8 @@ for name, other in (("token", token), ("10 x token", 10 * token), ("token + 100"
     print(f"RMSNorm {F.rms_norm(other, (4,)).numpy().round(2)}")
 
 # %% [markdown]
-# RMSNorm forgets how loud a token is, as LayerNorm does; that was what kept the stream of 04 in range. But it does
-# not forget where the token's zero lies: a constant added to all numbers stays visible, and a large one drowns the
-# pattern.
+# RMSNorm forgets how loud a token is, as LayerNorm does; that kept the stream of 04 from exploding. But it does not
+# forget where the token's zero lies: a constant added to all numbers stays visible, and a large one drowns the pattern.
 #
 # In return it computes one sum over the token in place of two, and has D learned numbers in place of 2 D: a weight for
 # each column, no bias. Zhang and Sennrich (2019) measured the same quality in less time.
@@ -682,7 +682,7 @@ def my_rms_norm(x, weight, eps):
 check.rms_norm(my_rms_norm)
 
 # %% [markdown]
-# The package's class computes in float32 also where tokens come in 16 bits: the square of 300 is above float16's
+# The package's class computes in float32 even where tokens come in 16 bits: the square of 300 is above float16's
 # largest number, 65,504.
 
 
@@ -713,7 +713,7 @@ print("RMSNorm of a centred token is LayerNorm.")
 # ## QK-norm: scores that cannot run away
 #
 # Scores are products of queries and keys, and both are made by learned matrices. If training multiplies both matrices
-# by 4, the scores grow by 16. What does softmax make of that? Eight random tokens, d = 64:
+# by 4, the scores grow by 16. What does softmax make of that? Random queries and keys of eight tokens, d = 64:
 
 # %%
 q, k = torch.from_numpy(rng.normal(size=(2, 8, 64))).float()  # (N, d) each
@@ -727,7 +727,7 @@ for factor in (1, 4, 16):
 # %%
 fig, axes = plots.figure(5.6, 3.9, 2, 3)
 for ax, ((name, factor), weights) in zip(axes.T.flat, looks.items(), strict=True):
-    plots.draw_matrix(ax, weights.detach(), f"{name}, weights x {factor}", numbers=False, vmin=0, vmax=1)
+    plots.draw_matrix(ax, weights.detach(), f"{name}, matrices x {factor}", numbers=False, vmin=0, vmax=1)
 plots.show(
     fig,
     "Six 8 by 8 matrices of attention weights on one scale from 0 to 1. Upper row, plain, the matrices that make "
@@ -736,13 +736,12 @@ plots.show(
 )
 
 # %% [markdown]
-# Upper row: with growing weights each token comes to look at a single other one. Is that bad? A share $w$ moves with
-# its score by $w (1 - w)$ (the slope of softmax). Where all shares are 0 or 1, nothing moves, and nothing is
-# learned:
+# Upper row: with growing matrices each token comes to look at a single one. Is that bad? A share $w$ moves with its
+# score by $w (1 - w)$ (the slope of softmax). Where all shares are 0 or 1, nothing moves, and nothing is learned:
 
 # %%
 for (name, factor), weights in looks.items():
-    print(f"{name:8} weights x {factor:2}: mean slope {(weights * (1 - weights)).mean():.3f}")
+    print(f"{name:8} matrices x {factor:2}: mean slope {(weights * (1 - weights)).mean():.3f}")
 slopes = {key: (weights * (1 - weights)).mean().item() for key, weights in looks.items()}
 assert slopes["plain", 16] < 0.01 * slopes["plain", 1] and abs(slopes["QK-norm", 16] - slopes["QK-norm", 1]) < 1e-4
 
@@ -752,7 +751,7 @@ assert slopes["plain", 16] < 0.01 * slopes["plain", 1] and abs(slopes["QK-norm",
 # learned numbers, can still sharpen a head where that pays.
 #
 # Dehghani et al. (2023) needed it: the training of a ViT of 8 billion weights diverged after a few thousand steps, with
-# scores so large that each row had one weight near 1. With the norm (theirs is a LayerNorm) it went well.
+# scores so large that each row had one weight near 1. With the norm (a LayerNorm) training went through.
 
 # %% [markdown]
 # ### Exercise 13.6 · How large can a score get?
@@ -818,7 +817,32 @@ assert abs(F.gelu(twenty) / F.gelu(ten) - 2) < 0.01 and abs(F.silu(twenty) * twe
 # At -8 and 0 next to nothing passes, whatever the value is; at 8, eight times the value. So a hidden number is a
 # *product* of two numbers that both come from the token. Make gate and value twice as loud, far out where the curves
 # are straight: GELU gives twice as much, the product four times. Whether such products help, measurements must say;
-# Shazeer offers no explanation, he writes.
+# Shazeer himself offers no explanation.
+
+# %% [markdown]
+# ### Exercise 13.7 · An MLP with a gate
+# *write · easy · 3 minutes*
+#
+# Write SwiGLU for tokens `(..., D)` from three linear layers, without dropout: `fc1_g` makes the gate, `fc1_x` the
+# value, `fc2` narrows.
+#
+# <details><summary>Hint</summary>
+#
+# `F.silu` bends the gate alone, before gate and value meet.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def my_swiglu(x, fc1_g, fc1_x, fc2):
+    return ...  # (..., D)
+
+
+# %%
+check.swiglu(my_swiglu)
+
+# %% [markdown]
+# The package's class, with dropout:
 
 
 # %% tags=["package"]
@@ -834,27 +858,6 @@ class SwiGLU(nn.Module):
         x = self.drop(F.silu(self.fc1_g(x)) * self.fc1_x(x))  # (B, N, hidden)
         return self.drop(self.fc2(x))  # (B, N, D)
 
-
-# %% [markdown]
-# ### Exercise 13.7 · An MLP with a gate
-# *write · easy · 3 minutes*
-#
-# Write SwiGLU for tokens `(..., D)` from its three linear layers, without dropout.
-#
-# <details><summary>Hint</summary>
-#
-# `fc1_g` makes the gate, and it is the gate that SiLU bends. `fc2` narrows the product.
-#
-# </details>
-
-
-# %% tags=["exercise"]
-def my_swiglu(x, fc1_g, fc1_x, fc2):
-    return ...  # (..., D)
-
-
-# %%
-check.swiglu(my_swiglu)
 
 # %% [markdown]
 # ## The attention and the block
@@ -887,7 +890,8 @@ class ModernAttention(MultiHeadAttention):
 
 
 # %% [markdown]
-# And the block is 04's, with a choice of norm and MLP, and a tap (`ls1`, `ls2`) at the end of each branch:
+# And the block is 04's, with a choice of norm and MLP, and a tap (`ls1`, `ls2`) at the end of each branch. QK-norm is
+# of the block's kind: by default a LayerNorm, as in ViT-22B.
 
 
 # %% tags=["package"]
@@ -929,8 +933,8 @@ assert moved["LayerScale"] < 1e-4 < 0.02 < moved["plain"]
 # %% [markdown]
 # ## Registers: tokens without a place
 #
-# The opening picture had four tokens more than the plain ViT has. Where do they stand, who reads them, and would
-# another order change anything? An untrained model and a picture of noise will tell.
+# You met registers in the opening. Where do they stand, who reads them, and would another order change anything? An
+# untrained model and a picture of noise will tell.
 
 # %%
 torch.manual_seed(0)
@@ -952,14 +956,12 @@ print("registers in another order: the same logits; other registers: other logit
 # count. In each block they ask and are asked like all tokens. Behind the last block they are dropped: no head reads
 # them. What they hold counts only through the tokens that take from them.
 #
-# What for? Darcet et al. (2024) saw, in large models, a few patches of plain background whose vectors had become very
-# long. They told little about their own place and much about the whole picture, as if the model used them as scratch
-# paper. Given registers, it wrote there, and the patches stayed clean.
+# What for? As the opening said: in large models as scratch paper, so that the patches stay clean (Darcet et al. 2024).
 
 # %% [markdown]
 # And the **class token's position**? It stands in no place either. The plain model adds a learned vector to it all the
-# same, and learned plus learned is one learned vector. DINOv2 with registers leaves it out (`cls_position=False`), and
-# nothing is lost:
+# same, and learned plus learned is one learned vector. timm's copy of DINOv2 with registers holds the sum of the two
+# (`cls_position=False`). Nothing is lost:
 
 # %%
 torch.manual_seed(0)
@@ -975,8 +977,8 @@ print("the same logits with one vector less")
 # ## ModernViT, and whose weights fit
 #
 # `ModernViT` is 05's model with these blocks. It adds three things: `embed` puts registers in, `angles` computes the
-# rotation for all blocks at once, and the head leaves out what is no patch and no class token. A `ModernConfig` has a
-# switch for each part. With none of them it is the plain model, to the bit:
+# rotation for all blocks at once, and the head passes over the registers. A `ModernConfig` has a switch for each part.
+# With none of them it is the plain model, to the bit:
 
 # %%
 fields = {name: value for name, value in vars(tiny).items() if name in ViTConfig.__dataclass_fields__}
@@ -991,7 +993,7 @@ print("no part switched on: the same logits")
 #
 # | | registers | positions | norm | scores | branches | MLP |
 # |---|---|---|---|---|---|---|
-# | DINOv2 with registers | 4 | learned; none for the class token | - | - | LayerScale | -; giant: SwiGLU |
+# | DINOv2 with registers | 4 | learned; in timm none for the class token | - | - | LayerScale | -; giant: SwiGLU |
 # | DINOv3 | 4 | rotary alone | - | - | LayerScale | -; small+, huge+, 7B: SwiGLU |
 # | SigLIP | no class token | learned | - | - | - | GELU, in some by its tanh formula |
 # | AIMv2 | no class token | learned | RMSNorm | - | - | SwiGLU |
@@ -1008,8 +1010,8 @@ print("no part switched on: the same logits")
 # ```
 #
 # `weights.from_timm(model)` and `weights.from_transformers(model)` take a model that you have loaded. They build a
-# `ModernViT` where a `VisionTransformer` will not do, and refuse by name what they cannot be. DINOv3's weights are
-# *gated*: you ask for them once, on their page.
+# `ModernViT` where a `VisionTransformer` will not do, and name the part where neither fits. Meta's own copies of
+# DINOv3's weights are *gated*: you ask for access once, on their page.
 
 # %% [markdown]
 # ### Exercise 13.8 · Registers in and out
@@ -1103,8 +1105,9 @@ live = {part: [training.evaluate(model, asked).accuracy for model in runs] for p
 
 # %% [markdown]
 # Accuracy differs from seed to seed. But runs of one seed share their pictures and order, so we compare *within* a
-# seed: part minus plain, three differences. Is their mean more than luck? The **95 % interval** of a mean of three is
-# 4.30 standard errors wide on either side (Student's t for three numbers; for very many it would be 1.96):
+# seed: part minus plain, three differences (dots in the figure; the diamond is their mean). Is it more than luck? The
+# **95 % interval** of a mean of three is 4.30 standard errors wide on either side (Student's t for three numbers; for
+# very many it would be 1.96):
 
 
 # %%
@@ -1157,7 +1160,7 @@ assert min(min(runs) for runs in live.values()) > 0.2  # all have learned; measu
 assert largest_gamma < 0.2 and found["LayerScale"][1] < -2  # measured: 0.07 to 0.09; of three seeds, -6.6 and less
 
 # %% [markdown]
-# (Yours may take another turn: each processor rounds in its own way, and training amplifies it.)
+# (Your numbers may differ: each processor rounds in its own way, and training amplifies that.)
 
 # %% [markdown]
 # All models have learned something, and are far from done. Intervals above 0: {=in_words(better):s}; below 0:
@@ -1168,18 +1171,18 @@ assert largest_gamma < 0.2 and found["LayerScale"][1] < -2  # measured: 0.07 to 
 # And two blocks have nothing that needs protection. (The numbers are measured, the last is our reading.)
 
 # %% [markdown]
-# About the others three seeds say little: the dots of one part lie up to
+# About most others three seeds say little: the dots of one part lie up to
 # {=max(max(d) - min(d) for d, _, _ in found.values()):.0f} points apart. An interval that contains 0 means *not
 # decided*, not *no effect*. And three dots can agree by luck: in our runs registers were worse by the interval of seeds
-# 0 to 2, and no longer by that of seeds 0 to 4.
+# 0 to 2, and no longer by that of seeds 0 to 4; SwiGLU was better by both.
 
 # %% [markdown]
 # ## The same on photographs, recorded
 #
 # Shapes are drawn, and 200 steps are few. `tools/measure/modern_parts.py` asked the same question on CIFAR-10 (JPEG
 # copy), with the laptop recipe of notebook 06 for two epochs: 45,000 pictures to learn from, and 5,000 others, held
-# back from training, to be right on. (The test set was not touched: who chooses parts by it has nothing left to test
-# with.) That recipe has no class token; it reads the mean of the patches.
+# back from training, to be judged on. (The test set was not touched: whoever chooses parts by it has nothing left to
+# test with.) That recipe has no class token; it reads the mean of the patches.
 
 # %%
 record = json.loads((DATA / "runs" / "modern-parts.json").read_text())
@@ -1202,13 +1205,13 @@ for part, (_, mean, half) in against_plain(recorded).items():
 # By these intervals, better than plain beyond luck: {=in_words(gained):s}; worse: {=in_words(lost):s}. The others are
 # not decided: if they pay or cost, then by no more than their intervals reach.
 #
-# Two warnings. One interval of 95 % lies beside 0 by luck once in 20 times; of seven, were they independent, at least
-# one with $1 - 0.95^7$ = {=100 * (1 - 0.95**7):.0f} %. And rotary is no pure exchange here: the plain recipe starts its
-# learned positions as the waves of 02; rotary models have no such start.
+# Two warnings. Where a part does nothing, its 95 % interval still misses 0 once in 20 times; of seven, were they
+# independent, at least one would with $1 - 0.95^7$ = {=100 * (1 - 0.95**7):.0f} %. And rotary changes two things here:
+# the plain recipe starts its learned positions as the waves of 02; rotary models have no such start.
 
 # %% [markdown]
-# The third column is what a part costs: a step of training, in plain steps. Whoever wins half a point with steps that
-# take a quarter longer should compare with a plain model that trains a quarter longer.
+# The third column is what a part costs: how long a forward and a backward pass take, in plain ones. Whoever wins half a
+# point with steps that take a quarter longer should compare with a plain model that trains a quarter longer.
 
 # %% [markdown]
 # ## Larger images, and how far
@@ -1218,8 +1221,8 @@ for part, (_, mean, half) in against_plain(recorded).items():
 
 # %% [markdown] tags=["predict"]
 # **Predict before you run.** The recorded models of three kinds, all trained at 32 pixels, got 2,000 of the pictures
-# held back at 24, 40, 48 and 64 pixels too: the same scenes, coarser and finer. At 64, which is best, and is it right
-# more often than half as often as at 32? Recall the table at the end of part 1.
+# held back at 24, 40, 48 and 64 pixels too: the same scenes, coarser and finer. At 64, which is best, and does it
+# keep half of its accuracy at 32? Recall the table at the end of part 1.
 
 # %%
 KINDS = {"plain": "learned, interpolated", "rotary": "rotary, axial", "rotary, DINOv3's": "rotary, DINOv3's"}
@@ -1243,7 +1246,7 @@ at = {
 fig, ax = plots.figure(4.6, 2.9)
 alt = draw_sizes(ax, sides, at)
 ax.axhline(10, color="#888888", linewidth=1, linestyle=":")
-ax.set(ylabel="accuracy (dotted: guessing)")
+ax.set(ylabel="accuracy in % (dotted: guessing)")
 ax.legend(frameon=False, fontsize=9)
 plots.show(fig, f"Accuracy in per cent at 24, 32, 40, 48 and 64 pixels, trained at 32, mean of the seeds. {alt}.")
 
@@ -1258,7 +1261,7 @@ plots.show(fig, f"Accuracy in per cent at 24, 32, 40, 48 and 64 pixels, trained 
 #
 # | part | the trouble, and where it showed |
 # |---|---|
-# | registers | long, empty-looking patch vectors, in large models late in training (Darcet et al. 2024) |
+# | registers | very long vectors of background patches, in large models late in training (Darcet et al. 2024) |
 # | LayerScale | deep ViTs: more blocks made training harder, not better (Touvron et al. 2021) |
 # | QK-norm | scores that grew until training diverged, at 8 billion weights (Dehghani et al. 2023) |
 # | RMSNorm | the time that LayerNorm takes; quality was about equal (Zhang and Sennrich 2019) |
@@ -1281,9 +1284,9 @@ plots.show(fig, f"Accuracy in per cent at 24, 32, 40, 48 and 64 pixels, trained 
 #
 # ### Enlarged or wider?
 #
-# "Larger" means two things. A picture may be **enlarged**: the same scene, finer. Or the scene may be **wider**: the
-# object as large as before, on more ground. The models that you have trained on shapes can be asked both. (The wider
-# ground goes on in stripes, each a copy of the pixel at the edge.)
+# "Larger" means two things. A picture may be **enlarged**: the same scene in more pixels (at 24, in fewer). Or the
+# scene may be **wider**: the object as large as before, on more ground. The models that you have trained on shapes can
+# be asked both. (The wider ground goes on in stripes, each a copy of the pixel at the edge.)
 
 
 # %%
@@ -1305,7 +1308,7 @@ titles = [f"{make.__name__}, {side}" for make, sides in SIDES.items() for side i
 plots.show(
     plots.image_grid(examples, titles),
     "One picture eight times, a pink triangle on green ground. Enlarged to 24, 32, 40, 48 and 64 pixels it stays the "
-    "same scene, ever finer. Wider, at 32, 48 and 64, the triangle takes ever less of the picture, and the ground "
+    "same scene, ever smoother. Wider, at 32, 48 and 64, the triangle takes ever less of the picture, and the ground "
     "around it continues in stripes.",
 )
 
@@ -1357,6 +1360,8 @@ plots.show(fig, f"Accuracy in per cent over the side of the picture, mean of thr
 # %%
 means = {key: values.mean(dim=0) for key, values in reached.items()}
 learned = KINDS["plain"]
+of_kinds = [torch.stack([means[make, name] for name in KINDS.values()]) for make in SIDES]  # each (3, sides)
+apart = max((values.amax(dim=0) - values.amin(dim=0)).max().item() for values in of_kinds)
 for make in SIDES:  # in points; measured over six seeds
     assert all(at[-1] < 30 and at.max() - at[-1] > 8 for at in means.values())  # at most 23, at least 18
     assert (means[make, "places taken away"] - means[make, learned]).abs().max() < 8  # at most 3
@@ -1364,8 +1369,8 @@ assert all(means[enlarged, name][1] - means[enlarged, name][2] < 12 for name in 
 
 # %% [markdown]
 # All three *take* every size. None *answers* far from the one it was trained at: at 64 pixels, enlarged, the best
-# reaches {=max(means[enlarged, name][-1] for name in KINDS.values()):.0f} %, where guessing gives 10. The interpolated
-# table holds its own against both rotary kinds, and the table of part 1 does not come true.
+# reaches {=max(means[enlarged, name][-1] for name in KINDS.values()):.0f} %, where guessing gives 10. At each size the
+# three kinds lie within {=apart:.0f} points of each other, and what the table of part 1 promises does not show.
 #
 # The dashed line tells what does *not* fail. With its places taken away the learned model is right about as often, at
 # every size. So it hardly uses them: after 200 steps it reads a bag of patches, as in notebook 08. Then it cannot be
@@ -1376,7 +1381,7 @@ assert all(means[enlarged, name][1] - means[enlarged, name][2] < 12 for name in 
 # it showed in training. In a wider one the object's patches stand among four times as many. Rotary positions do nothing
 # about either.
 #
-# So this test says how far *these models* get: to about 40 pixels, a quarter more than they were trained at. It does
+# So this test says how far *these models* get: enlarged, to about 40 pixels, a quarter more than in training. It does
 # not say which positions are better; for that a model has to need its places. In Heo et al. (2024), rotary ViTs trained
 # on ImageNet lose less on larger pictures than ViTs with learned positions.
 
@@ -1415,7 +1420,7 @@ check.squeezed_places(my_places)
 # | RMSNorm | LayerNorm without mean and bias | fewer computations |
 # | QK-norm | normalises queries and keys, bounds the scores | training that diverges |
 # | LayerScale | taps on the branches, nearly closed at first | deep stacks |
-# | SwiGLU | a gate in the MLP | what a measurement says |
+# | SwiGLU | a gate in the MLP | a measurement of your own |
 #
 # - Swap one part at a time, at equal weights, steps and pictures; compare within a seed, and show the interval.
 # - That a model *takes* a larger image does not say that it answers there.
@@ -1423,7 +1428,7 @@ check.squeezed_places(my_places)
 # %% [markdown]
 # ## What comes next
 #
-# You can now read the config of a model of today and build each part of it. Take one of them to your own pictures:
+# You can now read the config of a recent model and build each part of it. Take one to your own pictures:
 # [12 Your own images](12_your_own_images.ipynb).
 
 # %% [markdown]

@@ -232,10 +232,6 @@ def rms_norm__plain(x, weight, eps):
     return x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
 
 
-def rms_norm__fused(x, weight, eps):
-    return F.rms_norm(x, weight.shape, weight, eps)
-
-
 def rms_norm__rsqrt(x, weight, eps):
     return weight * x * torch.rsqrt(x.pow(2).mean(-1)[..., None] + eps)
 
@@ -244,13 +240,6 @@ def rms_norm__module(x, weight, eps):
     norm = RMSNorm(len(weight), eps)
     norm.weight = nn.Parameter(weight)
     return norm(x)
-
-
-def rms_norm__torch_module(x, weight, eps):
-    norm = nn.RMSNorm(x.shape[-1], eps=eps)
-    with torch.no_grad():
-        norm.weight.copy_(weight)
-        return norm(x)
 
 
 def rms_norm__einsum(x, weight, eps):
@@ -309,13 +298,6 @@ def swiglu__packed(x, fc1_g, fc1_x, fc2):
 def swiglu__exponential(x, fc1_g, fc1_x, fc2):
     gate, hidden = fc1_g(x), fc1_x(x)
     return fc2(hidden * gate / (1 + torch.exp(-gate)))
-
-
-def swiglu__one_token_at_a_time(x, fc1_g, fc1_x, fc2):
-    images = []
-    for image in x:
-        images.append(torch.stack([fc2(fc1_x(token) * F.silu(fc1_g(token))) for token in image]))
-    return torch.stack(images)
 
 
 def swiglu__module(x, fc1_g, fc1_x, fc2):

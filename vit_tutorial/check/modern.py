@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import DIVIDED_BY_D, MULTIPLIED, NO_SCALE, NO_SOFTMAX, OVER_QUERIES, SWAPPED
-from .encoder import toy
+from .encoder import READY_MADE, toy
 from .reference import chosen, stated, whole, written
 
 __all__ = [
@@ -23,6 +23,10 @@ __all__ = [
     "swiglu_width",
     "squeezed_places",
 ]
+NO_NORM = dict.fromkeys(
+    (*READY_MADE, "_fused_rms_norm"),
+    "A ready-made norm does the work here. Write it yourself, from squares, mean and root.",
+)
 SIGN = "(a, b) becomes (a cos - b sin, b cos + a sin)."
 
 
@@ -93,14 +97,22 @@ def frequencies(wrong, d, temperature):
         *(("another exponent", fall, power) for power in (-2, -1, -8)),
         ("frequencies grow", "The exponent has lost its minus: the frequencies grow.", 4),
     )
-    return temperature ** (power * i / d)
+    fixed = "temperature is not used: another number stands in its place."
+    temperature = wrong.choose(temperature, *(("another temperature", fixed, number) for number in (100.0, 10000.0)))
+    turns = temperature ** (power * i / d)
+    last = "The last frequency is not 1 / temperature: the exponent is -4 i / d, and i ends at d/4 - 1."
+    return wrong.choose(
+        turns,
+        ("frequencies to the end", last, temperature ** -torch.linspace(0, 1, len(i))),
+        ("frequencies backwards", "The fastest frequency, i = 0, comes first.", turns.flip(0)),
+    )
 
 
 @written(
     "Half of the pairs turn by the row, half by the column, each at its own speed.",
     lambda: [
         *((2, 2, 8, 100.0), (2, 3, 16, 10000.0), (3, 2, 8, 50.0), (1, 4, 12, 100.0), (4, 1, 4, 7.0)),
-        *((5, 3, 32, 100.0), (1, 1, 8, 100.0), (4, 4, 20, 1000.0)),
+        *((5, 3, 32, 100.0), (1, 1, 8, 100.0), (9, 8, 20, 1000.0)),
     ],
 )
 def grid_angles(wrong, rows, columns, d, temperature):
@@ -112,6 +124,7 @@ def grid_angles(wrong, rows, columns, d, temperature):
     y, x = wrong.choose(
         (y, x),
         ("counted from 1", "Rows and columns are counted from 0.", (y + 1, x + 1)),
+        ("shares for places", "These are shares of the grid; here places are 0, 1, 2, ...", (y / rows, x / columns)),
         ("normalised places", "These are DINOv3's normalised places; here they are 0, 1, 2, ...", normalised),
     )
     down = wrong("column by column", "The patches run down the columns; they are counted row by row.")
@@ -134,6 +147,11 @@ def grid_angles(wrong, rows, columns, d, temperature):
             for x in (angles.repeat(1, 2), angles.repeat_interleave(2, dim=1))
         ),
         *(("not the angles", "The angles themselves are asked for.", x) for x in (angles.sin(), angles.cos())),
+        (
+            "full turns left out",
+            "Full turns are taken off; the angles themselves are asked for.",
+            angles % (2 * math.pi),
+        ),
     )
 
 
@@ -151,7 +169,13 @@ def placed(wrong, x, angles):
     start = wrong.choose(first, ("prefix turned", why.format(0), 0), ("registers turned", why.format(1), min(1, first)))
     end = "The angles are laid on from the end backwards: the first row is that of the first patch."
     angles = angles.flip(0) if wrong("angles backwards", end) else angles
-    return torch.cat([x[:start], turned(wrong, x[start : start + P], angles), x[start + P :]])
+    new = turned(wrong, x[start : start + P], angles)
+    order = "The tokens have changed places: those without a place stay in front, torch.cat([x[:-P], turned])."
+    parts = wrong.choose(
+        [x[:start], new, x[start + P :]],
+        *(("order changed", order, parts) for parts in ([new, x[:first]], [new, x[P:]], [x[P:], new])),
+    )
+    return torch.cat(parts)
 
 
 @written("Queries and keys turn, values do not, and tokens without a place stay as they are.", one_head)
@@ -181,6 +205,8 @@ def repaired_rotary(wrong, q, k, v, angles):
     )
     over = wrong.choose(-1, ("softmax over the queries", OVER_QUERIES, 0))
     mixed = (scores if wrong("no softmax", NO_SOFTMAX) else scores.softmax(over)) @ v
+    back = "The patches stand first in what comes back; keep the tokens in the order in which they came."
+    mixed = torch.cat([mixed[first:], mixed[:first]]) if wrong("order changed", back, place=3) else mixed
     return mixed[first:] if wrong("prefix left out", out, place=1) else mixed
 
 
@@ -189,11 +215,14 @@ def to_norm():
     for eps, shape in ((0.3, (2, 5, 12)), (0.1, (7, 6)), (0.5, (8,)), (0.2, (2, 3, 4, 5)), (0.4, (1, 1, 3))):
         x = 2 * torch.randn(shape) + 1
         x[:1] *= x.ndim != 4  # tokens of zeros
+        x[1:2] *= 0.1  # and small ones, beside which eps is large
         yield x, torch.rand(shape[-1]) + 0.5, eps
     yield 1e4 * torch.randn(6, 3, 2).mT, torch.randn(3), 0.7
 
 
-@written("Each token has its own root mean square, and its mean is left as it was.", to_norm, together=3)
+@written(
+    "Each token has its own root mean square, and its mean is left as it was.", to_norm, together=3, without=NO_NORM
+)
 def rms_norm(wrong, x, weight, eps):
     """A function `(x (..., D), weight (D,), eps) -> (..., D)`: RMSNorm."""
     own = "Each token has a root mean square of its own, of its D numbers (dim=-1); this one is of "
@@ -218,7 +247,8 @@ def rms_norm(wrong, x, weight, eps):
     missing = ("eps missing", "Without eps a token of zeros becomes nan.", 0.0)
     eps = wrong.choose(eps, missing, ("another eps", other, 1e-6))
     outside = wrong("eps outside the root", "Eps belongs inside the root, beside the mean square.")
-    root = total if outside else total + eps
+    floor = wrong("eps as a floor", "Eps is added to the mean square; here it is only the least that this may be.")
+    root = total.clamp(min=eps) if floor else total if outside else total + eps
     root = root if wrong("root missing", "Divide by the *root* of mean square + eps.") else root.sqrt()
     root = root + eps if outside else root
     root = 1.0 if wrong("not divided", "Nothing is divided by the root mean square.") else root
@@ -255,18 +285,19 @@ def gates():
         for layer in layers:
             nn.init.normal_(layer.weight)  # gates that are not all half open
         yield 2 * torch.randn(N, B, D).transpose(0, 1), *layers
+    yield 2 * torch.randn(6, D), *layers  # tokens of no batch
 
 
 @written("The gate decides, number by number, how much of the other half goes on.", gates)
 def swiglu(wrong, x, fc1_g, fc1_x, fc2):
-    """A function `(x (B, N, D), fc1_g, fc1_x, fc2) -> (B, N, D)`: SwiGLU of three linear layers."""
-    other = "This gate passes {}; SwiGLU's passes silu(g) = g * sigmoid(g)."
+    """A function `(x (..., D), fc1_g, fc1_x, fc2) -> (..., D)`: SwiGLU of three linear layers."""
+    other = "This gate goes through {}; SwiGLU's goes through silu(g) = g * sigmoid(g)."
     act = wrong.choose(
         F.silu,
         ("sigmoid for silu", other.format("a sigmoid"), F.sigmoid),
         *(("gelu for silu", other.format("GELU"), partial(F.gelu, approximate=kind)) for kind in ("none", "tanh")),
         ("relu for silu", other.format("ReLU"), F.relu),
-        ("no activation", other.format("nothing"), lambda t: t),
+        ("no activation", other.format("no curve"), lambda t: t),
     )
     g, h = fc1_g(x), fc1_x(x)
     if wrong("gate on the wrong side", "silu belongs to fc1_g, the gate; what comes out of fc1_x stays as it is."):
@@ -289,7 +320,7 @@ def swiglu(wrong, x, fc1_g, fc1_x, fc2):
 @stated(
     "Three matrices of D times 8 D / 3 hold as many weights as two of D times 4 D.",
     "Count the weights: an MLP has two matrices of D times 4 D, SwiGLU three of D times hidden.",
-    tolerance=1e-3,
+    tolerance=1e-6,  # a whole number
 )
 def swiglu_width(wrong):
     """The hidden width at which SwiGLU has as many weights as an MLP of ratio 4 at D = 384, biases aside: 1024."""
@@ -299,6 +330,7 @@ def swiglu_width(wrong):
         ("width of the MLP", "That is the MLP's own width: then SwiGLU has half as many weights again.", 1536),
         ("fc2 left out", "That makes the first layers equal; fc2 is smaller then, and leaves room for more.", 768),
         ("one matrix counted", "Of this width one matrix would do; SwiGLU has three.", 3072),
+        ("biases counted", "That is with the biases: count the numbers in the matrices alone.", 1023),
         ("half of the MLP counted", "An MLP has two matrices of D times 4 D, one up and one down.", 512),
         *(("ratio for width", ratio, value) for value in (8 / 3, 2 / 3)),
         ("weights for width", "That is how many weights there are; which width gives as many?", 8 * 384**2),
@@ -319,12 +351,18 @@ def through(wrong, x, blocks, R):
     blocks = wrong.choose(
         blocks,
         *(("one block alone", chain, some) for some in (blocks[:1], blocks[-1:])),
+        ("blocks backwards", "The last block comes first; go through the list from its start.", blocks[::-1]),
+        *(
+            ("one block left out", "The loop leaves a block out: it goes through all.", x)
+            for x in (blocks[:-1], blocks[1:])
+        ),
         ("blocks not run", "The tokens never go through the blocks.", []),
     )
     fresh = wrong("registers fresh in each block", "Each block gets fresh registers; what one wrote there is lost.")
     early = wrong("registers dropped too early", "The registers are gone after the first block; they go through all.")
+    twice = wrong("input added", "x is added to what a block gives. A block does that itself: x = block(x).")
     for n, block in enumerate(blocks):
-        y = block(x)
+        y = x + block(x) if twice else block(x)
         between = [x[:, 1 : 1 + R]] * fresh  # as they came into the block
         x = torch.cat([y[:, :1], *between, y[:, 1 + R :]], dim=1) if fresh or (early and n == 0) else y
     return x
@@ -356,10 +394,13 @@ def with_registers(wrong, cls_token, registers, patches, blocks):
     )
     axis = "The class token still has its axis of 1: (B, D) is asked for, x[:, 0]."
     token, patches = x[:, cls : cls + 1] if wrong("axis kept", axis) else x[:, cls], x[:, where]
+    joined = "Class token and patches come back as one tensor; return them as a pair."
     return wrong.choose(
         (token, patches),
         ("pair swapped", "The class token comes first, then the patches.", (patches, token)),
         ("not apart", "All tokens come back as one tensor; return the class token and the patches, a pair.", x),
+        ("not apart", joined, torch.cat([x[:, :1], x[:, -P:]], dim=1)),
+        ("registers returned", "The registers stay behind: two tensors are asked for.", (token, x[:, 1:-P], patches)),
     )
 
 
@@ -381,6 +422,8 @@ def squeezed_places(wrong, count, trained):
         (i + 0.5) * ratio - 0.5,
         ("edges for centres", edges, i * ratio),
         ("ends for centres", ends, i * (trained - 1) / max(count - 1, 1)),
+        ("ends for centres", ends, torch.true_divide(i * (trained - 1), count - 1)),  # 0/0 for one patch
+        ("left edges", "i is the left edge of patch i; its centre is at i + 0.5.", i * ratio - 0.5),
         ("half not taken back", "A centre at 0.5 patches is place 0: subtract the half again.", (i + 0.5) * ratio),
         ("counted from 1", "The first patch is number 0, with its centre at 0.5.", (i + 1.5) * ratio - 0.5),
         ("right edges", "i + 1 is the right edge of patch i; its centre is at i + 0.5.", (i + 1) * ratio - 0.5),
@@ -388,4 +431,6 @@ def squeezed_places(wrong, count, trained):
     )
     if wrong("rounded", "The places are whole numbers; between those of training is where the finer patches lie."):
         return places.round()
+    held = "The places are held between those of training; the centres of finer patches lie up to half a patch outside."
+    places = places.clamp(0, trained - 1) if wrong("held at the ends", held) else places
     return places.flip(0) if wrong("backwards", "The first patch has the lowest place.") else places
