@@ -419,7 +419,7 @@ def decays(name, parameter):
 check.decays(decays)
 
 # %% [markdown]
-# The optimiser gets its weights in two groups. The package holds the same code:
+# The optimiser gets its weights in two groups. The package tells them apart by their axes alone:
 
 
 # %% tags=["package"]

@@ -7,7 +7,7 @@
 #
 # - turn queries and keys by their places, and prove that only differences of places remain;
 # - say what registers, LayerScale, RMSNorm, QK-norm and SwiGLU are for, and write them;
-# - say which of them DINOv2, DINOv3 and SigLIP have, and load their weights;
+# - say which of them DINOv2, DINOv3 and SigLIP have;
 # - swap one part at a time into a ViT and judge by seeds and intervals whether it pays;
 # - test how far a model takes larger images without interpolation.
 #
