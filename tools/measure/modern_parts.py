@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from records import Record, machine, parser
 
-from vit_tutorial import ModernConfig, ModernViT, datasets, set_image_size, training
+from vit_tutorial import ModernConfig, ModernViT, datasets, normalise, set_image_size, training
 from vit_tutorial.files import DATA
 from vit_tutorial.machine.threads import keep_memory
 
@@ -90,7 +90,8 @@ def step_seconds(model, images, labels):
 
 def cost(data):
     """How long each part's step takes, as a share of the plain model's: medians of steps taken in turn."""
-    images, labels = data[: RECIPE.batch_size].images, data[: RECIPE.batch_size].labels
+    batch = data[: RECIPE.batch_size]
+    images, labels = normalise(batch.images, RECIPE.config(data)), batch.labels
     models = {part: build(part, data)[1].train() for part in PARTS}
     seconds = {part: [] for part in models}
     for _ in range(TURNS):
