@@ -6,11 +6,9 @@ import copies
 import fine_tuning
 import interpretation
 import pytest
-import registers
-import small_data
 import sweep
 import throughput
-from records import Record
+from records import Record, a_line_a_run
 
 from vit_tutorial.files import DATA
 
@@ -18,8 +16,9 @@ WRITERS = {
     "copies": copies.as_text,
     "fine-tuning": fine_tuning.as_text,
     "interpretation": interpretation.as_text,
-    "registers": registers.as_text,
-    "small-data": small_data.as_text,
+    "modern-parts": a_line_a_run,
+    "registers": a_line_a_run,
+    "small-data": a_line_a_run,
     "sweep-shapes": sweep.as_text,
     "throughput": throughput.as_text,
 }

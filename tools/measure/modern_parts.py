@@ -9,7 +9,6 @@ are missing, and stops when its seconds are over. Last it times a step of each m
 """
 
 import copy
-import json
 import statistics
 import time
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from records import Record, machine, parser
+from records import Record, a_line_a_run, machine, notebook_names, parser
 
 from vit_tutorial import ModernConfig, ModernViT, datasets, normalise, set_image_size, training
 from vit_tutorial.files import DATA
@@ -27,16 +26,8 @@ RECORD = DATA / "runs" / "modern-parts.json"
 RECIPE, EPOCHS, SEEDS, HELD_BACK = training.RECIPES["cifar10-laptop"], 2, (0, 1, 2), 5000
 SIDES, SOME, POSITIONS = (24, 32, 40, 48, 64), 2000, ("plain", "rotary", "rotary, DINOv3's")
 TURNS = 15  # timed steps of each model
-PARTS = {
-    "plain": {},
-    "registers": {"registers": 4},
-    "LayerScale": {"layer_scale": 1e-5},
-    "RMSNorm": {"norm": "rms"},
-    "QK-norm": {"qk_norm": True},
-    "SwiGLU": {"mlp": "swiglu", "mlp_ratio": RECIPE.model.mlp_ratio * 2 / 3},
-    "rotary": {"rope": "axial", "position": "none"},
-    "rotary, DINOv3's": {"rope": "dinov3", "position": "none"},
-}
+NOTEBOOK = notebook_names("13_the_modern_vit.py", ["usual", "small", "PARTS", "enlarged"])
+PARTS = NOTEBOOK["PARTS"]  # the MLP of both models has ratio 2, so SwiGLU is as wide here
 
 
 def plan():
@@ -75,9 +66,7 @@ def run(part, seed):
 
 def at_size(model, data, side):
     """Accuracy on the same pictures, enlarged or reduced to this side; learned positions are interpolated."""
-    images = F.interpolate(data.images.float(), (side, side), mode="bilinear", antialias=True)
-    resized = set_image_size(copy.deepcopy(model), side)
-    images = images.round().clamp(0, 255).to(torch.uint8)
+    resized, images = set_image_size(copy.deepcopy(model), side), NOTEBOOK["enlarged"](data.images, side)
     return round(training.evaluate(resized, replace(data, images=images)).accuracy, 4)
 
 
@@ -101,11 +90,6 @@ def cost(data):
     return {part: round(statistics.median(times) / plain, 3) for part, times in seconds.items()}
 
 
-def as_text(content):
-    """JSON, a line a run."""
-    return json.dumps(content, indent=1).replace("\n   ", " ").replace("\n  }", " }") + "\n"
-
-
 def main():
     args = parser(__doc__, RECORD).parse_args()
     keep_memory()
@@ -119,7 +103,7 @@ def main():
         "learnt from": len(train_set),
         "held back": HELD_BACK,
     }
-    record = Record(args.out, {"info": info, "runs": []}, as_text, args.seconds)
+    record = Record(args.out, {"info": info, "runs": []}, a_line_a_run, args.seconds)
     record.complete(plan(), record.content["runs"], run)
     if len(record.content["runs"]) == len(plan()):
         record.content["cost"] = cost(train_set)

@@ -4,6 +4,7 @@ import argparse
 import ast
 import json
 import math
+import re
 import time
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def parser(doc, out):
 def machine():
     """What is to be known of this machine beside a measurement."""
     return {"hardware": hardware(torch.device("cpu")), "torch": str(torch.__version__)}
+
+
+def a_line_a_run(content):
+    """A record whose "runs" are a list of dicts as JSON, a line a run."""
+    return re.sub(r"\n {3,}", " ", json.dumps(content, indent=1)).replace("\n  }", " }") + "\n"
 
 
 def missing(plan, runs):

@@ -8,14 +8,12 @@ and stops when its seconds are over.
 """
 
 import copy
-import json
-import re
 from dataclasses import asdict, replace
 from functools import cache
 
 import torch
 import torch.nn.functional as F
-from records import Record, machine, parser
+from records import Record, a_line_a_run, machine, parser
 
 from vit_tutorial import ModernConfig, ModernViT, datasets, interpret, normalise
 from vit_tutorial.files import DATA
@@ -105,11 +103,6 @@ def run(depth, registers, seed):
     return found
 
 
-def as_text(content):
-    """JSON, a line a run."""
-    return re.sub(r"\n {3,}", " ", json.dumps(content, indent=1)).replace("\n  }", " }") + "\n"
-
-
 def main():
     args = parser(__doc__, RECORD).parse_args()
     keep_memory()
@@ -122,7 +115,7 @@ def main():
         "scored on": SCORED,
         "object's share of the picture": round(pictures("test", TESTED)[:SCORED].masks.float().mean().item(), 4),
     }
-    record = Record(args.out, {"info": info, "runs": []}, as_text, args.seconds)
+    record = Record(args.out, {"info": info, "runs": []}, a_line_a_run, args.seconds)
     record.complete(plan(), record.content["runs"], run)
 
 

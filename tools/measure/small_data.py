@@ -8,13 +8,12 @@ The models and the loop are the notebook's own, read from its source. Every run 
 the tool goes on with the runs that are missing, and stops when its seconds are over.
 """
 
-import json
 import time
 from dataclasses import replace
 from functools import cache
 
 import torch
-from records import Record, machine, notebook_names, parser
+from records import Record, a_line_a_run, machine, notebook_names, parser
 
 from vit_tutorial import datasets, patchify, unpatchify
 from vit_tutorial.files import DATA
@@ -87,15 +86,10 @@ def run(task, model, count, augmentation, steps, seed):
     } | torn
 
 
-def as_text(content):
-    """JSON, a line a run."""
-    return json.dumps(content, indent=1).replace("\n   ", " ").replace("\n  }", " }") + "\n"
-
-
 def main():
     args = parser(__doc__, RECORD).parse_args()
     info = machine() | {"command": "python tools/measure/small_data.py"}
-    record = Record(args.out, {"info": info, "runs": []}, as_text, args.seconds)
+    record = Record(args.out, {"info": info, "runs": []}, a_line_a_run, args.seconds)
     record.complete(plan(), record.content["runs"], run)
 
 
