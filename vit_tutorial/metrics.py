@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .model import normalise
 from .weights import unwrapped
 
 TEMPERATURES = torch.logspace(-1, 1, 401)  # tried for the calibration: 0.1 to 10, in steps of about 1 %
@@ -135,3 +136,36 @@ def answered(probabilities, labels, threshold):
         Share(int(given.sum()), len(labels)),
         Share(int((answers == labels)[given].sum()), int(given.sum())),
     )
+
+
+@torch.inference_mode()
+def features(vit, images):
+    """What the head of `vit` reads, or would, of uint8 `images (n, C, Y, X)`: `(n, D)` on the CPU."""
+    device, was_training, read = next(vit.parameters()).device, vit.training, []
+    hook = vit.head.register_forward_pre_hook(lambda head, inputs: read.append(inputs[0].float().cpu()))
+    vit.eval()
+    try:
+        for part in images.split(100):
+            vit(normalise(part.to(device), vit.config))
+    finally:
+        hook.remove()
+        vit.train(was_training)
+    return torch.cat(read)
+
+
+def knn_accuracy(vit, labelled, test, k=10):
+    """How often (a fraction) the `k` pictures of `labelled` most like one of `test` vote for its class.
+
+    Alike is what has a large cosine of `features`; of equally many votes those for the first class count. Both are an
+    `ImageSet`. Nothing is learned, so this says what there is in the features. Raises `ValueError` for other classes,
+    no picture, or fewer labelled ones than `k`.
+    """
+    if labelled.classes != test.classes or not len(test) or not 1 <= k <= len(labelled):
+        raise ValueError(
+            f"expected pictures of the same classes and k in 1 .. {len(labelled)}, the labelled ones, found k={k} and "
+            f"{len(test)} test pictures of {len(test.classes)} classes, not {len(labelled.classes)}"
+        )
+    known, asked = (F.normalize(features(vit, part.images), dim=1) for part in (labelled, test))
+    nearest = (asked @ known.T).topk(k, dim=1).indices  # (n, k)
+    votes = F.one_hot(labelled.labels.cpu()[nearest], len(test.classes)).sum(dim=1)  # (n, classes)
+    return (votes.argmax(dim=1) == test.labels.cpu()).float().mean().item()

@@ -38,12 +38,12 @@ def autocast(device, bf16=None):
 
 
 class MixedPrecision(nn.Module):
-    """`model` with its matrix products in bfloat16, where `bf16` says so; its logits are float32."""
+    """`model` with its matrix products in bfloat16, where `bf16` says so; its logits, or its loss, are float32."""
 
     def __init__(self, model, bf16):
         super().__init__()
         self.model, self.bf16 = model, bf16
 
-    def forward(self, images):
+    def forward(self, images, *drawn):
         with autocast(images.device, self.bf16):
-            return self.model(images).float()
+            return self.model(images, *drawn).float()

@@ -1,7 +1,7 @@
 """Training: recipes, the loop, and its record."""
 
 from .augment import batches, random_crop_flip
-from .finetune import freeze, new_head, rate_factors
+from .finetune import freeze, new_head, rate_factors, without_head
 from .history import History, hardware
 from .optimizer import param_groups
 from .recipe import RECIPES, Recipe
@@ -25,4 +25,5 @@ __all__ = [
     "train",
     "train_epoch",
     "warmup_cosine",
+    "without_head",
 ]

@@ -96,8 +96,12 @@ class DINO(nn.Module):
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.answers = None  # the teacher's, of the last batch
 
-    def forward(self, images):
-        views = torch.cat([random_views(images), random_views(images)])  # (2B, C, Y, X)
+    def draw(self, images):
+        """What a step draws at random: two views of each image."""
+        return random_views(images), random_views(images)
+
+    def forward(self, images, drawn=None):
+        views = torch.cat(drawn or self.draw(images))  # (2B, C, Y, X)
         student = answers(self.student, views).float()  # (2B, K)
         with torch.no_grad():
             teacher = answers(self.teacher, views).float()

@@ -19,6 +19,16 @@ def new_head(model, classes):
     return model
 
 
+def without_head(model):
+    """Take the head off `model`, in place: its answers are then the features `(B, D)` that a head would read.
+
+    Returns the model. `new_head` gives it one again.
+    """
+    model.head = nn.Identity()
+    model.config = replace(model.config, num_classes=model.config.embed_dim, classes=())
+    return model
+
+
 def layer_number(name, depth):
     """Which layer a parameter belongs to: the embedding is 0, the blocks 1 to L (the norm with L), the head L + 1."""
     part, *rest = name.split(".")

@@ -19,7 +19,8 @@ from ..machine import distributed
 class History:
     """A run's record: `info` (recipe, data, seed, length, hardware, command, where it was resumed), `steps`, `epochs`.
 
-    `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step. `epochs` is a list of
+    `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step; of DINO also `entropy` and
+    `mean_entropy` of the teacher's answers. `epochs` is a list of
     `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
     accuracies are fractions. `stopped` tells whether the run was interrupted.
     """
@@ -58,9 +59,9 @@ class History:
         wrong = [name for name, kind in kinds.items() if not isinstance(getattr(self, name), kind)]
         if wrong:
             raise TypeError(f"{', '.join(wrong)} of another kind")
-        numbers = [self.steps["loss"], self.steps["learning_rate"]]
-        if len(numbers[0]) != len(numbers[1]):
-            raise ValueError(f"{len(numbers[0])} losses, {len(numbers[1])} learning rates")
+        numbers = [self.steps["loss"], self.steps["learning_rate"], *self.steps.values()]
+        if len(set(map(len, numbers))) > 1:
+            raise ValueError(f"{len(numbers[0])} losses, {len(numbers[1])} learning rates, or others")
         numbers.append([entry["epoch"] for entry in self.epochs])
         optional = [entry["test_accuracy"] for entry in self.epochs]
         optional += [entry.get(name) for entry in self.epochs for name in ("seconds", "train_loss", "test_loss")]
@@ -100,6 +101,7 @@ def run_info(run):
         "classes": list(classes),
         "images": {s: dict(zip(classes, d.class_counts.tolist(), strict=True)) for s, d in sides.items() if d},
         "value_range": run.dataset.value_range,
+        "settings": run.settings,
         "seed": run.seed,
         "epochs": run.epochs,
         "minutes": run.minutes,

@@ -111,8 +111,12 @@ class MaskedAutoencoder(nn.Module):
         self.N = self.decoder.pos_embed.shape[1]  # patches
         random_masking(1, self.N, mask_ratio)
 
-    def forward(self, images):
-        keep, restore = random_masking(len(images), self.N, self.mask_ratio, images.device)
+    def draw(self, images):
+        """What a step draws at random: `keep` and `restore`."""
+        return random_masking(len(images), self.N, self.mask_ratio, images.device)
+
+    def forward(self, images, drawn=None):
+        keep, restore = drawn or self.draw(images)
         predicted = self.decoder(encode(self.vit, images, keep), restore)  # (B, N, C*P*P)
         targets = patch_targets(images, self.vit.config.patch_size, self.normalise)
         return masked_loss(predicted.float(), targets, restore >= keep.shape[1])

@@ -38,7 +38,7 @@ def make_optimizer(model, recipe, bf16=False):
     Learning rates are the recipe's times the parameter's factor in `finetune.rate_factors`.
     """
     groups = scaled_groups(model, recipe)
-    in_blocks = {p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
+    in_blocks = {p for name, p in model.named_parameters() if ".blocks." in f".{name}" and p.ndim == 2}
     matrices = in_blocks if recipe.muon_learning_rate else set()
 
     def at_rate(rate, wanted):

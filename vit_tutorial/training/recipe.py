@@ -23,6 +23,17 @@ RANGES = {  # field -> the least and the largest value that mean something
     "body_rate": (0, 1e9),
     "layer_decay": (0, 1e9),
 }
+OFF_WITHOUT_LABELS = {  # what needs labels, or would do nothing without them
+    "label_smoothing": 0.0,
+    "ema": 0.0,
+    "balanced": False,
+    "patch_dropout": 0.0,
+    "cutmix": 0.0,
+    "compile": False,
+    "body_rate": 1.0,
+    "layer_decay": 1.0,
+    "frozen": (),
+}
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -43,6 +54,8 @@ class Recipe:
     Three fields for a trained model that learns new classes. `body_rate` is the factor of the learning rate of all but
     the head, 0 where the head alone learns; `layer_decay` a factor for each layer from the head down. `frozen` names
     parts that keep their values, such as "patch_embed" or "blocks.0".
+
+    `without_labels` is "mae" or "dino" where the model is to learn without labels (He et al. 2022, Caron et al. 2021).
     """
 
     model: ViTConfig
@@ -66,6 +79,7 @@ class Recipe:
     body_rate: float = 1.0
     layer_decay: float = 1.0
     frozen: tuple[str, ...] = ()
+    without_labels: str = ""
 
     def __post_init__(self):
         if not isinstance(self.model, ViTConfig):
@@ -82,6 +96,13 @@ class Recipe:
                 raise ValueError(f"expected the recipe's {name} to be True or False, found {getattr(self, name)!r}")
         if not set(self.initialise) <= {"patches", "positions"}:
             raise ValueError(f"expected initialise to name patches or positions, found {self.initialise!r}")
+        if self.without_labels not in ("", "mae", "dino"):
+            raise ValueError(f"expected without_labels to be mae, dino or empty, found {self.without_labels!r}")
+        for name, off in OFF_WITHOUT_LABELS.items() if self.without_labels else ():
+            if getattr(self, name) != off:
+                raise ValueError(
+                    f"expected {name} to be {off!r} in a recipe without labels, found {getattr(self, name)!r}"
+                )
 
     @classmethod
     def from_record(cls, values):
@@ -129,6 +150,13 @@ FINE_TUNE = Recipe(
     label_smoothing=0.0,
     layer_decay=0.8,
 )
+WITHOUT_LABELS = Recipe(
+    model=replace(SMALL, patch_size=8, pool="mean"),
+    batch_size=128,
+    muon_learning_rate=1e-2,
+    without_labels="mae",
+    **OFF_WITHOUT_LABELS,
+)
 RECIPES = {
     "shapes": Recipe(model=SMALL, epochs=6, batch_size=64, muon_learning_rate=2e-2, weight_decay=0.01, crop=2),
     "fine-tune": FINE_TUNE,
@@ -151,4 +179,6 @@ RECIPES = {
         clean_from=0.85,
         compile=True,
     ),
+    "mae": replace(WITHOUT_LABELS, crop=2),
+    "dino": replace(WITHOUT_LABELS, crop=0, flip=False, without_labels="dino"),  # its views are augmentation enough
 }

@@ -29,14 +29,14 @@ PARTS = {  # and their types
 def state_of(trainer):
     """The state of a `Trainer` as a dict with `PARTS`, tensors whole and on the CPU. All processes must call it.
 
-    That is the weights, their average, the optimisers' memory, the learning rates, torch's random numbers, the order of
-    the epoch's images and the clock; and the history so far.
+    That is the weights of all that is optimised, their average, the optimisers' memory, the learning rates, torch's
+    random numbers, the order of the epoch's images and the clock; and the history so far.
     """
     return {
         "format": FORMAT,
-        "model": distributed.full_state(trainer.model.state_dict()),
+        "model": distributed.full_state(trainer.objective.state_dict()),
         "average": {} if trainer.average is None else distributed.full_state(trainer.average.state_dict()),
-        "optimizer": distributed.full_state(optimizer_state(trainer.model, trainer.optimizer)),
+        "optimizer": distributed.full_state(optimizer_state(trainer.objective, trainer.optimizer)),
         "learning_rates": [group["lr"] for group in trainer.optimizer.param_groups],
         "random": random_state(trainer.device),
         "order": trainer.order,
@@ -65,10 +65,10 @@ def restore(trainer, state):
     check_same_run(state, trainer.history.info, trainer.recipe, fingerprint(trainer.dataset))
     run_folder.remove_unfinished(trainer.out)
     with run_folder.damage_named(Path(trainer.out) / run_folder.NAME):
-        restore_module(trainer.model, state["model"])
+        restore_module(trainer.objective, state["model"])
         if trainer.average is not None:
             restore_module(trainer.average, state["average"])
-        restore_optimizer(trainer.model, trainer.optimizer, state["optimizer"])
+        restore_optimizer(trainer.objective, trainer.optimizer, state["optimizer"])
         for group, rate in zip(trainer.optimizer.param_groups, state["learning_rates"], strict=True):
             group["lr"] = float(rate)
         trainer.order = None if state["order"] is None else state["order"].to(trainer.device)
@@ -86,6 +86,7 @@ def check_same_run(state, info, recipe, dataset):
     old, new = asdict(state["recipe"]), asdict(recipe)
     kept = info["recipe"]  # with the model that is trained; once, the recipe's own was kept
     pairs |= {f"recipe.{name}": (old[name], new[name]) for name in new if old[name] != kept[name]}
+    pairs["settings"] = (first.get("settings", {}), now["settings"])  # once there were none
     pairs["dataset"] = (state["dataset"], dataset)
     pairs |= {name: (first[name], info[name]) for name in ("images", "files") if name in first and name in info}
     changes = [f"{name} {now} instead of {first}" for name, (first, now) in pairs.items() if first != now]

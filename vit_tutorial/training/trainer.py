@@ -22,6 +22,7 @@ from .augment import PatchDropout, batches, cutmix
 from .finetune import freeze
 from .history import History, run_info
 from .initialise import initialise
+from .objective import follow, full_settings, kept, make_objective, train_epoch_without_labels
 from .optimizer import make_optimizer
 from .recipe import Recipe
 from .schedule import Clock, warmup_cosine
@@ -107,9 +108,10 @@ def interruptible(history):
 class Trainer:
     """A run: `Trainer(...).run()` trains `model` in place; the fields are the arguments of `train`.
 
-    What it makes of them: `network` computes a step (`model` compiled, in the run's precision, shared by the
-    processes), `best` is evaluated and kept (the average of the weights, where the recipe asks for one), `history` is
-    the record so far, and `bf16` says whether matrix products are in bfloat16.
+    What it makes of them: `objective` is optimised (`model` itself or, without labels, the module around it), `network`
+    computes a step of it (compiled, in the run's precision, shared by the processes), `best` is evaluated and kept (the
+    average of the weights, where the recipe asks for one; DINO's teacher), `history` is the record so far, and `bf16`
+    says whether matrix products are in bfloat16.
     """
 
     model: nn.Module
@@ -125,6 +127,7 @@ class Trainer:
     resume: bool = False
     shard: bool = False
     info: dict | None = None
+    settings: dict | None = None
 
     def __post_init__(self):
         model, recipe = self.model, self.recipe
@@ -134,9 +137,13 @@ class Trainer:
                 f"expected at least one image, more than 0 epochs and minutes, found {len(self.dataset)} images, "
                 f"epochs={total_epochs}, minutes={self.minutes}"
             )
+        self.settings = full_settings(recipe.without_labels, self.settings)
         config = replace(model.config, value_range=self.dataset.value_range)
-        for part in filter(None, (self.dataset, self.calibration, self.test)):
-            check_fits(config, part, "make the model with recipe.config(dataset)")
+        if not recipe.without_labels:
+            for part in filter(None, (self.dataset, self.calibration, self.test)):
+                check_fits(config, part, "make the model with recipe.config(dataset)")
+        elif self.test or self.calibration or self.shard:
+            raise ValueError("expected neither test nor calibration images nor shard without labels, found one of them")
         model.config = config
         self.batch_size = min(recipe.batch_size, len(self.dataset))
         distributed.check(self.batch_size, self.shard)
@@ -149,17 +156,18 @@ class Trainer:
         self.clock = Clock(total_epochs * self.steps_per_epoch, None if self.minutes is None else 60 * self.minutes)
         initialise(model, self.dataset.images[:5000], recipe.initialise)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
-        self.best = model if self.average is None else self.average.module
+        self.objective = make_objective(model, recipe.without_labels, self.settings)
+        self.best = kept(self.objective) if self.average is None else self.average.module
         first = getattr(model, "num_prefix_tokens", int(model.cls_token is not None))
         self.patch_dropout = PatchDropout(recipe.patch_dropout, first)
-        freeze(model, recipe)  # before the processes share out the gradients
+        freeze(self.objective, recipe)  # before the processes share out the gradients
         self.compilation = {}
         if recipe.compile and distributed.world_size() > 1:  # tried before a step of one process waits for the others
             _, self.compilation = self.compiled(model)
-        self.network = distributed.parallel(model, self.shard)
+        self.network = distributed.parallel(self.objective, self.shard)
         if self.shard and self.average is not None:
             distributed.parallel(self.best, self.shard)
-        self.optimizer = make_optimizer(model, recipe, self.bf16)
+        self.optimizer = make_optimizer(self.objective, recipe, self.bf16)
         clock = self.clock  # not the run itself: the memory of a circle is given back late
         self.scheduler = LambdaLR(self.optimizer, lambda _: warmup_cosine(clock.progress, recipe.warmup))
         self.history = History(info=run_info(self) | (self.info or {}))
@@ -171,7 +179,7 @@ class Trainer:
     def run(self):
         """Train, and return the `History`."""
         if self.finished:
-            self.model.eval()
+            self.objective.eval()
             return self.history
         try:
             with self.patch_dropout.on(self.model.pos_drop, compiled=self.recipe.compile):
@@ -214,15 +222,21 @@ class Trainer:
             self.save()
             self.record(0, self.test)
         while clock.progress < 1.0:
-            steps = recipe.label_smoothing, recipe.clip_norm, self.after_step
-            train_epoch(self.network, self.batches(), self.optimizer, self.scheduler, *steps)
+            epoch = self.network, self.batches(), self.optimizer, self.scheduler
+            if recipe.without_labels:
+                train_epoch_without_labels(*epoch, recipe.clip_norm, self.after_step)
+            else:
+                train_epoch(*epoch, recipe.label_smoothing, recipe.clip_norm, self.after_step)
             clock.epoch_steps = 0
             if clock.next_record - 1e-9 <= clock.progress < 1.0:
                 self.record(clock.steps // self.steps_per_epoch, self.test)
                 clock.next_record = clock.progress + 0.1
 
     def batches(self):
-        """The batches of this epoch that are left: this process's share, mixed by CutMix as the recipe says."""
+        """The batches of this epoch that are left: this process's share, mixed by CutMix as the recipe says.
+
+        Without labels, what the objective draws at random for the whole batch takes the labels' place.
+        """
         if self.clock.epoch_steps == 0:
             self.order = self.new_order()
         order = self.order[self.clock.epoch_steps * self.batch_size :]
@@ -232,7 +246,8 @@ class Trainer:
             self.patch_dropout.active = self.clock.progress < self.recipe.clean_from
             if self.patch_dropout.active and torch.rand(()) < self.recipe.cutmix:
                 images, labels = cutmix(images, labels, self.model.config.num_classes)
-            yield distributed.share(images), distributed.share(labels)
+            targets = self.objective.draw(images) if self.recipe.without_labels else (labels,)
+            yield tuple(map(distributed.share, (images, *targets)))
 
     def new_order(self):
         """The images of one epoch: all in a new order or, balanced, as many drawn, those of rare classes more often."""
@@ -242,9 +257,11 @@ class Trainer:
         return rarity.multinomial(len(self.dataset), replacement=True)
 
     def after_step(self, loss):
-        """Note the step, follow with the average, and let the caller look on."""
+        """Note the step, follow with the average or the teacher, and let the caller look on."""
         self.history.steps["loss"].append(distributed.mean(loss))
         self.history.steps["learning_rate"].append(self.optimizer.param_groups[-1]["lr"])
+        for name, value in follow(self.objective).items():
+            self.history.steps.setdefault(name, []).append(value)
         self.clock.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -289,9 +306,9 @@ class Trainer:
         for series in self.history.steps.values():
             del series[self.clock.steps :]  # an interrupt can come between two of them
         self.record(round(self.clock.steps / self.steps_per_epoch, 2), test)
-        if self.average is not None:
+        if self.best is not self.model:
             self.model.load_state_dict(self.best.state_dict())
-        self.model.eval()
+        self.objective.eval()
         if not self.history.stopped:
             self.finished = True
             self.save()
@@ -322,6 +339,8 @@ def train(model, dataset, recipe, test=None, **options):
     - `on_step(history, progress)` is called after every step, with progress in 0..1; if it has a method
       `finish(history)`, that is called at the end, however the run ends. An interrupt (Ctrl-C) ends the run early and
       keeps the model; a second one leaves out the last evaluation.
+    - A recipe `without_labels` takes the head off `model`, and neither `test` nor `calibration`; `settings` are keyword
+      arguments of `MaskedAutoencoder` or `DINO`. Of DINO, `model` ends as the teacher's.
     - `calibration`, images that training does not see, gives the `temperature` by which the head is divided at the end
       (`metrics.calibrate`); it stands in the record's `info`.
     - Of several processes (`torchrun`) each takes its share of every batch, and the first one writes; with `shard` each
