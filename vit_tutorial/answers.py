@@ -398,5 +398,14 @@ def add_model_argument(command, default=None):
 
 
 def load(path):
-    """The model in a checkpoint or a run's folder, on the GPU where there is one."""
-    return weights.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
+    """The model in a checkpoint or a run's folder, on the GPU where there is one.
+
+    Raises `ValueError` for a model without a head, which has no answers.
+    """
+    model = weights.load(path)
+    if isinstance(model.head, torch.nn.Identity):
+        raise ValueError(
+            f"expected a model with a head, found one without, as training without labels keeps it, in {path}; "
+            f"give it one: vit-tutorial train --data ... --start {path}"
+        )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")

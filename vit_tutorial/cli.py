@@ -22,7 +22,8 @@ TORCHRUN = """\
 Several processes, one per GPU or per CPU core, train the same run faster:
   torchrun --nproc-per-node N -m vit_tutorial.cli train ...
 The recipe's batch size is that of all together."""
-TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", *pictures.OPTIONS)
+TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", "without_labels")
+TRAIN_OPTIONS += pictures.OPTIONS
 HELD_BACK = 0.2  # of the training pictures, for the calibration
 MOST_PIXELS, MOST_PATCHES = 1024, 4096  # a side; in a picture
 
@@ -73,7 +74,10 @@ def add_train_arguments(command):
     command.add_argument("--balanced", action="store_true", default=None, help=about)
     about = f"make probabilities true on {HELD_BACK:.0%} of the training pictures, which are held back for that"
     command.add_argument("--calibrate", action="store_true", default=None, help=about.replace("%", "%%"))
-    command.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--recipe", help="name of a recipe (default: the one for the data, or fine-tune)")
+    about = "learn from the pictures alone, by masked autoencoding or DINO; fine-tune the result with --start"
+    how.add_argument("--without-labels", choices=["mae", "dino"], help=about)
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, metavar="M", help="train this long; the schedule is fitted to it")
     length.add_argument("--epochs", type=int, metavar="E", help="train this many passes over the data")
@@ -113,18 +117,24 @@ def add_picture_arguments(command):
     command.add_argument("--copies", metavar="DISTANCE|off", help=about)
 
 
-def load_pictures(run, image_size=None, first=True):
+def load_pictures(run, image_size=None, first=True, labelled=True):
     """What `pictures.read` finds at `run["data"]`; the first of several processes reports it."""
-    mine = pictures.read(run["data"], run, image_size)
+    mine = pictures.read(run["data"], run, image_size, labelled=labelled)
     if first and mine is not None:
         print(mine.report(most=100), flush=True)
     return mine
 
 
 def training_data(run, image_size, first):
-    """The training and the test side, what is held back for calibration (or None), and what the record says of it."""
-    mine = load_pictures(run, image_size, first)
+    """The training and the test side, what is held back for calibration (or None), and what the record says of it.
+
+    Without labels nothing is tested: the test side is left for the fine-tuning, unless there are no classes.
+    """
+    labelled = not run["recipe"].without_labels
+    mine = load_pictures(run, image_size, first, labelled)
     dataset, test = pictures.sides(mine, run["data"])
+    if not labelled:
+        dataset, test = dataset if len(dataset.classes) > 1 else mine.images, None
     info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
     info |= {option: run[option] for option in TRAIN_OPTIONS}
     if mine is not None:
@@ -186,6 +196,7 @@ def train_on(device, args):
             resume=bool(args.resume),
             shard=args.shard,
             info=info,
+            settings=run["settings"],
         )
     if first:
         ending = "Stopped early" if history.stopped else "Trained"
@@ -193,6 +204,8 @@ def train_on(device, args):
         if "temperature" in history.info:
             print(f"Calibrated: temperature {history.info['temperature']:.2f} on {len(calibration)} training pictures")
         print(f"Kept in {out}: model.safetensors, history.json, {run_folder.NAME}")
+        if recipe.without_labels and not history.stopped:
+            print(f"Fine-tune it with: vit-tutorial train --data ... --start {out}")
         if history.stopped:
             print(f"Continue with: vit-tutorial train --resume {out}")
     return 0
@@ -207,7 +220,7 @@ def new_run(args):
         raise ValueError(f"expected a seed in 0 .. {2**63 - 1}, found {args.seed}")
     name = args.recipe
     if name is None:
-        name = "fine-tune" if args.start else default_recipe(args.data)
+        name = args.without_labels or ("fine-tune" if args.start else default_recipe(args.data))
     if name not in vit.training.RECIPES:
         raise ValueError(f"expected a recipe named one of {', '.join(vit.training.RECIPES)}, found {name!r}")
     seed = args.seed or 0
@@ -220,6 +233,7 @@ def new_run(args):
     expect_writable(out, "folder", (out, *out.absolute().parents))
     recipe, model = first_model(args, vit.training.RECIPES[name])
     run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "model": model}
+    run["settings"] = None  # the defaults
     return run | {option: getattr(args, option) for option in TRAIN_OPTIONS}
 
 
@@ -295,6 +309,7 @@ def resumed_run(args):
             )
     kept = args.resume / "model.safetensors"  # which also says what a config does not: eps, and what the head reads
     model = (vit.weights.load(kept) if kept.is_file() else start_model(own["start"])) if own["start"] else None
+    own["settings"] = history.info.get("settings")
     return own | {"name": own["recipe"], "recipe": state["recipe"], "model": model}
 
 
@@ -337,14 +352,17 @@ def progress_bar(shown):
 
 def summary(history):
     last = history.epochs[-1]
-    accuracy = "not tested" if history.accuracy is None else f"{100 * history.accuracy:.2f} %"
-    return f"{last['epoch']} epochs in {last['seconds']:.0f} s, test accuracy {accuracy}"
+    result = f"test accuracy {'not tested' if history.accuracy is None else f'{100 * history.accuracy:.2f} %'}"
+    if history.info["recipe"].get("without_labels"):
+        result = f"loss {last['train_loss']} without labels"
+    return f"{last['epoch']} epochs in {last['seconds']:.0f} s, {result}"
 
 
 def status(history):
-    """What the progress bar says: the mean loss of the last 50 steps, and the latest test accuracy."""
+    """What the progress bar says: the mean loss of the last 50 steps, and the latest test accuracy, if any."""
     recent = history.steps["loss"][-50:]
-    return {"loss": f"{sum(recent) / len(recent):.3f}", "accuracy": f"{100 * history.accuracy:.1f} %"}
+    accuracy = {} if history.accuracy is None else {"accuracy": f"{100 * history.accuracy:.1f} %"}
+    return {"loss": f"{sum(recent) / len(recent):.3f}"} | accuracy
 
 
 def run_evaluate(args):

@@ -40,7 +40,7 @@ def copies_below(text):
     return distance
 
 
-def read(name, options, image_size=None, value_range=None):
+def read(name, options, image_size=None, value_range=None, labelled=True):
     """The `OwnImages` at `name`, read as the `OPTIONS` say; None for one of `DATASETS`, which has no options."""
     options = options_of(options)
     if name in DATASETS:
@@ -50,7 +50,7 @@ def read(name, options, image_size=None, value_range=None):
     if not name or not Path(name).exists():
         raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
     options["copies"] = copies_below(options["copies"])
-    return vit.datasets.own_images(name, image_size, value_range=value_range, **options)
+    return vit.datasets.own_images(name, image_size, value_range=value_range, labelled=labelled, **options)
 
 
 def square_side(config):

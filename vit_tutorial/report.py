@@ -20,7 +20,7 @@ import torch
 
 import vit_tutorial as vit  # vit.plots, vit.datasets and others load when a report first uses them
 
-from . import metrics, pictures
+from . import answers, metrics, pictures
 from .files import atomic_path, expect_new
 from .layers import image_sides
 
@@ -92,7 +92,7 @@ def write(run_folder, path=None, data=None):
     if data is not None and data not in pictures.DATASETS and not Path(data).exists():
         raise ValueError(f"expected the run's pictures, found nothing at {data!r}; say where they are now")
     history = vit.training.History.load(run / "history.json")
-    model = vit.weights.load(run / "model.safetensors").to("cuda" if torch.cuda.is_available() else "cpu")
+    model = answers.load(run)
     try:
         tested = retest(model, history, history.info.get("data") if data is None else data)
     except (ValueError, OSError) as error:

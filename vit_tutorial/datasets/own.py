@@ -10,7 +10,7 @@ from ..files import Refused
 from .copies import ALIKE, copy_pairs, fold_groups, join, split_groups
 from .decode import find_range, read_files, short, to_8_bits
 from .images import ImageSet
-from .labels import Item, label
+from .labels import Item, Listing, label
 from .names import alike, natural, printable
 from .photographs import resize
 from .sources import HIDDEN, files_in
@@ -171,7 +171,7 @@ def listed(lines, most):
     return [f"  {line}" for line in lines[:most]] + more
 
 
-def own_images(source, image_size=128, *, labels=None, groups=None, copies=ALIKE, value_range=None):
+def own_images(source, image_size=128, *, labels=None, groups=None, copies=ALIKE, value_range=None, labelled=True):
     """Read pictures from `source` into `OwnImages`, each as the centre square of `image_size` x `image_size` pixels.
 
     `source` is a folder with one folder per class, a zip file of such a folder, a table of labels (CSV) beside its
@@ -186,12 +186,26 @@ def own_images(source, image_size=128, *, labels=None, groups=None, copies=ALIKE
     - `copies` is the distance of fingerprints below which two pictures are copies; False looks for none.
     - Pictures of more than 8 bits are scaled alike: by `value_range`, or else that of all of them (`find_range`), which
       `images.value_range` then says. New pictures for the same model need the same.
+    - Unless `labelled`, one class will do, or none: pictures in no class folder are then one class.
 
     With `image_size=None` all pictures must have one size. A file that cannot be read is skipped and listed. From zip
     files nothing is unpacked to the disk. Raises `ValueError` where there are no two classes with a picture, too many
     files, a table of another kind, or a zip file that is broken or unpacks to too much.
     """
-    return collect(listing_of(source, labels, groups), image_size, copies, value_range)
+    listing = listing_of(source, labels, groups)
+    if not labelled and not listing.items:
+        listing = one_class(source)
+    return collect(listing, image_size, copies, value_range, least=1 + labelled)
+
+
+def one_class(source):
+    """All files of `source` as a listing of one class."""
+    notes = ["no class folders: all pictures are one class"]
+    files = files_in(source, notes)
+    skipped = [(printable("/".join(parts)), file) for parts, file in files if isinstance(file, str)]
+    return Listing(
+        [Item(parts, file, "pictures") for parts, file in files if not isinstance(file, str)], skipped, notes
+    )
 
 
 def listing_of(source, labels=None, groups=None):
@@ -216,13 +230,16 @@ def read_items(items, image_size, skipped):
     return kept
 
 
-def collect(listing, image_size, copies=ALIKE, value_range=None, classes=None):
-    """Read what a listing has into `OwnImages`: see `own_images`. `classes` are those of the folders unless given."""
+def collect(listing, image_size, copies=ALIKE, value_range=None, classes=None, least=2):
+    """Read what a listing has into `OwnImages`: see `own_images`.
+
+    `classes`, at `least` so many, are those of the folders unless given.
+    """
     skipped = list(listing.skipped)
     kept = read_items(listing.items, image_size, skipped)
     kept.sort(key=lambda picture: (natural(picture[0].label), natural(picture[1])))
     classes = classes or tuple(sorted({item.label for item, *_ in kept}, key=natural))
-    if len(classes) < 2 or not kept:
+    if len(classes) < least or not kept:
         raise too_few(classes, skipped)
     items, names, pictures, digests = zip(*kept, strict=True)
     value_range = value_range or find_range(pictures)

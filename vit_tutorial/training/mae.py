@@ -1,9 +1,27 @@
 """Masked autoencoders: hide most patches of a picture, and learn to say what was there (He et al. 2022)."""
 
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from ..layers import EncoderBlock, patchify, sinusoidal_positions
+from ..model import ViTConfig
+from ..weights.checkpoint import (
+    build,
+    check_finite,
+    check_size,
+    damage_named,
+    described,
+    load_state,
+    norm_eps,
+    read,
+    write,
+)
+
+FORMAT = "vit_tutorial masked autoencoder 1"
 
 
 def random_masking(B, N, ratio, device=None):
@@ -126,3 +144,39 @@ class MaskedAutoencoder(nn.Module):
         """What the model says of every patch, `(B, N, C*P*P)`, where it does not see those `hidden (B, N)`."""
         keep, restore = masking_of(hidden)
         return self.decoder(encode(self.vit, images, keep), restore)
+
+
+def save(autoencoder, path):
+    """Write a `MaskedAutoencoder`, encoder and decoder, into one safetensors file, atomically."""
+    vit, decoder = autoencoder.vit, autoencoder.decoder
+    settings = {
+        "mask_ratio": autoencoder.mask_ratio,
+        "decoder_dim": decoder.mask_token.shape[2],
+        "decoder_depth": len(decoder.blocks),
+        "normalise": autoencoder.normalise,
+    }
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(vit.config)), "norm_eps": str(norm_eps(vit))}
+    write(path, autoencoder.state_dict(), metadata | {"settings": json.dumps(settings)})
+
+
+def load(path):
+    """The `MaskedAutoencoder` that `save` wrote, as float32, in evaluation mode. Errors are those of `weights.load`."""
+    path = Path(path)
+    state, metadata = read(path, FORMAT, "training.mae.save")
+    parts = {"vit": {}, "decoder": {}}
+    with damage_named(path):
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        (config, eps), settings = described(metadata), json.loads(metadata["settings"])
+        if type(config) is not ViTConfig:
+            raise ValueError(f"{type(config).__name__}")
+        check_size(config, parts["vit"])
+        like = {"embed_dim": settings["decoder_dim"], "depth": settings["decoder_depth"], "num_heads": 4}
+        check_size(replace(config, **like, mlp_ratio=4.0), parts["decoder"])
+    vit = build(config, parts["vit"], eps)
+    with damage_named(path):
+        autoencoder = MaskedAutoencoder(vit, **settings)
+    load_state(autoencoder.decoder, parts["decoder"])
+    check_finite(state, path)
+    return autoencoder.eval()

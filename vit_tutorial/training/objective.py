@@ -14,7 +14,7 @@ WITHOUT_LABELS = {"mae": MaskedAutoencoder, "dino": DINO}
 SETTINGS = {  # of both -> the least and the largest value that mean something
     "mask_ratio": (0, 1),
     "decoder_dim": (4, 1e5),
-    "decoder_depth": (0, 1e3),
+    "decoder_depth": (1, 1e3),
     "normalise": (False, True),
     "prototypes": (2, 1e7),
     "momentum": (0, 1),

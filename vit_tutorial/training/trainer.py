@@ -142,8 +142,10 @@ class Trainer:
         if not recipe.without_labels:
             for part in filter(None, (self.dataset, self.calibration, self.test)):
                 check_fits(config, part, "make the model with recipe.config(dataset)")
-        elif self.test or self.calibration or self.shard:
-            raise ValueError("expected neither test nor calibration images nor shard without labels, found one of them")
+        elif given := [name for name in ("test", "calibration", "shard") if getattr(self, name)]:
+            raise ValueError(
+                f"expected a run without labels to have no {' and no '.join(given)}, found it; leave it out"
+            )
         model.config = config
         self.batch_size = min(recipe.batch_size, len(self.dataset))
         distributed.check(self.batch_size, self.shard)

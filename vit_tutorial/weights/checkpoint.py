@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -114,8 +115,6 @@ def save(model, path, half=False):
     Of a compiled or parallel model the one inside it is saved. Raises `ValueError` for what `load` could not read: a
     model of another kind, with other layers, or whose head has not as many outputs as its config has classes.
     """
-    from safetensors.torch import save_file
-
     model = unwrapped(model)
     if not isinstance(model, VisionTransformer):
         raise ValueError(
@@ -134,7 +133,6 @@ def save(model, path, half=False):
             f"expected a head for the {model.config.num_classes} classes of model.config, found {outputs} outputs; "
             "training.new_head(model, classes) sets both"
         )
-    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if half:
         state = {name: value.half() for name, value in state.items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "norm_eps": str(norm_eps(model))}
@@ -142,8 +140,7 @@ def save(model, path, half=False):
         metadata["patch_mean"] = "norm last" if model.norm_last else "norm first"
     if isinstance(model, PatchPoolViT):
         metadata["patch_mean"] = model.reads
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+    write(path, state, metadata)
 
 
 def load(path):
@@ -151,10 +148,33 @@ def load(path):
 
     Raises `FileNotFoundError` where there is no such file and `ValueError` where it is no checkpoint of this course.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     path = path / "model.safetensors" if path.is_dir() else path
+    state, metadata = read(path, FORMAT, "weights.save")
+    with damage_named(path):
+        config, eps = described(metadata)
+        patch_mean = metadata.get("patch_mean")
+        if patch_mean not in (None, *READS) or (patch_mean == "map" and type(config) is ViTConfig):
+            raise ValueError(f"patch_mean {patch_mean!r:.60}")
+        check_size(config, state)
+    model = build(config, state, eps, patch_mean).eval()
+    check_finite(state, path)
+    return model
+
+
+def write(path, state, metadata):
+    """Write the tensors in `state` and `metadata`, texts, into one safetensors file, atomically."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata=metadata)
+
+
+def read(path, format, writer):
+    """`(state, metadata)` of a safetensors file of this `format`, tensors as float32. Errors are those of `load`."""
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise FileNotFoundError(f"expected a checkpoint at {path}, found no file; train one with vit-tutorial train")
     try:
@@ -163,30 +183,39 @@ def load(path):
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"expected a safetensors checkpoint, found {path.name} unreadable ({error})") from None
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != format:
         raise ValueError(
-            f"expected a checkpoint written by vit_tutorial.weights.save, found {path.name} with "
+            f"expected a checkpoint written by vit_tutorial.{writer}, found {path.name} with "
             f"format {metadata.get('format')!r}"
         )
+    return state, metadata
+
+
+def described(metadata):
+    """The config in a checkpoint's metadata, and the `eps` of its norms."""
+    eps = float(json.loads(metadata.get("norm_eps", "1e-6")))
+    if not 0 <= eps < 1:
+        raise ValueError(f"eps {eps}")
+    return config_of(json.loads(metadata["config"])), eps
+
+
+@contextmanager
+def damage_named(path):
+    """An error while a file's metadata are read becomes a `ValueError` that names the file."""
     try:
-        config = config_of(json.loads(metadata["config"]))
-        eps = float(json.loads(metadata.get("norm_eps", "1e-6")))
-        if not 0 <= eps < 1:
-            raise ValueError(f"eps {eps}")
-        patch_mean = metadata.get("patch_mean")
-        if patch_mean not in (None, *READS) or (patch_mean == "map" and type(config) is ViTConfig):
-            raise ValueError(f"patch_mean {patch_mean!r:.60}")
-        check_size(config, state)
+        yield
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"expected a model config inside {path.name}, found a damaged one ({error!s:.300})") from None
-    model = build(config, state, eps, patch_mean).eval()
+
+
+def check_finite(state, path):
+    """Raise `ValueError` for NaN or infinity."""
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         raise ValueError(
             f"expected finite weights in {path.name}, found NaN or infinity in {len(broken)} of {len(state)}, first "
             f"in {broken[0]}: that training failed; start it anew with a lower learning rate"
         )
-    return model
 
 
 def check_size(config, state):
