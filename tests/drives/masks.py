@@ -1,4 +1,4 @@
-"""MaskExplorer: a small autoencoder of drawn weights; patches covered by click, drag and key; every number is torch's."""
+"""MaskExplorer: a small autoencoder of drawn weights; patches covered by click, drag and key, every error torch's."""
 
 import torch
 from front_ends import pixels, read_table

@@ -1,4 +1,4 @@
-"""MaskExplorer: cover patches of a picture, and see what a masked autoencoder puts in their places."""
+"""MaskExplorer: cover patches of a picture, and see what a masked autoencoder fills in."""
 
 from copy import deepcopy
 
@@ -20,7 +20,7 @@ MOST = 12  # pictures to choose from
 
 
 class MaskExplorer(Explorer):
-    """Cover patches of a picture, and see what a masked autoencoder puts there from those that are left.
+    """Cover patches of a picture, and see what a masked autoencoder fills in from those that are left.
 
         MaskExplorer()                     # the autoencoder that the course ships, and three pictures of shapes
         MaskExplorer(autoencoder, images)  # training.mae.MaskedAutoencoder of pixels, uint8 (B, 3, Y, X)
@@ -74,7 +74,7 @@ class MaskExplorer(Explorer):
     def _some_are_left(self, proposal):
         hidden, N = proposal["value"], self._model.N
         if len(set(hidden)) < len(hidden) or not set(hidden) <= set(range(N)) or len(hidden) == N:
-            raise ValueError(f"expected patches from 0 to {N - 1}, each once and not all of them, found {hidden}")
+            raise ValueError(f"expected patches from 0 to {N - 1}, each once and not all of them, found {hidden!s:.60}")
         return hidden
 
     @validate("image", "patch")
@@ -111,13 +111,14 @@ class MaskExplorer(Explorer):
             said = "mean squared error there {:.3f}, of the mean colour {:.3f}.".format(*errors)
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
         seen = torch.where(hidden[:, :, None], (0.85 - mean).div(std).repeat_interleave(P * P), targets)
-        titles = (f"the {rows * columns - len(self.hidden)} patches it sees", "what it puts in the others", "the picture")
+        left = rows * columns - len(self.hidden)
+        titles = (f"what the model sees: {left} of {rows * columns} patches", "what it fills in", "the picture itself")
         fig = Figure(figsize=(9.4, 3.2 * rows / columns + 0.3), layout="constrained")
         for ax, x, title in zip(fig.subplots(1, 3), (seen, answers, targets), titles, strict=True):
             draw_image(ax, unpatchify(x, P, sides)[0] * std.view(3, 1, 1) + mean.view(3, 1, 1), title)
             mark_patch(ax, self.patch, columns, P, P)
         return fig, (
-            f"A picture of {rows} x {columns} patches, {len(self.hidden)} of them covered; what the model puts there; "
+            f"A picture of {rows} x {columns} patches, {len(self.hidden)} of them covered; what the model fills in; "
             f"the picture itself: {said}"
         )
 

@@ -1,4 +1,4 @@
-// A masked autoencoder as vit_tutorial.training.mae has it, computed in the page. Matrices are Float32Arrays, row by row.
+// A masked autoencoder, as training/mae.py has it, computed in the page. Matrices are Float32Arrays, row by row.
 import { range } from "./draw.js";
 
 // The error function, to 2e-7 (Abramowitz and Stegun 1964, 7.1.26).
@@ -94,7 +94,8 @@ export class Autoencoder {
         norm1: norm(width), qkv: layer(width, 3 * width), proj: layer(width, width),
         norm2: norm(width), fc1: layer(width, hidden), fc2: layer(hidden, width),
       }));
-    Object.assign(this, { sizes, N, M, places: take(N * dim), cls: take(prefix * D), positions: take((prefix + N) * D) });
+    Object.assign(this, { sizes, N, M, places: take(N * dim) });
+    Object.assign(this, { cls: take(prefix * D), positions: take((prefix + N) * D) });
     this.cut = layer(M, D);
     this.encoder = { blocks: blocks(encoder), norm: norm(D) };
     this.mask = take(dim);

@@ -68,15 +68,15 @@ class MaskExplorer {
     const { patches, autoencoder: { N, M } } = this;
     const hidden = (this.hidden = new Set(this.model.get("hidden")));
     const answers = this.autoencoder.reconstruct(patches, hidden);
-    // The guess: the mean colour of the patches that are left.
-    const colour = [0, 0, 0];
-    patches.forEach((value, at) => {
-      if (!hidden.has(Math.floor(at / M))) colour[Math.floor((3 * (at % M)) / M)] += (3 * value) / (M * (N - hidden.size));
-    });
-    const guess = patches.map((_, at) => colour[Math.floor((3 * (at % M)) / M)]);
-    const error = (x, n) => patches.subarray(n * M, (n + 1) * M).reduce((sum, y, i) => sum + (x[n * M + i] - y) ** 2 / M, 0);
+    const covered = (at) => hidden.has(Math.floor(at / M));
+    const channel = (at) => Math.floor((3 * (at % M)) / M);
+    const colour = [0, 0, 0]; // the guess: the mean of the patches that are left
+    patches.forEach((value, at) => covered(at) || (colour[channel(at)] += (3 * value) / (M * (N - hidden.size))));
+    const guess = patches.map((_, at) => colour[channel(at)]);
+    const row = (n) => patches.subarray(n * M, (n + 1) * M);
+    const error = (x, n) => row(n).reduce((sum, value, i) => sum + (x[n * M + i] - value) ** 2 / M, 0);
     this.errors = range(N).map((n) => [answers, guess].map((x) => (hidden.has(n) ? error(x, n) : NaN)));
-    this.filled = this.paste(patches.map((value, at) => (hidden.has(Math.floor(at / M)) ? answers[at] : value)));
+    this.filled = this.paste(patches.map((value, at) => (covered(at) ? answers[at] : value)));
     this.redraw();
   }
 
@@ -92,13 +92,13 @@ class MaskExplorer {
       return { ...made, title };
     };
     const seen = add("seen", "", (...on) => this.drawPicture(this.original, true, ...on), {
-      label: "What the model sees. Arrow keys choose a patch, Home the first, End the last; Space covers or uncovers it.",
+      label: "What it sees. Arrow keys choose a patch, Home the first, End the last; Space covers or uncovers.",
       role: "application",
       focusable: true,
     });
     this.listen(seen.canvas);
-    const filled = add("filled", "What it puts in the others", (...on) => this.drawPicture(this.filled, false, ...on), {
-      label: "The patches that the model sees, and what it puts in the places of the others.",
+    const filled = add("filled", "What it fills in", (...on) => this.drawPicture(this.filled, false, ...on), {
+      label: "The patches that the model sees, and what it fills in for the others.",
     });
     const whole = add("whole", "The picture itself", (...on) => this.drawPicture(this.original, false, ...on), {
       label: "The picture itself.",
@@ -180,7 +180,7 @@ class MaskExplorer {
     stages[0].title.textContent = `What the model sees: ${grid.count - hidden.size} of ${grid.count} patches`;
     const mean = [0, 1].map((k) => [...hidden].reduce((sum, n) => sum + errors[n][k], 0) / hidden.size);
     const lines = [0, 1].map((k) => [printed(errors[patch][k]), printed(mean[k])]);
-    const names = ["what the model puts there", "the mean colour of what it sees"];
+    const names = ["the model", "the mean colour seen"];
     const fresh = table("Mean squared error", ["this patch", `all ${hidden.size} covered`], names, lines);
     this.facts.replaceChildren(...fresh.children);
     const said = hidden.has(patch) ? `error ${lines[0][0]}, of the mean colour ${lines[1][0]}` : "not covered";
@@ -190,7 +190,7 @@ class MaskExplorer {
 
   table() {
     const texts = this.errors.map(([error], n) => (this.hidden.has(n) ? printed(error) : ""));
-    return this.grid.table("What the model puts there: mean squared error of each covered patch", texts);
+    return this.grid.table("The model's mean squared error in each covered patch", texts);
   }
 }
 
