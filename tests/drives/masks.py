@@ -62,7 +62,7 @@ def drive(page, root, errors):
     def shows(image, row, column, count):
         hidden, texts = covered()
         assert hidden.sum() == count
-        expect(caption).to_have_text(f"What the model sees: {64 - count} of 64 patches")
+        expect(caption).to_have_text(f"The model sees {64 - count} of 64 patches")
         wanted, n = errors(image, hidden), SIDE * (row - 1) + column - 1
         close = {"atol": 1e-3, "rtol": 0}
         torch.testing.assert_close(torch.tensor([float(t) for t in texts if t]), wanted[hidden, 0], **close)

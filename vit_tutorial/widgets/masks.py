@@ -112,7 +112,7 @@ class MaskExplorer(Explorer):
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
         seen = torch.where(hidden[:, :, None], (0.85 - mean).div(std).repeat_interleave(P * P), targets)
         left = rows * columns - len(self.hidden)
-        titles = (f"what the model sees: {left} of {rows * columns} patches", "what it fills in", "the picture itself")
+        titles = (f"the model sees {left} of {rows * columns} patches", "what it fills in", "the picture itself")
         fig = Figure(figsize=(9.4, 3.2 * rows / columns + 0.3), layout="constrained")
         for ax, x, title in zip(fig.subplots(1, 3), (seen, answers, targets), titles, strict=True):
             draw_image(ax, unpatchify(x, P, sides)[0] * std.view(3, 1, 1) + mean.view(3, 1, 1), title)

@@ -104,7 +104,7 @@ class MaskExplorer {
       label: "The picture itself.",
     });
     this.stages = [seen, filled, whole];
-    this.facts = table("Mean squared error", [], [], []);
+    this.facts = table("Mean squared error of covered patches", [], [], []);
     this.facts.classList.add("vit-errors");
     this.view.body.append(this.facts);
   }
@@ -177,11 +177,11 @@ class MaskExplorer {
   redraw() {
     const { grid, hidden, errors, patch, stages } = this;
     stages.forEach((one) => one.redraw());
-    stages[0].title.textContent = `What the model sees: ${grid.count - hidden.size} of ${grid.count} patches`;
+    stages[0].title.textContent = `The model sees ${grid.count - hidden.size} of ${grid.count} patches`;
     const mean = [0, 1].map((k) => [...hidden].reduce((sum, n) => sum + errors[n][k], 0) / hidden.size);
     const lines = [0, 1].map((k) => [printed(errors[patch][k]), printed(mean[k])]);
-    const names = ["the model", "the mean colour seen"];
-    const fresh = table("Mean squared error", ["this patch", `all ${hidden.size} covered`], names, lines);
+    const names = ["the model", "mean colour seen"];
+    const fresh = table("Mean squared error of covered patches", ["this one", `all ${hidden.size}`], names, lines);
     this.facts.replaceChildren(...fresh.children);
     const said = hidden.has(patch) ? `error ${lines[0][0]}, of the mean colour ${lines[1][0]}` : "not covered";
     this.view.say(`Patch in ${grid.name(patch)}: ${said}.`);
