@@ -28,7 +28,7 @@ STATE = "application/vnd.jupyter.widget-state+json"
 # Pages are fetched: attention goes with 8 bits a weight, as that of large models does everywhere.
 SMALLER = "import vit_tutorial.widgets\nvit_tutorial.widgets.attention.EXACT_BYTES = 0"
 # ... and these float32 traits as float16, wrong by at most 0.05 %.
-HALVED = [("stepper", "data"), ("stepper", "weights")]
+HALVED = [("stepper", "data"), ("stepper", "weights"), ("masks", "weights")]
 OWN_SCRIPTS = ("_esm", "_css")  # the page has them once
 
 

@@ -1,6 +1,7 @@
 """Interactive pictures: explorers drawn in the page, and figures with controls."""
 
 from .attention import AttentionExplorer
+from .masks import MaskExplorer
 from .monitor import TrainingMonitor
 from .patches import PatchExplorer
 from .picture import Picture, interactive_figure
@@ -13,6 +14,7 @@ __all__ = [
     "AttentionExplorer",
     "AttentionPlayground",
     "EncoderStepper",
+    "MaskExplorer",
     "PatchExplorer",
     "Picture",
     "PositionExplorer",

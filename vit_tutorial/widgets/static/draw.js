@@ -15,6 +15,18 @@ export const range = (count) => [...Array(count).keys()];
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export const ordinals = (count) => range(count).map((i) => String(i + 1)); // names of rows and columns
 
+// 0, 1, ..., count - 1 in an order that a seed decides, the same in every browser (Fisher and Yates).
+export function shuffled(count, seed) {
+  const list = range(count);
+  let state = Math.imul(seed, 2654435761) >>> 0;
+  for (let n = count - 1; n > 0; n--) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = Math.floor((state / 2 ** 32) * (n + 1));
+    [list[n], list[other]] = [list[other], list[n]];
+  }
+  return list;
+}
+
 // ------------------------------------------------------------------------------------------ from and to Python
 
 // Sets traits, and tells Python.

@@ -1,6 +1,6 @@
 import {
   arrow, button, bytes, cividis, element, fillBox, frame, onPlainKey, ordinals, outline, picture, pointer, range,
-  slider, stage, table, tables, tell, watch, write,
+  shuffled, slider, stage, table, tables, tell, watch, write,
 } from "./draw.js";
 import { chooser } from "./chooser.js";
 import { Grid } from "./grid.js";
@@ -10,18 +10,6 @@ const HEAD = 18; // above the matrix of the list: the channels' names
 const FOOT = 50; // below it: one row of it, with its name above
 const WIDEST = 1024; // columns of it that are drawn; more would not be seen
 const VIT_B = { width: 768, blocks: 12 };
-
-// 0, 1, ..., count - 1 in an order that a seed decides, the same in every browser (Fisher and Yates).
-function shuffled(count, seed) {
-  const list = range(count);
-  let state = Math.imul(seed, 2654435761) >>> 0;
-  for (let n = count - 1; n > 0; n--) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    const other = Math.floor((state / 2 ** 32) * (n + 1));
-    [list[n], list[other]] = [list[other], list[n]];
-  }
-  return list;
-}
 
 // Multiplications of ViT-B for one image, and those for pairs of tokens among them: a class token joins the patches.
 function cost(patches, P) {
