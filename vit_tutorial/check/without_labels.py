@@ -351,10 +351,10 @@ def centred_target(wrong, answers, centre, temperature, momentum):
     )
 
 
-@chosen("ca", "Without centring both entropies fall to 0; without sharpening both rise to ln K; apart, it learns.")
+@chosen("ca", "Without centring both entropies fall to 0, without sharpening both rise to ln K; B's part.")
 def find_collapse():
     """Which run has no centring, which no sharpening, of A (both at ln K), B (healthy), C (both at 0): "CA"."""
-    why = "In B the two curves stay apart: sure of each picture, and varied over all. Nothing is missing there."
+    why = "In B the two curves part: surer of each picture than all answers together are. Nothing is missing there."
     exchanged = "Centring keeps one prototype from winning for all, sharpening keeps the answers from being even."
     return {
         "ac": ("exchanged", f"{exchanged} Which entropies belong to one winner, which to even answers?"),
@@ -400,15 +400,14 @@ def nearest_labels(wrong, features, labels, queries, k, num_classes):
     )
     named = labels[nearest]  # (Q, k)
     votes = F.one_hot(named, num_classes).sum(dim=1)  # (Q, C)
-    near = near.gather(1, nearest)[:, :, None]
-    sums = [(x * F.one_hot(named, num_classes)).sum(dim=1) for x in (near, (near / 0.07).exp())]
+    weighted = (near.gather(1, nearest)[:, :, None] * F.one_hot(named, num_classes)).sum(dim=1)
     tied, average = "Of classes with as many votes the smallest wins.", "Class 1 is no mean of 0 and 2: count votes."
     first = (votes.gather(1, named) == votes.max(dim=1, keepdim=True).values).int().argmax(dim=1, keepdim=True)
     return wrong.choose(
         votes.argmax(dim=1),
         ("tie to the larger", tied, num_classes - 1 - votes.flip(1).argmax(dim=1)),
         ("tie to the nearest", tied, named.gather(1, first)[:, 0]),
-        *(("votes weighted", "Nearer ones count more; each of the k has one vote.", x.argmax(dim=1)) for x in sums),
+        ("votes weighted", "Nearer ones count more; each of the k has one vote.", weighted.argmax(dim=1)),
         ("labels averaged", average, named.double().mean(dim=1)),
         ("labels averaged", average, named.double().mean(dim=1).round()),
         ("labels averaged", average, named.double().mean(dim=1).floor()),
