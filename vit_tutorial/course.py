@@ -21,6 +21,7 @@ TITLES = (
     "Making it fast",
     "Your own images",
     "The modern ViT",
+    "Learning without labels",
 )
 
 
