@@ -119,7 +119,7 @@ def shortened():
     for B, K, N, D in ((3, 4, 16, 5), (2, 1, 6, 3), (1, 7, 8, 4), (4, 4, 9, 4)):
         yield torch.randn(B, K, D), torch.randn(1, 1, D), orders(B, N), torch.randn(1, N, D)
     x, token, grid = torch.randn(4, 3, 5).mT, torch.randn(1, 1, 3), torch.randn(1, 3, 8).mT
-    yield x.double(), token.double(), torch.rand(8, 4).argsort(dim=0).T, grid.double()
+    yield x, token, torch.rand(8, 4).argsort(dim=0).T, grid
 
 
 @written("Every token is back at its own patch, and knows where that is.", shortened)
@@ -156,7 +156,7 @@ def predictions():
     yield whole(1, 3, 2), whole(1, 3, 2) + torch.tensor([[[5.0], [7.0], [9.0]]]), hidden
     for B, N, M, K in ((2, 16, 12, 4), (1, 4, 3, 3), (3, 5, 4, 1), (4, 6, 1, 3)):
         yield torch.randn(B, N, M), 2 * torch.randn(B, N, M), orders(B, N) >= K  # K visible in each
-    predicted, targets = torch.randn(5, 4, 3).mT.double(), torch.randn(3, 5, 4).transpose(0, 1).double()
+    predicted, targets = torch.randn(5, 4, 3).mT, torch.randn(3, 5, 4).transpose(0, 1)
     yield predicted, targets, torch.rand(3, 5).argsort(dim=0).T > 0
 
 
@@ -259,7 +259,7 @@ def averages():
     yield torch.tensor([4.0, 8.0, -2.0]), torch.tensor([0.0, 4.0, 6.0]), 0.75
     for K, momentum in ((5, 0.9), (1, 0.3), (4, 0.0), (4, 1.0), (6, 0.99)):
         yield 3 * torch.randn(K), 3 * torch.randn(K), momentum
-    yield torch.randn(4, 2).double()[:, 0], torch.randn(4, 2).double()[:, 1], 0.6
+    yield *torch.randn(4, 2).T, 0.6
 
 
 @written("The teacher follows slowly: an average of what the student was.", averages)

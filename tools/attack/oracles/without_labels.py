@@ -115,7 +115,7 @@ def gallery():
         yield lengths[:, None] * torch.randn(M, D), torch.randint(C, (M,)), 3 * torch.randn(Q, D), k, C
 
 
-@oracle(gallery)
+@oracle(gallery, lambda labels: labels.double())  # whole numbers of any kind
 def nearest_labels(features, labels, queries, k, num_classes):
     found = []
     for query in queries.double():
