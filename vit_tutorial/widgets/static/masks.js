@@ -6,7 +6,7 @@ import { Grid } from "./grid.js";
 import { Autoencoder } from "./mae.js";
 
 const SHARES = range(19).map((i) => 5 * (i + 1)); // percent
-const printed = (error) => (Number.isNaN(error) ? "–" : error.toFixed(4));
+const printed = (error) => (Number.isNaN(error) ? "–" : error.toFixed(3));
 
 class MaskExplorer {
   constructor({ model, el }) {
