@@ -27,21 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit_tutorial import (
-    VisionTransformer,
-    ViTConfig,
-    check,
-    course,
-    datasets,
-    normalise,
-    plots,
-    training,
-    unpatchify,
-    widgets,
-)
+from vit_tutorial import VisionTransformer, ViTConfig, check, course, datasets, plots, training, unpatchify, widgets
 from vit_tutorial.files import DATA
 from vit_tutorial.layers import EncoderBlock, patchify, sinusoidal_positions
 from vit_tutorial.metrics import knn_accuracy
+from vit_tutorial.model import normalise
 from vit_tutorial.training.mae import masking_of
 
 torch.manual_seed(0)
@@ -125,8 +115,7 @@ order, keep, tokens[keep]
 # The encoder gets the row (patch 3, patch 0), without gaps. It would not know where the two lay, had their positions
 # not been added *before* the others were taken out. So: embed all, add positions, then take.
 #
-# Half the tokens also means less than half the work of attention: He et al. hide three quarters, and train three times
-# as fast and more.
+# Half the tokens also means less than half the work of attention.
 
 # %% [markdown]
 # ### Exercise 14.1 · How many go in?
@@ -228,10 +217,6 @@ def random_masking(B, N, ratio, device=None):
 def take(tokens, index):
     return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
 
-
-# %%
-batch = torch.stack([tokens, tokens + 100])  # (B, N, D)
-take(batch, torch.tensor([[3, 0], [1, 2]]))  # (B, K, D): patches 3 and 0 of one picture, 1 and 2 of the other
 
 # %% [markdown]
 # *To remember: sort noise to choose, sort the order to come back; mask tokens come after the encoder.*
@@ -447,7 +432,7 @@ plots.show(
 # has something to show.
 
 # %% [markdown]
-# ## The classes
+# ## Encoder, decoder and both together
 #
 # First the encoder: 05's ViT step by step, with one line more, `take`. It reads the model's own parts, so there is
 # nothing to copy afterwards.
@@ -624,7 +609,7 @@ answer = ...  # a letter, such as "a"
 check.harder_mask(answer)
 
 # %% [markdown]
-# ## What it buys
+# ## What 20 labels then do
 #
 # Now the question from the start. Throw the decoder away, give the encoder a new head (notebook 09), and fine-tune all
 # of it with **20 labelled pictures of each class**, 200 in all. The rival is the same model from scratch, with the same
@@ -964,7 +949,7 @@ print(f"ln 3 = {math.log(3):.3f}")
 # *To remember: a teacher is worth something while its two entropies differ.*
 
 # %% [markdown]
-# ## The classes
+# ## Head, student and teacher
 #
 # The head makes K numbers of a picture's features: an MLP, a vector of length 1, and its cosines with K learned
 # prototypes, themselves of length 1. So no number leaves -1 .. 1, and neither network can get louder to lower the loss.

@@ -240,7 +240,7 @@ def normalised_patches(wrong, patches):
     return apart if still else apart / (root + eps if outside else root)
 
 
-@chosen("b", "Most patches of a hidden half have no visible one beside them: what shapes look like has to be known.")
+@chosen("b", "Half of the patches of a hidden half have no visible one beside them: edges alone do not lead there.")
 def harder_mask():
     """Which half of the patches is hardest to fill in: "b", the right half."""
     return {
