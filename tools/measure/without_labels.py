@@ -43,7 +43,7 @@ from vit_tutorial.training.recipe import CIFAR10_MEAN, CIFAR10_STD, SMALL
 
 RECORD = DATA / "runs" / "without-labels.json"
 SHIPPED, SHIPPED_RECORD = DATA / "mae_shapes.safetensors", DATA / "runs" / "mae-shapes.json"
-SHIPPED_RECIPE = replace(RECIPES["mae"], model=replace(SMALL, pool="mean"), epochs=15, warmup=0.05)
+SHIPPED_RECIPE = replace(RECIPES["mae"], model=replace(SMALL, pool="mean"), epochs=8, warmup=0.05)
 
 SEEDS, LABELS, TESTED, SCORED = (0, 1, 2), (1, 5, 20, 100), 2000, 500
 FEW = replace(RECIPES["fine-tune"], model=RECIPES["mae"].model, layer_decay=1.0, muon_learning_rate=1e-2)
