@@ -195,7 +195,7 @@ BAD_LINES = {
         "--copies to be off or a distance between 0 and 2, found 'far'",
     ),
     "no such table": (["evaluate", "--data", ".", "--labels", "x.csv"], "table of labels named x.csv, found 0"),
-    "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "cifar10-gpu, found 'soup'"),
+    "no such recipe": (["train", "--data", "shapes", "--recipe", "soup"], "mae, dino, found 'soup'"),
     "no such checkpoint": (["evaluate", "none.safetensors", "--data", "shapes"], "found no file"),
     "no time": (["train", "--data", "shapes", "--minutes", "0"], "more than 0 minutes, found 0.0"),
 }
