@@ -7,7 +7,7 @@ On shapes and on CIFAR-10 (read from data/), small ViTs learn from all training 
 DINO); then from 1, 5, 20 and 100 labels a class. The same model learns from scratch from the few labels alone.
 Compute is CPU seconds of one thread, which other work on the machine changes little; the numbers of steps are fixed.
 MAE and DINO have about the same. From scratch there may be as much, pre-training and fine-tuning together; where that
-was no better than fewer steps, there are fewer, and "longer scratch" shows one seed with all. Rates and steps were
+was no better than fewer steps, there are fewer, and "longer scratch" has all of it. Rates and steps were
 chosen on training pictures that took no part in learning; the record is of the test set, and of all training pictures.
 
 The record: `info`, and `runs`, each a dict with "data" ("shapes" or "cifar10"), "way" and "seed", and
@@ -82,7 +82,7 @@ def plan():
         for data in MODELS
         for way in ("mae", "dino", "scratch", "random")
     ]
-    longer = [{"data": data, "way": "longer scratch", "seed": SEEDS[0]} for data in MODELS]
+    longer = [{"data": data, "way": "longer scratch", "seed": seed} for data in MODELS for seed in SEEDS]
     return [*runs, {"data": "shapes", "way": "all labels", "seed": SEEDS[0]}, *longer]
 
 
