@@ -21,6 +21,7 @@ WRITERS = {
     "small-data": a_line_a_run,
     "sweep-shapes": sweep.as_text,
     "throughput": throughput.as_text,
+    "without-labels": a_line_a_run,
 }
 
 
