@@ -7,7 +7,7 @@ import pytest
 import torch
 from front_ends import browser, watched_page
 
-from vit_tutorial import VisionTransformer, ViTConfig, datasets, normalise, plots
+from vit_tutorial import ModernConfig, ModernViT, VisionTransformer, ViTConfig, datasets, normalise, plots
 from vit_tutorial.layers import patchify
 from vit_tutorial.training import mae
 from vit_tutorial.widgets import MaskExplorer, masks
@@ -17,10 +17,10 @@ SMALL = {"image_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_he
 PICTURES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def make(decoder=(16, 1), normalise=False, **options):
+def make(decoder=(16, 1), normalise=False, kind=VisionTransformer, **options):
     torch.manual_seed(0)
-    vit = VisionTransformer(ViTConfig(**SMALL | options))
-    autoencoder = mae.MaskedAutoencoder(vit, 0.5, *decoder, normalise=normalise)
+    config = (ModernConfig if kind is ModernViT else ViTConfig)(**SMALL | options)
+    autoencoder = mae.MaskedAutoencoder(kind(config), 0.5, *decoder, normalise=normalise)
     for parameter in autoencoder.parameters():
         torch.nn.init.normal_(parameter.data, std=0.1)
     return autoencoder
@@ -105,7 +105,8 @@ def test_the_shipped_model_does_better_than_the_mean_colour():
 @pytest.mark.parametrize(
     ("autoencoder", "images", "message"),
     [
-        (make().vit, PICTURES, "expected a training.mae.MaskedAutoencoder, found VisionTransformer; mae.load"),
+        (make().vit, PICTURES, "expected a training.mae.MaskedAutoencoder .*, found VisionTransformer; mae.load"),
+        (make(kind=ModernViT), PICTURES, "found MaskedAutoencoder of a ModernViT"),
         (make(normalise=True), PICTURES, "found one of normalised patches; train it with normalise=False"),
         (make(in_channels=1, mean=(0.5,), std=(0.5,)), PICTURES[:, :1], "of colour pictures, found 1 channels"),
         (make(), PICTURES / 255, r"expected uint8 images \(B, 3, Y, X\), found torch.float32"),

@@ -141,7 +141,7 @@ def test_what_would_do_nothing_or_means_nothing_is_refused(options, message):
 
 def test_a_refused_model_keeps_its_head():
     vit = VisionTransformer(CONFIG)
-    with pytest.raises(ValueError, match="hides some of the 16 patches .*; take another, or smaller patches"):
+    with pytest.raises(ValueError, match="hides some of the 16 patches and leaves some"):
         training.train(vit, DATA, TINY["mae"], settings={"mask_ratio": 0.01})
     for wrong in (5, ["mask_ratio"], "mask_ratio"):
         with pytest.raises(ValueError, match="expected settings as a dict, like {'mask_ratio': 0.5}, found "):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..layers import EncoderBlock, patchify, sinusoidal_positions
-from ..model import VisionTransformer, ViTConfig
+from ..model import ViTConfig
 from ..weights.checkpoint import (
     build,
     check_finite,
@@ -33,10 +33,7 @@ def random_masking(B, N, ratio, device=None):
     """
     K = N - int(ratio * N)
     if not 0 < K < N:
-        raise ValueError(
-            f"expected a ratio that hides some of the {N} patches and leaves some, found {ratio}; take another, or "
-            "smaller patches"
-        )
+        raise ValueError(f"expected a ratio that hides some of the {N} patches and leaves some, found {ratio}")
     order = torch.rand(B, N, device=device).argsort(dim=1)  # (B, N): place -> patch
     restore = order.argsort(dim=1)  # (B, N): patch -> place
     return order[:, :K], restore
@@ -122,13 +119,11 @@ class MaskedAutoencoder(nn.Module):
     """Images `(B, C, Y, X)`, normalised, to the loss on the patches that it hid; `vit` learns, and is what is kept.
 
     `vit` is the encoder and sees the patches that are left. `normalise` is that of `patch_targets`. `reconstruct` gives
-    the decoder's answers. Raises `ValueError` for a ratio that `random_masking` refuses, and for a `ModernViT`.
+    the decoder's answers. Raises `ValueError` for a ratio that `random_masking` refuses.
     """
 
     def __init__(self, vit, mask_ratio=0.75, decoder_dim=64, decoder_depth=1, normalise=True):
         super().__init__()
-        if type(vit) is not VisionTransformer:  # `encode` knows of no registers, and no rotation
-            raise ValueError(f"expected a VisionTransformer for mae, found {type(vit).__name__}; dino takes it")
         self.vit, self.mask_ratio, self.normalise = vit, mask_ratio, normalise
         self.decoder = Decoder(vit.config, decoder_dim, decoder_depth)
         self.N = self.decoder.pos_embed.shape[1]  # patches

@@ -5,6 +5,7 @@ from inspect import signature
 from torch import nn
 
 from ..machine import distributed
+from ..model import VisionTransformer
 from .dino import DINO
 from .finetune import without_head
 from .mae import MaskedAutoencoder
@@ -49,6 +50,8 @@ def make_objective(model, name, settings):
     """
     if not name:
         return model
+    if name == "mae" and type(model) is not VisionTransformer:
+        raise ValueError(f"expected a VisionTransformer for mae, found {type(model).__name__}; dino takes it")
     device = next(model.parameters()).device
     if name == "mae":
         objective = MaskedAutoencoder(model, **settings)

@@ -10,7 +10,7 @@ from traitlets import Bool, Bytes, Dict, Int, List, validate
 from ..datasets import shapes
 from ..files import DATA
 from ..layers import check_images, image_sides, patchify, unpatchify
-from ..model import normalise
+from ..model import VisionTransformer, normalise
 from ..plots import draw_image
 from ..training import mae
 from .explorer import Explorer, float_bytes, mark_patch, module
@@ -125,9 +125,14 @@ class MaskExplorer(Explorer):
 
 def checked(autoencoder):
     """The autoencoder, if the page can compute it and show its answers. Raises `ValueError` if not."""
-    if not isinstance(autoencoder, mae.MaskedAutoencoder):
-        found = type(autoencoder).__name__
-        raise ValueError(f"expected a training.mae.MaskedAutoencoder, found {found}; mae.load reads one")
+    if not isinstance(autoencoder, mae.MaskedAutoencoder) or type(autoencoder.vit) is not VisionTransformer:
+        found = [type(autoencoder).__name__]
+        if hasattr(autoencoder, "vit"):
+            found.append(f"of a {type(autoencoder.vit).__name__}")
+        raise ValueError(
+            f"expected a training.mae.MaskedAutoencoder of a VisionTransformer, found {' '.join(found)}; "
+            "mae.load reads one"
+        )
     if autoencoder.normalise:
         raise ValueError(
             "expected an autoencoder that answers with pixels, found one of normalised patches; "
