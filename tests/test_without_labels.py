@@ -215,7 +215,9 @@ def test_nearest_neighbours_vote_by_the_cosine_of_what_the_head_would_read():
         votes = [DATA.labels[row.argsort(descending=True)[:k]].bincount(minlength=10).tolist() for row in similar]
         right = sum(row.index(max(row)) == label for row, label in zip(votes, test.labels.tolist(), strict=True))
         assert accuracy == pytest.approx(right / 40)
-    for wrong in ((DATA, test, 65), (DATA, test, 0), (DATA, replace(test, classes=test.classes[::-1]), 5)):
+    assert metrics.knn_accuracy(vit, DATA, test, 5.0) == found[1]
+    other = replace(test, classes=test.classes[::-1])
+    for wrong in ((DATA, test, 65), (DATA, test, 0), (DATA, test, 2.5), (DATA, test, "5"), (DATA, other, 5)):
         with pytest.raises(ValueError, match="expected pictures of the same classes and k in 1 .. 64"):
             metrics.knn_accuracy(vit, *wrong)
 
@@ -269,6 +271,13 @@ def test_a_damaged_masked_autoencoder_is_named(changes, message, tmp_path):
     changed_file(tmp_path / "mae.safetensors", **changes)
     with pytest.raises(ValueError, match=rf"(?s){message}"):
         mae.load(tmp_path / "mae.safetensors")
+
+
+def test_what_is_no_masked_autoencoder_is_not_kept(tmp_path):
+    for other in (body(), dino.DINO(body())):
+        with pytest.raises(ValueError, match="expected a MaskedAutoencoder, found .*; weights.save keeps a ViT"):
+            mae.save(other, tmp_path / "mae.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_file_of_a_masked_autoencoder(tmp_path):

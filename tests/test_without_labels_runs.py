@@ -9,10 +9,13 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from made_up_pictures import saved, scene
 from test_cli import make_folder
 from test_distributed import UNTESTED, together
+from test_own_images import two_classes, write
 from test_resume import ALONE, check_same, wait_for
 from test_resume import fork as forked
 from test_without_labels import CONFIG, KINDS
@@ -125,6 +128,8 @@ REFUSED = {
     "a text": ({"settings": {"decoder_dim": "64"}}, "expected decoder_dim in 4 .. .*found '64'"),
     "NaN": ({"settings": {"mask_ratio": float("nan")}}, "found nan"),
     "a width for no head": ({"settings": {"decoder_dim": 30}}, "expected .*found"),
+    "half a block": ({"settings": {"decoder_depth": 1.5}}, "expected decoder_depth in 1 .. .*found 1.5"),
+    "a huge number": ({"settings": {"decoder_dim": 10**400}}, "expected decoder_dim in 4 .. .*found 10+$"),
 }
 
 
@@ -132,6 +137,30 @@ REFUSED = {
 def test_what_would_do_nothing_or_means_nothing_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         run("mae", **options)
+
+
+def test_a_refused_model_keeps_its_head():
+    vit = VisionTransformer(CONFIG)
+    with pytest.raises(ValueError, match="hides some of the 16 patches and leaves some"):
+        training.train(vit, DATA, TINY["mae"], settings={"mask_ratio": 0.01})
+    for wrong in (5, ["mask_ratio"], "mask_ratio"):
+        with pytest.raises(ValueError, match="expected settings as a dict, like {'mask_ratio': 0.5}, found "):
+            training.train(vit, DATA, TINY["mae"], settings=wrong)
+    assert vit.head.out_features == vit.config.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("mae", {"mask_ratio": np.float64(0.5), "decoder_depth": 2.0}), ("dino", {"prototypes": 32.0})],
+)
+def test_numbers_of_another_type_are_taken_and_the_run_goes_on(name, settings, tmp_path):
+    """A checkpoint with one of NumPy's numbers in it could not be read again."""
+
+    def stop(history, progress):
+        raise KeyboardInterrupt
+
+    run(name, tmp_path, settings=settings, on_step=stop)
+    assert len(run(name, tmp_path, settings=settings, resume=True).history.steps["loss"]) == 8
 
 
 OFF = {"cutmix": 0.5, "ema": 0.9, "patch_dropout": 0.5, "label_smoothing": 0.1, "balanced": True, "compile": True}
@@ -187,6 +216,60 @@ def test_without_labels_and_then_with_them_in_a_shell(tmp_path, monkeypatch, cap
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main([*train, "pictures", "--without-labels", "mae", "--recipe", "shapes"])
+
+
+FLAT = {f"{i}.png": saved(scene(i)) for i in range(6)}
+SIDES = {f"train/{i}.png": saved(scene(i)) for i in range(4)}
+SIDES |= {f"test/{i}.png": saved(scene(i)) for i in range(4, 6)}
+FOLDERS = {  # files -> how many are learned from, of which class, and what is said
+    "one picture": ({"a.png": saved(scene(1))}, {"pictures": 1}, "all pictures are one class"),
+    "one picture twice": (dict.fromkeys(("a.png", "b.png"), saved(scene(1))), {"pictures": 2}, "a.png = b.png"),
+    "some in a folder": (FLAT | {"old/a.png": saved(scene(9))}, {"pictures": 7}, "all pictures are one class"),
+    "some in no class": (FLAT | two_classes(5), {"cat": 4, "dog": 4}, "6 pictures without a class are left out"),
+    "train and test": (SIDES, {"pictures": 4}, "train (4) for training; test (2) for testing"),
+    "one class in train and test": (
+        {name.replace("/", "/cat/"): data for name, data in SIDES.items()},
+        {"cat": 4},
+        "train (4) for training; test (2) for testing",
+    ),
+    "classes in test alone": (
+        SIDES | {f"test/{name}": data for name, data in two_classes(2).items()},
+        {"pictures": 4},
+        "train (4) for training; test (6) for testing",
+    ),
+    "a table without a label": (
+        FLAT | {"labels.csv": b"file,label\n0.png,\n1.png,\n"},
+        {"pictures": 6},
+        "all pictures are one class",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "learned", "said"), FOLDERS.values(), ids=FOLDERS.keys())
+def test_what_is_learned_from_in_folders_of_every_kind(files, learned, said, tmp_path, monkeypatch, capsys):
+    """All pictures, but for a test side: that stays unseen, even where nothing has a class."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "pictures", files)
+    data = "pictures/labels.csv" if "labels.csv" in files else "pictures"
+    line = ["train", "--data", data, "--without-labels", "dino", "--epochs", "1", "--out", "run"]
+    assert cli.main(line) == 0
+    out = capsys.readouterr().out
+    assert said in out and "what a test says" not in out.replace(
+        "Fewer than 8 pictures in cat, dog: what a test says", ""
+    )
+    assert History.load("run/history.json").info["images"] == {"train": learned}
+
+
+def test_no_picture_and_a_calibration_without_labels(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--data", "pictures", "--without-labels", "mae", "--minutes", "0.000001"]
+    write(tmp_path / "pictures", {"notes.txt": b"none"})
+    assert cli.main(line) == 2
+    assert "expected at least one picture, found none; 1 files were skipped: notes.txt: no" in capsys.readouterr().err
+    write(tmp_path / "pictures", FLAT)
+    assert cli.main([*line, "--calibrate"]) == 2
+    assert "expected a run without labels to have no calibration, found --calibrate" in capsys.readouterr().err
+    assert cli.main(line) == 0 and "no step" in capsys.readouterr().out
 
 
 KILLED = "import sys; from vit_tutorial import cli; from vit_tutorial.training import trainer; trainer.EVERY = 0.0; "

@@ -128,13 +128,12 @@ def load_pictures(run, image_size=None, first=True, labelled=True):
 def training_data(run, image_size, first):
     """The training and the test side, what is held back for calibration (or None), and what the record says of it.
 
-    Without labels nothing is tested: the test side is left for the fine-tuning, unless there are no classes.
+    Without labels nothing is tested: the test side is left for the fine-tuning, where there can be one.
     """
     labelled = not run["recipe"].without_labels
     mine = load_pictures(run, image_size, first, labelled)
-    dataset, test = pictures.sides(mine, run["data"])
-    if not labelled:
-        dataset, test = dataset if len(dataset.classes) > 1 else mine.images, None
+    dataset, test = (mine.images, None) if pictures.undivided(mine) else pictures.sides(mine, run["data"])
+    test = test if labelled else None
     info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
     info |= {option: run[option] for option in TRAIN_OPTIONS}
     if mine is not None:
@@ -232,6 +231,8 @@ def new_run(args):
         )
     expect_writable(out, "folder", (out, *out.absolute().parents))
     recipe, model = first_model(args, vit.training.RECIPES[name])
+    if args.calibrate and recipe.without_labels:
+        raise ValueError("expected a run without labels to have no calibration, found --calibrate; leave it out")
     run = {"data": args.data, "name": name, "recipe": recipe, "out": out, "seed": seed, "model": model}
     run["settings"] = None  # the defaults
     return run | {option: getattr(args, option) for option in TRAIN_OPTIONS}
@@ -354,7 +355,8 @@ def summary(history):
     last = history.epochs[-1]
     result = f"test accuracy {'not tested' if history.accuracy is None else f'{100 * history.accuracy:.2f} %'}"
     if history.info["recipe"].get("without_labels"):
-        result = f"loss {last['train_loss']} without labels"
+        loss = last["train_loss"]
+        result = "no step" if loss is None else f"loss {loss} without labels"
     return f"{last['epoch']} epochs in {last['seconds']:.0f} s, {result}"
 
 

@@ -160,12 +160,12 @@ def knn_accuracy(vit, labelled, test, k=10):
     `ImageSet`. Nothing is learned, so this says what there is in the features. Raises `ValueError` for other classes,
     no picture, or fewer labelled ones than `k`.
     """
-    if labelled.classes != test.classes or not len(test) or not 1 <= k <= len(labelled):
+    if labelled.classes != test.classes or not len(test) or k not in range(1, len(labelled) + 1):
         raise ValueError(
-            f"expected pictures of the same classes and k in 1 .. {len(labelled)}, the labelled ones, found k={k} and "
-            f"{len(test)} test pictures of {len(test.classes)} classes, not {len(labelled.classes)}"
+            f"expected pictures of the same classes and k in 1 .. {len(labelled)}, the labelled ones, found k={k!r}, "
+            f"{len(test)} test pictures of {len(test.classes)} classes and labelled ones of {len(labelled.classes)}"
         )
     known, asked = (F.normalize(features(vit, part.images), dim=1) for part in (labelled, test))
-    nearest = (asked @ known.T).topk(k, dim=1).indices  # (n, k)
+    nearest = (asked @ known.T).topk(int(k), dim=1).indices  # (n, k)
     votes = F.one_hot(labelled.labels.cpu()[nearest], len(test.classes)).sum(dim=1)  # (n, classes)
     return (votes.argmax(dim=1) == test.labels.cpu()).float().mean().item()

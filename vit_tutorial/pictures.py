@@ -59,6 +59,11 @@ def square_side(config):
     return rows * config.patch_size if rows == columns else None
 
 
+def undivided(mine):
+    """Whether pictures without labels have nothing that could be tested: one class alone, and no sides."""
+    return mine is not None and len(mine.images.classes) < 2 and not mine.sides
+
+
 def sides(mine, name, wanted=("train", "test")):
     """The sides of what `read` gave: of a person's own pictures or, where they are None, of the dataset `name`."""
     if mine is None:
@@ -74,8 +79,9 @@ def digest(mine, index):
 
 
 def files(mine):
-    """The `digest` of all pictures and of the test side, for a run's record."""
-    return {"all": digest(mine, torch.arange(len(mine))), "test": digest(mine, mine.split()[1])}
+    """The `digest` of all pictures and, where there is one, of the test side, for a run's record."""
+    found = {"all": digest(mine, torch.arange(len(mine)))}
+    return found if undivided(mine) else found | {"test": digest(mine, mine.split()[1])}
 
 
 def recorded_files(info):

@@ -8,6 +8,8 @@ from .decode import short
 from .names import named_as_picture, natural, normal, printable, side_of, sides_in_words
 
 NO_CLASS = "in no class folder"
+NO_LABEL = "without a label in"
+UNLABELLED = (NO_CLASS, NO_LABEL)  # how the reasons begin
 NO_SIDE = "beside the folders train and test, in neither"
 
 
@@ -136,7 +138,7 @@ def from_table(files, depth, table, groups, listing):
         name, row = printable("/".join(parts)), entries.get(index)
         side = None if row is None else row.side or folder_side(parts, depth)
         if row is None or not row.label:
-            listing.skipped.append((name, f"without a label in {table.name}"))
+            listing.skipped.append((name, f"{NO_LABEL} {table.name}"))
         elif index in several:
             listing.skipped.append((name, f"listed with several labels: {', '.join(sorted(several[index]))}"))
         elif row.side is None:

@@ -10,8 +10,8 @@ from ..files import Refused
 from .copies import ALIKE, copy_pairs, fold_groups, join, split_groups
 from .decode import find_range, read_files, short, to_8_bits
 from .images import ImageSet
-from .labels import Item, Listing, label
-from .names import alike, natural, printable
+from .labels import UNLABELLED, Item, Listing, folder_side, label, layout
+from .names import alike, named_as_picture, natural, printable
 from .photographs import resize
 from .sources import HIDDEN, files_in
 from .tables import SUFFIXES
@@ -130,7 +130,8 @@ class OwnImages:
         counts, classes = self.images.class_counts.tolist(), self.images.classes
         lines = [f"{len(self)} pictures in {len(classes)} classes:"]
         lines += [f"  {name}: {count}" for name, count in zip(classes, counts, strict=True)]
-        if few := [name for name, count in zip(classes, counts, strict=True) if count < FEW]:
+        few = [name for name, count in zip(classes, counts, strict=True) if count < FEW]
+        if few and len(classes) > 1:
             lines.append(f"Fewer than {FEW} pictures in {', '.join(few)}: what a test says of so few is mostly luck")
         lines += self.notes
         problems = [f"{name}: {reason}" for name, reason in unread(self.skipped)]
@@ -186,34 +187,40 @@ def own_images(source, image_size=128, *, labels=None, groups=None, copies=ALIKE
     - `copies` is the distance of fingerprints below which two pictures are copies; False looks for none.
     - Pictures of more than 8 bits are scaled alike: by `value_range`, or else that of all of them (`find_range`), which
       `images.value_range` then says. New pictures for the same model need the same.
-    - Unless `labelled`, one class will do, or none: pictures in no class folder are then one class.
+    - Unless `labelled`, one class will do, or none: pictures in no class folder are then one class. Where there are
+      two, pictures without one are left out all the same.
 
     With `image_size=None` all pictures must have one size. A file that cannot be read is skipped and listed. From zip
     files nothing is unpacked to the disk. Raises `ValueError` where there are no two classes with a picture, too many
     files, a table of another kind, or a zip file that is broken or unpacks to too much.
     """
-    listing = listing_of(source, labels, groups)
-    if not labelled and not listing.items:
-        listing = one_class(source)
-    return collect(listing, image_size, copies, value_range, least=1 + labelled)
+    return collect(listing_of(source, labels, groups, labelled), image_size, copies, value_range, least=1 + labelled)
 
 
-def one_class(source):
-    """All files of `source` as a listing of one class."""
-    notes = ["no class folders: all pictures are one class"]
-    files = files_in(source, notes)
+def one_class(files, notes):
+    """All `files` of a source as a listing of one class. Folders train and test are its sides."""
     skipped = [(printable("/".join(parts)), file) for parts, file in files if isinstance(file, str)]
-    return Listing(
-        [Item(parts, file, "pictures") for parts, file in files if not isinstance(file, str)], skipped, notes
-    )
+    files = [(parts, file) for parts, file in files if not isinstance(file, str)]
+    depth, _ = layout(files)
+    items = [Item(parts, file, "pictures", folder_side(parts, depth) or "train") for parts, file in files]
+    return Listing(items, skipped, [*notes, "no class folders: all pictures are one class"])
 
 
-def listing_of(source, labels=None, groups=None):
+def listing_of(source, labels=None, groups=None, labelled=True):
     """What is in `source`, before any picture is read: see `own_images`."""
     notes = []
     if labels is None and isinstance(source, (str, Path)) and Path(source).suffix.lower() in SUFFIXES:
         source, labels = Path(source).parent, source
-    return label(files_in(source, notes), notes, labels, groups)
+    files = files_in(source, notes)
+    listing = label(files, notes, labels, groups)
+    items = listing.items
+    lost = sum(named_as_picture(name) and reason.startswith(UNLABELLED) for name, reason in listing.skipped)
+    if labelled or (items and not lost):
+        return listing
+    if len({item.label for item in items}) < 2 or {item.side for item in items} == {"test"}:
+        return one_class(files, notes)
+    notes.append(f"{lost} pictures without a class are left out; to learn from these too, give them one of their own")
+    return listing
 
 
 def read_items(items, image_size, skipped):
@@ -240,7 +247,7 @@ def collect(listing, image_size, copies=ALIKE, value_range=None, classes=None, l
     kept.sort(key=lambda picture: (natural(picture[0].label), natural(picture[1])))
     classes = classes or tuple(sorted({item.label for item, *_ in kept}, key=natural))
     if len(classes) < least or not kept:
-        raise too_few(classes, skipped)
+        raise too_few(classes, skipped, least)
     items, names, pictures, digests = zip(*kept, strict=True)
     value_range = value_range or find_range(pictures)
     images = stacked([to_8_bits(picture, value_range) for picture in pictures])
@@ -283,13 +290,16 @@ def stacked(images):
     return torch.stack(images)
 
 
-def too_few(classes, skipped):
+def too_few(classes, skipped, least):
     reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in skipped[:3])
     tables = [short(name) for name, _ in skipped if name.lower().endswith(SUFFIXES)]
+    left_out = f"; {len(skipped)} files were skipped: {reasons}" if skipped else ""
+    if least < 2:
+        return Refused(f"expected at least one picture, found none{left_out}")
     return Refused(
         f"expected at least 2 folders, one per class, with pictures in them, found {len(classes)}"
         + (f" ({short(classes[0])})" if classes else "")
-        + (f"; {len(skipped)} files were skipped: {reasons}" if skipped else "")
+        + left_out
         + "; put each class into a folder of its own, or name a table (CSV) of files and labels"
         + (f": {', '.join(tables[:5])}" if tables else "")
     )

@@ -148,6 +148,8 @@ class MaskedAutoencoder(nn.Module):
 
 def save(autoencoder, path):
     """Write a `MaskedAutoencoder`, encoder and decoder, into one safetensors file, atomically."""
+    if not isinstance(autoencoder, MaskedAutoencoder):
+        raise ValueError(f"expected a MaskedAutoencoder, found {type(autoencoder).__name__}; weights.save keeps a ViT")
     vit, decoder = autoencoder.vit, autoencoder.decoder
     settings = {
         "mask_ratio": autoencoder.mask_ratio,

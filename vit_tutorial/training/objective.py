@@ -5,7 +5,7 @@ from inspect import signature
 from torch import nn
 
 from ..machine import distributed
-from ..model import VisionTransformer, is_number
+from ..model import VisionTransformer
 from .dino import DINO
 from .finetune import without_head
 from .mae import MaskedAutoencoder
@@ -29,29 +29,36 @@ def full_settings(name, settings):
 
     Raises `ValueError` for others than it has, and for values that mean nothing.
     """
+    if not isinstance(settings, (dict, type(None))):
+        raise ValueError(f"expected settings as a dict, like {{'mask_ratio': 0.5}}, found {settings!r:.60}")
     known = signature(WITHOUT_LABELS[name]).parameters.values() if name else ()
     full = {parameter.name: parameter.default for parameter in list(known)[1:]}  # the first is the ViT
     if unknown := [setting for setting in settings or {} if setting not in full]:
         raise ValueError(f"expected settings of {name or 'a run with labels'}, {list(full)}, found {unknown[0]!r}")
     for setting, value in (settings or {}).items():
         (least, most), kind = SETTINGS[setting], type(full[setting])
-        if not is_number(value) or not least <= value <= most or kind(value) != value:
-            raise ValueError(f"expected {setting} in {least} .. {most}, like {full[setting]}, found {value!r}")
-        full[setting] = value
+        if not isinstance(value, (int, float)) or not least <= value <= most or kind(value) != value:
+            raise ValueError(f"expected {setting} in {least} .. {most}, like {full[setting]}, found {value!r:.60}")
+        full[setting] = kind(value)  # 2.0 blocks are 2, and NumPy's numbers are not kept
     return full
 
 
 def make_objective(model, name, settings):
     """What is optimised so that `model` learns: itself or, without labels, the module `name` around it.
 
-    That takes off the model's head, in place. Raises `ValueError` for a model that it does not fit.
+    That takes off the model's head, in place. Raises `ValueError` for a model that it does not fit, which keeps it.
     """
     if not name:
         return model
     if name == "mae" and type(model) is not VisionTransformer:
         raise ValueError(f"expected a VisionTransformer for mae, found {type(model).__name__}; dino takes it")
     device = next(model.parameters()).device
-    return WITHOUT_LABELS[name](without_head(model), **settings).to(device)
+    if name == "mae":
+        objective = MaskedAutoencoder(model, **settings)
+        without_head(model)
+    else:
+        objective = DINO(without_head(model), **settings)  # the teacher is a copy
+    return objective.to(device)
 
 
 def kept(objective):

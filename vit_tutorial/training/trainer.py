@@ -141,7 +141,7 @@ class Trainer:
         config = replace(model.config, value_range=self.dataset.value_range)
         if not recipe.without_labels:
             for part in filter(None, (self.dataset, self.calibration, self.test)):
-                check_fits(config, part, "make the model with recipe.config(dataset)")
+                check_fits(config, part, "make the model with recipe.config(dataset), or give it a head with new_head")
         elif given := [name for name in ("test", "calibration", "shard") if getattr(self, name)]:
             raise ValueError(
                 f"expected a run without labels to have no {' and no '.join(given)}, found it; leave it out"

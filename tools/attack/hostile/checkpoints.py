@@ -4,12 +4,13 @@ import io
 import json
 import pickle
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from safetensors.torch import save
 
 from vit_tutorial import VisionTransformer, weights
+from vit_tutorial.training import mae
 
 from .case import CONFIG, Harmful, cases, in_file, tenths
 
@@ -117,9 +118,36 @@ def name_of(change):
     return " ".join(str(word) for word in [*change.items()][-1])
 
 
+AUTOENCODER = mae.MaskedAutoencoder(VisionTransformer(replace(CONFIG, num_classes=12)), decoder_dim=16).state_dict()
+SETTINGS = {"mask_ratio": 0.75, "decoder_dim": 16, "decoder_depth": 1, "normalise": True}
+DAMAGED = {
+    "mask_ratio": [2, "a", None, float("nan")],
+    "decoder_dim": [10**12, -16, 18, "16", None],
+    "decoder_depth": [10**9, 0, 1.5, "1"],
+    "colour": ["red"],
+    "vit": [1],
+}
+
+
+def autoencoder(change, state=AUTOENCODER):
+    config = {"num_classes": 12}
+    return checkpoint(state, config, format=mae.FORMAT, settings=json.dumps(SETTINGS | change))
+
+
+AUTOENCODERS = {
+    "weights alone": (checkpoint(), "written by vit_tutorial.training.mae.save, found"),
+    "no settings": (checkpoint(AUTOENCODER, {"num_classes": 12}, format=mae.FORMAT), "a model config inside"),
+    "a pickle": (pickle.dumps(Harmful()), "unreadable"),
+    "another part": (autoencoder({}, AUTOENCODER | {"x.y": torch.zeros(1)}), "a model config inside"),
+    "NaN": (autoencoder({}, AUTOENCODER | {"decoder.norm.bias": torch.full((16,), torch.nan)}), "finite"),
+    **{f"{name} {v}": (autoencoder({name: v}), "config inside") for name, values in DAMAGED.items() for v in values},
+}
+load_autoencoder = in_file("mae.safetensors", lambda file: f"read: {mae.load(file)}")
 load = in_file("model.safetensors", lambda file: f"read: {len(weights.load(file).state_dict())} tensors")
 CASES = [
     *cases("checkpoints", load, "error", {n: (data, "unreadable") for n, data in UNREADABLE.items()}, ["of 150 MB"]),
     *cases("checkpoints", load, "error", FILES),
+    *cases("checkpoints", load_autoencoder, "error", {f"mae: {n}": case for n, case in AUTOENCODERS.items()}),
+    *cases("checkpoints", load_autoencoder, "read", {"mae: as it was saved": (autoencoder({}), "MaskedAutoencoder")}),
     *cases("configs", load, "error", {name_of(c): (checkpoint(config=c), "expected") for c in CHANGES}),
 ]

@@ -65,6 +65,9 @@ train --data PICTURES --image-size VALUES | 0 -1 1000000000 7 32.0 a ''
 train --data PICTURES --patch-size VALUES | 0 -1 1000000000 3 a
 train --data shapes --image-size VALUES | 0 64
 train --data PICTURES --image-size 1024 --patch-size 1
+train --data PICTURES --without-labels VALUES | '' simclr MAE
+train --data PICTURES --without-labels mae VALUES | --calibrate --balanced --shard '--recipe=shapes' '--patch-size=32'
+train --data PICTURES --without-labels dino --start VALUES | none 'a file' PICTURES
 evaluate VALUES --data shapes | 'a file' . none
 evaluate --data PICTURES more words
 evaluate

@@ -47,6 +47,16 @@ def both_readers(files, links=()):
     return make
 
 
+def without_labels(files):
+    def make(folder):
+        root = folder / "pictures"
+        root.mkdir()
+        write(root, files)
+        return lambda: said(lambda: datasets.own_images(root, 16, labelled=False))
+
+    return make
+
+
 def inside(folder, files):
     return {f"{folder}/{name}": data for name, data in files.items()}
 
@@ -106,8 +116,22 @@ LINKS = {
     "a link to nothing": ([("cat/x.png", "gone.png")], "4 of cat, dog .* broken link"),
     "a link to a device": ([("cat/x.png", "/dev/zero")], "4 of cat, dog .* a device"),
 }
+UNLABELLED = {  # pictures to learn from without labels
+    "a table of empty labels": (LOOSE | {"a.csv": b"file,label\n0.png,\n"}, "4 of pictures .*a.csv: no PNG"),
+    "pictures in no class": (LOOSE | GOOD, "6 of cat, dog .*3.png: in no class folder"),
+    "a picture in a folder": (LOOSE | {"x/a.png": DOG, "b.png": b"none"}, "5 of pictures .*b.png: no PNG"),
+    "classes in test alone": (inside("train", LOOSE) | inside("test", GOOD | {"a.png": b""}), "10 of pictures"),
+}
+NO_PICTURE = {"no file": {}, "texts": {"a.txt": b"none", "b.png": b"none"}, "a broken picture": {"a.png": DOG[:99]}}
 CASES = [
     *cases("folders", both_readers, "report", REPORTED),
     *cases("folders", both_readers, "error", REFUSED, slow=["100,001"]),
+    *cases("folders", without_labels, "report", {f"without labels: {n}": case for n, case in UNLABELLED.items()}),
+    *cases(
+        "folders",
+        without_labels,
+        "error",
+        {f"without labels: {n}": (files, "at least one picture, found none") for n, files in NO_PICTURE.items()},
+    ),
     *cases("folders", lambda links: both_readers(GOOD, links), "report", LINKS),
 ]
