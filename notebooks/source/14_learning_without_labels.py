@@ -1221,34 +1221,14 @@ assert log[40:140, 1].max() > 3.5 and gap > 0.1 and wrong - right > 0.2  # six s
 # (So we read the curves.) The diagnosis is confirmed as in 07: the one part put back, the symptom goes.
 
 # %% [markdown]
-# ### What do the bodies know?
-#
-# The answers of a collapsed run are dead. Its body, too? It is the body that is kept. Ask each for the ten pictures, of
-# 3,200 with labels, that are nearest to a test picture, and let them vote for its shape (more of this below).
-
-# %% tags=["nbval-ignore-output"]
-bodies = {"fresh": new_dino(0).teacher["vit"]} | {letter: dino.teacher["vit"] for letter, dino in runs.items()}
-bodies["C, mended"] = mended.teacher["vit"]
-voted = {name: 100 * knn_accuracy(vit, pictures, asked) for name, vit in bodies.items()}
-for name, accuracy in voted.items():
-    print(f"{name:10} {accuracy:.0f} %")
-assert voted["B"] > voted["fresh"] + 2  # in points; measured over six seeds: at least 6
-
-# %% [markdown]
-# B is right on {=voted["B"]:.0f} %, a fresh body on {=voted["fresh"]:.0f} %, where guessing gives 10: not much, after
-# 300 steps of a tiny model. And A and C, whose answers say nothing of any picture, have bodies that are right on
-# {=voted["A"]:.0f} and {=voted["C"]:.0f} %. So the neighbours see a difference of a few points, and 1,000 pictures
-# leave an interval of about ± 2. The two entropies leave no doubt, at every step, and need no label.
-
-# %% [markdown]
 # ## What it buys
 #
 # Now the question of this notebook for both methods. `python tools/measure/without_labels.py` trained MAE and DINO
 # without a label, on shapes and on CIFAR-10 (JPEG copy), and asked what 1, 5, 20 and 100 labels a class then buy:
 #
 # - **fine-tuned**: the body gets a head and learns on with the labels (09). The rival is the same model **from
-#   scratch**. It may take the *same total time*, pre-training included, on these labels; where more steps were no better
-#   on held-back pictures, it stops earlier.
+#   scratch**. It may take the *same total time*, pre-training included, on these labels; where more steps were no
+#   better on held-back pictures, it stops earlier.
 # - **nearest**: nothing more is learned; the nearest pictures with labels vote, ten of them, or as many as a class has.
 #   The rival is a body that was never trained. (*Going further* has the vote by hand.)
 
@@ -1436,6 +1416,26 @@ def my_nearest(features, labels, queries, k, num_classes):
 
 # %%
 check.nearest_labels(my_nearest)
+
+# %% [markdown]
+# ### What do collapsed bodies know?
+#
+# The answers of a collapsed run are dead. Its body, too? It is the body that is kept. Ask each for the ten pictures, of
+# 3,200 with labels, that are nearest to a test picture, and let them vote for its shape (as above).
+
+# %% tags=["nbval-ignore-output"]
+bodies = {"fresh": new_dino(0).teacher["vit"]} | {letter: dino.teacher["vit"] for letter, dino in runs.items()}
+bodies["C, mended"] = mended.teacher["vit"]
+voted = {name: 100 * knn_accuracy(vit, pictures, asked) for name, vit in bodies.items()}
+for name, accuracy in voted.items():
+    print(f"{name:10} {accuracy:.0f} %")
+assert voted["B"] > voted["fresh"] + 2  # in points; measured over six seeds: at least 6
+
+# %% [markdown]
+# B is right on {=voted["B"]:.0f} %, a fresh body on {=voted["fresh"]:.0f} %, where guessing gives 10: not much, after
+# 300 steps of a tiny model. And A and C, whose answers say nothing of any picture, have bodies that are right on
+# {=voted["A"]:.0f} and {=voted["C"]:.0f} %. So the neighbours see a difference of a few points, and 1,000 pictures
+# leave an interval of about ± 2. The two entropies leave no doubt, at every step, and need no label.
 
 # %% [markdown]
 # ### What the papers do, and we leave out
