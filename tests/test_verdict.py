@@ -115,7 +115,7 @@ ANSWERS = {
     "choice mistaken": (letter, "c", False, "too late", "after b"),
     "no choice": (letter, "x", False, "not a choice", "'a', 'b', 'c', found 'x'"),
     "choice as number": (letter, 1, False, "not a choice", "found 1"),
-    "choice as a list": (letter, ["b"], False, "not a choice", "found ['b']"),
+    "choice as a list": (letter, ["b", 2], False, "not a choice", "found ['b', 2]"),
 }
 
 

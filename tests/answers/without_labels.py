@@ -13,7 +13,7 @@ from vit_tutorial.training import dino, mae
 VALUES = {
     "visible_tokens": [17, 17.0, torch.tensor(17), Fraction(17), "17", np.int64(17), [17], (64 - 48) + 1],
     "harder_mask": ["b", " B ", "(b)", "b.", "B)", "b\n"],
-    "find_collapse": ["CA", "ca", " CA\n", "(CA)", "'CA'", "CA."],
+    "find_collapse": ["CA", "ca", " CA\n", "(CA)", "'CA'", "CA.", "C, A", "c a", ("C", "A"), ["c", "a"]],
 }
 
 

@@ -150,12 +150,17 @@ def facts(task, answer, run, runs=()):
             seen = [fact for fact in seen if fact in every]
         seen = seen or sure or filter(None, (unused(task, answer, some, runs) for some in (run, *failed[-1:])))
         return next(iter(seen), (None, ""))
-    if isinstance(expected, tuple) and isinstance(found, tuple) and len(found) == len(expected):
+    if isinstance(expected, tuple) and isinstance(found, (tuple, list)) and len(found) == len(expected):
         pairs = enumerate(zip(found, expected, strict=True), 1)
         place, pair = next(((n, pair) for n, pair in pairs if not agree(*pair, task.tolerance)), (0, ()))
+        if pair and isinstance(pair[1], torch.Tensor) and not isinstance(pair[0], torch.Tensor):
+            return "not a tensor", f"Part {place} is no tensor; torch.as_tensor makes one of an array or a list."
         if pair and all(isinstance(part, torch.Tensor) for part in pair):
-            part = replace(run, found=pair[0], right=pair[1])
-            return next(of_tensors(task, part), (f"part {place} wrong", f"Part {place} of the result is wrong."))
+            alike = [x for x in runs if isinstance(x.found, type(found)) and len(x.found) == len(expected)]
+            parts = [replace(x, found=x.found[place - 1], right=x.right[place - 1]) for x in (run, *alike)]
+            first, *others = [list(of_tensors(task, x)) for x in parts if not agree(x.found, x.right, task.tolerance)]
+            seen = (fact for fact in first if fact[0] in ("wrong shape", "nan") or all(fact in x for x in others))
+            return next(seen, (f"part {place} wrong", f"Part {place} of the result is wrong."))
     seen = None
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         number(found, "the result")  # which raises Wrong

@@ -264,7 +264,9 @@ def number(found, what="the number"):
 
 def expect_choice(found, right, why):
     """Raise `Wrong` unless the letter `found` is `right`; `why` maps each wrong letter to `(mistake, sentence)`."""
-    letter = found.strip(" \n.()\"'").lower() if isinstance(found, str) else found
+    parts = list(found) if isinstance(found, (str, list, tuple)) else [found]
+    text = all(isinstance(part, str) for part in parts)
+    letter = "".join(c for c in "".join(parts) if c.isalnum()).lower() if text else found  # "C, A" and ("C", "A") too
     if letter == right:
         return
     if not isinstance(letter, str) or letter not in why:

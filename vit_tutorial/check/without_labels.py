@@ -53,7 +53,7 @@ def to_mask():
     yield torch.tensor([[0.7, 0.2, 0.9, 0.4], [0.3, 0.8, 0.1, 0.5]]), 2  # orders that are not their own inverse
     for B, N, K in ((1, 16, 4), (3, 9, 1), (2, 5, 4), (4, 4, 3), (3, 2, 1)):
         yield torch.randperm(B * N).view(B, N) / (B * N), K  # no two are equal
-    yield torch.rand(12, 6).argsort(dim=0).T.double() / 7 - 0.5, 5
+    yield torch.rand(12, 6).argsort(dim=0).T / 7 - 0.5, 5
 
 
 def usable(answer):
@@ -97,9 +97,9 @@ def masking(wrong, noise, K):
     keep = wrong.choose(
         order[:, :K],
         ("first patches kept", "These are patches 0 to K - 1; the noise says which.", torch.arange(K).expand(B, K)),
+        ("largest noise first", "keep has the K with the largest noise.", (-noise).argsort(dim=1)[:, :K]),
         ("places for patches", "These are places in the order; keep holds numbers of patches.", back[:, :K]),
-        ("hidden ones kept", "These are numbers of hidden patches; keep holds those that go in.", order[:, K:]),
-        ("hidden ones kept", "These are the last K of the order; the first K go in.", order[:, -K:]),
+        *(("hidden ones kept", "keep has hidden patches; it holds those that go in.", order[:, x:]) for x in (K, -K)),
         ("keep sorted", sorted_keep, order[:, :K].sort(dim=1).values),
         ("noise for patches", "This is the noise; keep holds numbers of patches.", noise.sort(dim=1).values[:, :K]),
         ("pictures cut", "The first K *pictures* are cut here: order[:, :K] cuts patches.", order[:K]),
@@ -118,8 +118,7 @@ def shortened():
     yield x, token, torch.tensor([[2, 0, 3, 1]]), grid.view(1, 4, 1).expand(1, 4, 2)
     for B, K, N, D in ((3, 4, 16, 5), (2, 1, 6, 3), (1, 7, 8, 4), (4, 4, 9, 4)):
         yield torch.randn(B, K, D), torch.randn(1, 1, D), orders(B, N), torch.randn(1, N, D)
-    x, token, grid = torch.randn(4, 3, 5).mT, torch.randn(1, 1, 3), torch.randn(1, 3, 8).mT
-    yield x, token, torch.rand(8, 4).argsort(dim=0).T, grid
+    yield torch.randn(4, 3, 5).mT, torch.randn(1, 1, 3), torch.rand(8, 4).argsort(dim=0).T, torch.randn(1, 3, 8).mT
 
 
 @written("Every token is back at its own patch, and knows where that is.", shortened)
@@ -156,16 +155,16 @@ def predictions():
     yield whole(1, 3, 2), whole(1, 3, 2) + torch.tensor([[[5.0], [7.0], [9.0]]]), hidden
     for B, N, M, K in ((2, 16, 12, 4), (1, 4, 3, 3), (3, 5, 4, 1), (4, 6, 1, 3)):
         yield torch.randn(B, N, M), 2 * torch.randn(B, N, M), orders(B, N) >= K  # K visible in each
-    predicted, targets = torch.randn(5, 4, 3).mT, torch.randn(3, 5, 4).transpose(0, 1)
-    yield predicted, targets, torch.rand(3, 5).argsort(dim=0).T > 0
+    yield torch.randn(5, 4, 3).mT, torch.randn(3, 5, 4).transpose(0, 1), torch.rand(3, 5).argsort(dim=0).T > 0
+    yield torch.randn(3, 7, 2), torch.randn(3, 7, 2), orders(3, 7) >= torch.tensor([[1], [3], [6]])  # 6, 4 and 1 hidden
 
 
 def learns(answer):
     """Raise `Wrong` where no gradient reaches what was predicted."""
     with torch.enable_grad():
         loss = answer(torch.randn(2, 3, 4, requires_grad=True) * 1, torch.zeros(2, 3, 4), orders(2, 3) > 0)
-    if isinstance(loss, torch.Tensor) and not loss.requires_grad:
-        why = "The number is right, but no gradient reaches predicted: no item, detach, numpy or no_grad."
+    if not getattr(loss, "requires_grad", not isinstance(loss, float)):
+        why = "A loss is there to be trained by, and no gradient reaches predicted: no item, detach, numpy or no_grad."
         raise Wrong(why, "no gradient")
 
 
@@ -193,11 +192,15 @@ def hidden_loss(wrong, predicted, targets, hidden):
         ("divided by the pictures", "This divides by pictures; divide by hidden patches.", len(hidden)),
         ("sum over the patches", "The hidden patches are summed; take their mean.", 1),
         ("divided by one picture's", "Divide by the hidden patches of all pictures, not of one.", counted[0].sum()),
+        ("all by one picture's", "Pictures may hide more or fewer than the first.", len(hidden) * counted[0].sum()),
     )
-    each = "One number is asked for, the mean over all pictures and hidden patches; this is one for each {}."
+    means = error.sum(dim=1) / counted.sum(dim=1)  # (B,)
+    alike = "This is the mean of the pictures' means. Where more patches are hidden, a picture counts more."
+    each = "One number is asked for, the mean over all hidden patches; this is one for each {}."
     return wrong.choose(
         loss.sqrt() if wrong("root taken", "The mean *squared* error has no root.") else loss,
-        ("not one number", each.format("picture"), error.sum(dim=1) / counted.sum(dim=1)),
+        ("mean of means", alike, means.mean()),
+        ("not one number", each.format("picture"), means),
         ("not one number", each.format("hidden patch"), error[hidden]),
         ("not one number", each.format("patch"), error),
     )
@@ -210,7 +213,7 @@ def cut_up():
         x[:, N // 2 + 1 :] = 0.5  # constant patches
         yield x
         yield 1e-3 * x  # beside whose variance 1e-6 is large
-    yield torch.randn(3, 6, 4).mT.double()
+    yield torch.randn(3, 6, 4).mT
 
 
 @written("A patch keeps its pattern; its brightness and its contrast are gone.", lambda: [(x,) for x in cut_up()])
@@ -231,9 +234,9 @@ def normalised_patches(wrong, patches):
     eps = wrong.choose(
         1e-6,
         ("eps missing", "Without 1e-6 a patch of one colour is 0/0, nan.", 0.0),
-        *(("another eps", "1e-6 is added to the variance; here it is another number.", x) for x in (1e-5, 1e-8)),
+        *(("another eps", "Here it is another number than 1e-6.", x) for x in (1e-5, 1e-8)),
     )
-    outside = wrong("eps outside the root", "1e-6 is added to the root; it belongs inside, to the variance.")
+    outside = wrong("eps outside the root", "1e-6 stands outside the root; it belongs inside, added to the variance.")
     total = variance if outside else variance + eps
     root = total if wrong("root missing", "Divide by the *root* of variance + 1e-6.") else total.sqrt()
     still = wrong("not divided", "Nothing is divided by the root of the variance, so that the contrast stays.")
@@ -244,14 +247,8 @@ def normalised_patches(wrong, patches):
 def harder_mask():
     """Which half of the patches is hardest to fill in: "b", the right half."""
     return {
-        "a": (
-            "neighbours left",
-            "Most hidden patches keep a visible one beside them. Compare the losses again.",
-        ),
-        "c": (
-            "every neighbour left",
-            "A chessboard leaves visible ones beside each hidden patch. Compare again.",
-        ),
+        "a": ("neighbours left", "Most hidden patches keep a visible one beside them. Compare the losses again."),
+        "c": ("every neighbour left", "A chessboard leaves visible ones beside each hidden patch. Compare again."),
     }
 
 
@@ -284,11 +281,11 @@ def teacher_average(wrong, teacher, student, momentum):
 
 
 def answered():
-    yield whole(2, 3), whole(3), 2.0, 0.5
+    yield whole(2, 3), whole(3), 2.0, 0.75
     for B, K, temperature, momentum in ((4, 4, 0.2, 0.9), (5, 3, 0.5, 0.0), (1, 6, 0.3, 0.6), (3, 1, 0.1, 0.7)):
         yield 2 * torch.rand(B, K) - 1, torch.rand(K) - 0.5, temperature, momentum
     yield 2 * torch.rand(3, 5) - 1, torch.rand(5) - 0.5, 0.04, 1.0
-    yield (2 * torch.rand(6, 4) - 1).T.double(), torch.rand(6).double() - 0.5, 0.4, 0.8
+    yield (2 * torch.rand(6, 4) - 1).T, torch.rand(6) - 0.5, 0.4, 0.8
 
 
 @written("Centred, so that no prototype wins for all; sharpened, so that each picture has its own.", answered)
@@ -312,6 +309,7 @@ def centred_target(wrong, answers, centre, temperature, momentum):
             ("multiplied by the temperature", sharp, apart * temperature),
             ("not sharpened", "The temperature is not used: divide by it.", apart),
             ("centre not divided", unlike, answers / temperature - centre),
+            *(("another temperature", f"Divide by temperature, not by {x}.", apart / x) for x in (0.04, 0.1)),
         )
         return wrong.choose(
             x.softmax(dim=over),
@@ -366,14 +364,14 @@ def shown_before():
     """Features, labels, queries, k and the number of classes; of the features no two are as near to a query."""
     features = torch.tensor([[3.0, 0.0], [1.0, 1.0], [0.0, 5.0], [-2.0, 2.0]])
     yield features, torch.tensor([0, 2, 1, 0]), torch.tensor([[2.0, 1.0], [-1.0, 4.0]]), 3, 3
-    for M, D, Q, k, C in ((9, 4, 5, 2, 3), (12, 3, 8, 4, 2), (6, 5, 1, 1, 4), (5, 4, 4, 5, 3), (20, 8, 6, 10, 12)):
+    for M, D, Q, k, C in ((9, 4, 24, 2, 3), (12, 3, 16, 4, 2), (6, 5, 1, 1, 4), (6, 4, 4, 5, 3), (20, 8, 6, 10, 12)):
         gap = 0.0
         while gap < 1e-4:
             features, queries = (torch.randn(n, D) * 4 ** torch.randn(n, 1) for n in (M, Q))
             near = F.normalize(queries, dim=1) @ F.normalize(features, dim=1).T
             gap = near.sort(dim=1).values.diff(dim=1).min()
         yield features, torch.randint(C, (M,)), queries, k, C
-    yield features.double(), torch.randint(C, (M,)), queries.T.contiguous().T.double(), 6, C
+    yield features, torch.randint(C, (M,)), queries.T.contiguous().T, 6, C
 
 
 @written("As its neighbours are called, by direction alone.", shown_before)
@@ -395,22 +393,20 @@ def nearest_labels(wrong, features, labels, queries, k, num_classes):
         ("one neighbour", "The nearest alone decides; k of them vote.", order[:, :1]),
         ("all vote", "All features vote; only the k nearest shall.", order),
         ("one too many", "k + 1 features vote.", order[:, : k + 1]),
-        ("nearest left out", itself, order[:, 1 : k + 1]),
-        ("nearest left out", itself, order[:, 1:k]),
+        *(("nearest left out", itself, order[:, 1:end]) for end in (k + 1, k)),
     )
     named = labels[nearest]  # (Q, k)
     votes = F.one_hot(named, num_classes).sum(dim=1)  # (Q, C)
     weighted = (near.gather(1, nearest)[:, :, None] * F.one_hot(named, num_classes)).sum(dim=1)
     tied, average = "Of classes with as many votes the smallest wins.", "Class 1 is no mean of 0 and 2: count votes."
+    mean = named.double().mean(dim=1)
     first = (votes.gather(1, named) == votes.max(dim=1, keepdim=True).values).int().argmax(dim=1, keepdim=True)
     return wrong.choose(
         votes.argmax(dim=1),
         ("tie to the larger", tied, num_classes - 1 - votes.flip(1).argmax(dim=1)),
         ("tie to the nearest", tied, named.gather(1, first)[:, 0]),
         ("votes weighted", "Nearer ones count more; each of the k has one vote.", weighted.argmax(dim=1)),
-        ("labels averaged", average, named.double().mean(dim=1)),
-        ("labels averaged", average, named.double().mean(dim=1).round()),
-        ("labels averaged", average, named.double().mean(dim=1).floor()),
+        *(("labels averaged", average, x) for x in (mean, mean.round(), mean.floor())),
         ("middle label", "The middle label is not the most frequent: count votes.", named.median(1).values),
         ("numbers of features", "These are numbers of features; look up their labels.", nearest[:, 0]),
         ("votes returned", "These are the votes of each class; argmax says which has most.", votes),

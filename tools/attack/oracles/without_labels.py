@@ -49,6 +49,7 @@ def put_back(x, mask_token, restore, places):
 def predictions():
     for (B, N, K), M in zip(MASKS, (3, 2, 4, 1, 4, 5), strict=True):
         yield 2 * torch.randn(B, N, M), torch.randn(B, N, M) + 1, shuffled(B, N) >= K
+    yield torch.randn(2, 5, 3), torch.randn(2, 5, 3), shuffled(2, 5) >= torch.tensor([[1], [4]])
 
 
 def mean_square(predicted, targets, hidden):
