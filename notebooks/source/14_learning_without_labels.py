@@ -317,7 +317,7 @@ error, error.mean(), error[hidden].mean()
 # *write · easy · 2 minutes*
 #
 # `predicted` and `targets` are `(B, N, M)`, `hidden` is `(B, N)`, True where a patch was hidden. Return the mean
-# squared error of the hidden patches, one number.
+# squared error of the hidden patches, a tensor with one number, from which gradients flow back.
 #
 # <details><summary>Hint</summary>
 #
