@@ -1088,8 +1088,8 @@ plots.show(
 # %% [markdown]
 # **Look at the losses before you read on.** Which run would you keep?
 #
-# By the loss it is C: it falls nicely, down to 0. A has not fallen at all, B has hardly begun. But here the target moves
-# along with the student, and you know what an answer costs that never looks.
+# By the loss it is C: it falls nicely, down to 0. A has not fallen at all, B has hardly begun. But here the target
+# moves along with the student, and you know what an answer costs that never looks.
 
 # %% [markdown]
 # **First test: the wrong partner.** Give the student's view of one picture the teacher's answer to *another* picture.

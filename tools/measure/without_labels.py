@@ -67,9 +67,9 @@ FINE_TUNING = {  # labels a class -> steps
 }
 SCRATCH = {
     ("shapes", "scratch"): {1: 100, 5: 300, 20: 1000, 100: 4300},
-    ("shapes", "longer scratch"): {20: 4000},
+    ("shapes", "longer scratch"): {5: 4000, 20: 4000},
     ("cifar10", "scratch"): {1: 60, 5: 200, 20: 400, 100: 1000},
-    ("cifar10", "longer scratch"): {100: 4800},
+    ("cifar10", "longer scratch"): {20: 4800, 100: 4800},
 }
 ALL_LABELS = replace(RECIPES["shapes"], model=RECIPES["mae"].model), 2000
 
