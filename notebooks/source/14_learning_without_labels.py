@@ -59,8 +59,8 @@ widgets.MaskExplorer()
 
 # %% [markdown]
 # Why would you want that? Pictures are cheap, labels are not. You may have 10,000 photographs and the patience to label
-# 200 of them. In notebook 09 a model trained on *other* pictures, with labels, came to the rescue. What if there is
-# none?
+# 200 of them. In notebook 09 a model trained on *other* pictures, with labels, came to the rescue. What if there is no
+# such model?
 #
 # **The question of this notebook: can a ViT learn from pictures alone, so that a few labels then suffice?**
 #
@@ -74,7 +74,7 @@ widgets.MaskExplorer()
 # A **decoder**, small, gets what the encoder made of them and paints the rest. In the end the decoder is thrown away
 # and the encoder kept.
 #
-# A picture in 16 patches, of which three times another half is hidden. Black patches do not go in:
+# A picture in 16 patches, three times with another half hidden. Black patches do not go in:
 
 # %%
 P = 8  # pixels along the side of a patch
@@ -309,7 +309,7 @@ error, error.mean(), error[hidden].mean()
 # %% [markdown]
 # Patch 0: (0 + 4) / 2 = 2. Patch 2: (0 + 16) / 2 = 8. Patch 1 was in plain sight, and copying it right earns nothing
 # but a smaller mean: 3.33 instead of 5. A loss over everything pays for copying, which needs no idea of what a picture
-# shows. So only what was hidden counts.
+# shows. So only what was hidden counts (all patches: half a point less in He et al.).
 
 # %% [markdown]
 # ### Exercise 14.4 · The loss on what was hidden
@@ -358,8 +358,8 @@ print(f"explained by the mean of each patch: {explained:.0%}")
 assert explained > 0.3
 
 # %% [markdown]
-# {=100 * explained:.0f} % of what the pixels vary is how bright each patch is, as a whole. With plain pixels so much of
-# the loss is a matter of the right grey.
+# {=100 * explained:.0f} % of the pixels' variance is how bright each patch is as a whole. With plain pixels, that much
+# of the loss is a matter of the right grey.
 #
 # The remedy: subtract from each patch its mean, and divide by its spread. Three patches of four pixels:
 
@@ -570,7 +570,7 @@ rows = to_show(examples), covered(to_show(examples), hidden), to_show(painted(au
 plots.show(
     plots.image_grid(torch.stack(rows, dim=1).flatten(0, 1), columns=9, size=1),  # (3, 3, ...) -> (9, 3, 32, 32)
     "Ring, heart and star, three pictures each: as it is, with eight of 16 patches black, and with the model's answer "
-    "in their places: edges go on roughly where they should, blurred.",
+    "in their places: edges go on a little way, blurred, then fade into the ground.",
 )
 assert masked_loss(autoencoder.reconstruct(examples, hidden), patch_targets(examples, P), hidden) < 1
 
@@ -593,7 +593,7 @@ assert masked_loss(autoencoder.reconstruct(examples, hidden), patch_targets(exam
 # <details><summary>Hint</summary>
 #
 # `torch.where` is not needed: `hidden` is `(B, 16)`, patches row by row. The column of patch n is `n % 4`, its row
-# `n // 4`. Then `masked_loss` of `autoencoder.reconstruct(images, hidden)` and of `patch_targets(images, P)`.
+# `n // 4`. Then `masked_loss` of `autoencoder.reconstruct(images, hidden)` and `patch_targets(images, P)`.
 #
 # </details>
 
@@ -667,7 +667,7 @@ assert gain.mean() > spread and gain.min() > 2  # three runs: 12 to 16 against 4
 # %% [markdown]
 # **The bill.** Filling in took {=pretraining / seconds:.0f} times as long as one fine-tuning. One pre-training serves
 # as many tasks as you like. But with one task alone the rival could have trained on for all that time, and after so few
-# steps it has not learned all it can. So do not take this figure for the whole answer: what is left of the gain at
+# steps it may not have learned all it can. So do not take this figure for the whole answer: what is left of the gain at
 # *equal time*, with 1 to 100 labels a class, is measured in part 2.
 
 # %% [markdown] tags=["stop"]
@@ -816,7 +816,7 @@ for name, p in teachers.items():
     print(f"{name:17} {loss:.4f}")
 
 # %% [markdown]
-# b: it costs nothing, as it needs no look at the picture, and both views always agree. So gradient descent has
+# b: it is sure, and both views always agree, so it costs nothing. So gradient descent has
 # every reason to go there. Student and teacher agree on one answer for everything, with the lowest loss that there is.
 # This is called **collapse**. Nothing in the loss forbids it.
 
@@ -853,7 +853,7 @@ for temperature in (4.0, 1.0, 0.4, 0.1):
 # %% [markdown]
 # The lower the temperature, the surer. What counts is that the teacher is *sharper than the student*: 0.04 against 0.1.
 # The student, divided by 0.1, is to give shares that were divided by 0.04. It must pull its numbers apart to get there;
-# the teacher follows, and is sharper once more. Equal shares do not last.
+# the teacher follows, and is sharper once more. Small differences grow.
 #
 # So the two pull against each other:
 #
@@ -1017,7 +1017,7 @@ class DINO(nn.Module):
 
 
 # %% [markdown]
-# Three things to check: `roll` does what the comment says, the teacher is no part of the gradient, and at the start the
+# Three things to check: `roll` does what the comment says, no gradient reaches the teacher, and at the start the
 # two networks are the same.
 
 
@@ -1040,7 +1040,7 @@ assert torch.equal(answers(dino.student, inputs[:8]), answers(dino.teacher, inpu
 #
 # Now as in 07. Three DINOs start from the same weights and see the same views. One is as above. In one the centring
 # is switched off (`centre_momentum=1`: the centre stays at 0), in one the sharpening (`teacher_temperature` is the
-# student's 0.1). Which is which, a lot decides: they are called A, B and C.
+# student's 0.1). Which is which was drawn by lot: they are called A, B and C.
 
 
 # %%
@@ -1089,7 +1089,7 @@ plots.show(
 # **Look at the losses before you read on.** Which run would you keep?
 #
 # By the loss it is C: it falls nicely, down to 0. A has not fallen at all, B has hardly begun. But here the target
-# moves along with the student, and you know what an answer costs that never looks.
+# moves along with the student, and you know how little an answer costs that never looks.
 
 # %% [markdown]
 # **First test: the wrong partner.** Give the student's view of one picture the teacher's answer to *another* picture.
@@ -1118,7 +1118,7 @@ assert max(abs(paid["A"]), abs(paid["C"])) < 0.05 and paid["B"] > 0.5  # over si
 # For A and C it does not matter whose answer it is. Whatever they say, it is not about the picture. **The run with the
 # lovely loss has learned to say nothing of any picture**, and only B pays, by {=paid["B"]:.1f}. So B is the sound one.
 #
-# Now find out what the other two are ill with.
+# Now find out what ails the other two.
 
 # %%
 fig, axes = plots.figure(8, 2.7, 1, 3, sharey=True)
@@ -1131,8 +1131,9 @@ axes[0].set(ylabel="entropy (dashed grey: ln 64)")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 plots.show(
     fig,
-    "Two entropies over 300 steps, a panel for each run. In A both climb to ln 64 and lie there on one another. In B "
-    "both climb near ln 64, and after step 150 they sink and part, the entropy of the mean staying higher. In C both "
+    "Two entropies over 300 steps, a panel for each run. In A both climb to ln 64 and lie there on one another. In B"
+    " both climb near ln 64, never together, and after step 150 they sink and part further, the entropy of the mean "
+    "higher. In C both "
     "fall to 0 together.",
 )
 
@@ -1171,11 +1172,11 @@ assert ends["C"][2] < 0.1 and ends["A"][1] > math.log(64) - 0.02  # six seeds: 0
 assert gaps["B"] > 0.3 and max(gaps["A"], gaps["C"]) < 0.05  # six seeds: at least 0.58; 0.00
 
 # %% [markdown]
-# B is also a warning: for its first half it lay close to A. Had you stopped at step 100, the height of the curves would
+# B is also a warning: around step 100 it lay close to A. Had you stopped there, the height of the curves would
 # hardly have told the two apart. The *difference* did even then: {=early["B"]:.2f} in B, {=early["A"]:.2f} in A.
 
 # %% [markdown]
-# ## Mending it
+# ## Can it be mended?
 #
 # You know what is missing, so put it back. Must a collapsed run start anew, or does it recover? The run without
 # centring goes on from where it is, for 300 steps with a centre:
@@ -1268,7 +1269,7 @@ for data in SETS:
             rival.copy_(whole)
 
 # %% [markdown]
-# That is the rival. Where all of the time does better than what was chosen, it counts.
+# First the rival with the steps chosen, then with all of the time. The better one counts.
 
 
 # %%
@@ -1299,8 +1300,8 @@ for ax in axes[:, 0]:
 plots.show(fig, f"Accuracy in per cent for 1, 5, 20 and 100 labels a class, means of three seeds. {'; '.join(alt)}.")
 
 # %% [markdown]
-# Lines are means over three seeds, bars 95 % intervals, the dotted line is guessing. Runs of one seed share their
-# labelled pictures. So compare within a seed, as in 13: pre-trained minus rival, in points.
+# Lines are means over three seeds, bars 95 % intervals, the grey line is guessing. Runs of one seed share their
+# labelled pictures. So compare within a seed: pre-trained minus rival, in points.
 
 
 # %%
@@ -1320,15 +1321,16 @@ assert {("shapes", "fine-tuned", "mae", 20), ("cifar10", "fine-tuned", "mae", 20
 
 # %% [markdown]
 # b. By these intervals {=len(better):d} of 32 comparisons are better than the rival beyond luck, {=len(worse):d} worse;
-# about {=0.05 * 32:.0f} would miss 0 by luck alone.
+# about {=0.05 * 32:.0f} would seem so by luck alone.
 #
 # - **Shapes, 5 and 20 labels**: MAE gains {=gains("shapes", "fine-tuned", "mae")[0][1]:.0f} and
 #   {=gains("shapes", "fine-tuned", "mae")[0][2]:.0f} points. **With 100** it *loses*
-#   {=-gains("shapes", "fine-tuned", "mae")[0][3]:.0f}: a thousand labels are enough to learn shapes from them alone
+#   {=-gains("shapes", "fine-tuned", "mae")[0][3]:.0f}, DINO {=-gains("shapes", "fine-tuned", "dino")[0][3]:.0f}: a
+#   thousand labels are enough to learn shapes from them alone
 #   ({=measured["shapes", "fine-tuned", "rival"][:, 3].mean():.0f} %). **With 1**, nothing is far above guessing.
-# - **Photographs**: MAE gains {=gains("cifar10", "fine-tuned", "mae")[0][1]:.0f},
+# - **Photographs**: MAE gains {=gains("cifar10", "fine-tuned", "mae")[0][0]:.0f},
 #   {=gains("cifar10", "fine-tuned", "mae")[0][2]:.0f} and {=gains("cifar10", "fine-tuned", "mae")[0][3]:.0f} points
-#   with 5, 20 and 100 labels; DINO {=gains("cifar10", "fine-tuned", "dino")[0][2]:.0f} with 20.
+#   with 1, 20 and 100 labels; DINO {=gains("cifar10", "fine-tuned", "dino")[0][2]:.0f} with 20.
 
 # %% [markdown]
 # What does the comparison say, and what not? The rival had the same time on a processor, but not the same *pictures*:
@@ -1347,8 +1349,8 @@ assert {("shapes", "fine-tuned", "mae", 20), ("cifar10", "fine-tuned", "mae", 20
 # One result made DINO famous: the class token's attention in the last layer lay on the object, as if somebody had drawn
 # its outline, and no label had ever said what an object is (Caron et al. 2021, figure 1). Our models read the mean of
 # the patches, so look at that: where do all patches together look? Four bodies: from DINO, from MAE, trained with *all*
-# labels, and never trained. The scores are 10's: the share of the attention that lies on the object, by its known mask,
-# and the pointing game. Before you run the cell: whose attention lies on it most?
+# labels, and never trained. The scores are 10's: the share of the attention that lies on the object, by its known
+# mask, and how often its highest patch does. Before you run the cell: whose attention lies on it most?
 
 # %%
 BODIES = {"dino": "DINO", "mae": "MAE", "all labels": "all labels", "random": "never trained"}
@@ -1427,8 +1429,8 @@ check.nearest_labels(my_nearest)
 # %% [markdown]
 # ### What do collapsed bodies know?
 #
-# The answers of a collapsed run are dead. Its body, too? It is the body that is kept. Ask each for the ten pictures, of
-# 3,200 with labels, that are nearest to a test picture, and let them vote for its shape (as above).
+# The answers of a collapsed run are dead. Its body, too? It is the teacher's body that is kept. Ask each for the ten
+# pictures, of 3,200 with labels, that are nearest to a test picture, and let them vote for its shape (as above).
 
 # %% tags=["nbval-ignore-output"]
 bodies = {"fresh": new_dino(0).teacher["vit"]} | {letter: dino.teacher["vit"] for letter, dino in runs.items()}
@@ -1442,14 +1444,14 @@ assert voted["B"] > voted["fresh"] + 2  # in points; measured over six seeds: at
 # B is right on {=voted["B"]:.0f} %, a fresh body on {=voted["fresh"]:.0f} %, where guessing gives 10: not much, after
 # 300 steps of a tiny model. And A and C, whose answers say nothing of any picture, have bodies that are right on
 # {=voted["A"]:.0f} and {=voted["C"]:.0f} %. So the neighbours see a difference of a few points, and 1,000 pictures
-# leave an interval of about ± 2. The two entropies leave no doubt, at every step, and need no label.
+# leave an interval of about ± 2. The two entropies leave no doubt after 100 steps, and need no label.
 
 # %% [markdown]
 # ### What the papers do, and we leave out
 #
 # **MAE** (He et al. 2022). The same parts as in part 1, larger: a ViT-L, 75 % of 196 patches hidden, 800 epochs of
-# ImageNet for most tables and 1,600 at the end, a decoder of 8 blocks, 512 wide. The encoder sees 49 patches of 196; so
-# a step takes a third of the time or less.
+# ImageNet for most tables and 1,600 for the best results, a decoder of 8 blocks, 512 wide. The encoder sees 49 patches
+# of 196; so a step takes a third of the time or less.
 
 # %% [markdown]
 # **DINO** (Caron et al. 2021). *Multi-crop*: beside two large views there are several small ones, each less than half

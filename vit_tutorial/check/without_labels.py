@@ -349,7 +349,7 @@ def centred_target(wrong, answers, centre, temperature, momentum):
     )
 
 
-@chosen("ca", "Without centring both entropies fall to 0, without sharpening both rise to ln K; B's part.")
+@chosen("ca", "Without centring both entropies fall to 0, without sharpening both rise to ln K; in B they part.")
 def find_collapse():
     """Which run has no centring, which no sharpening, of A (both at ln K), B (healthy), C (both at 0): "CA"."""
     why = "In B the two curves part: surer of each picture than all answers together are. Nothing is missing there."
@@ -374,7 +374,7 @@ def shown_before():
     yield features, torch.randint(C, (M,)), queries.T.contiguous().T, 6, C
 
 
-@written("As its neighbours are called, by direction alone.", shown_before)
+@written("Each query takes the class that most of its neighbours have; direction alone makes neighbours.", shown_before)
 def nearest_labels(wrong, features, labels, queries, k, num_classes):
     """A function `(features (M, D), labels (M,), queries (Q, D), k, num_classes) -> (Q,)`: labels by k neighbours."""
     lengths = "This is {}, in which lengths count. The cosine divides by both lengths."
