@@ -29,7 +29,6 @@ BUILT = {
     "random_masking": "14",
     "take": "14",
     "patch_targets": "14",
-    "masked_loss": "14",
     "encode": "14",
     "Decoder": "14",
     "MaskedAutoencoder": "14",

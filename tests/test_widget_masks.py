@@ -154,7 +154,7 @@ def test_the_picture_says_what_the_loss_is():
     hidden[0, explorer.hidden] = True
     inputs = normalise(images[1:], autoencoder.vit.config)
     targets = patchify(inputs, 8)
-    loss = mae.masked_loss(autoencoder.reconstruct(inputs, hidden), targets, hidden)
+    loss = autoencoder.loss(inputs, *mae.masking_of(hidden)).detach()
     colour = targets[0, ~hidden[0]].reshape(-1, 3, 64).mean(dim=(0, 2)).repeat_interleave(64)
     guess = (targets[0, hidden[0]] - colour).square().mean()
     figure, alt = explorer.figure()

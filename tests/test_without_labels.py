@@ -92,12 +92,16 @@ def test_the_encoder_sees_no_pixel_of_a_hidden_patch(config):
 
 
 def test_only_hidden_patches_count():
-    predicted, targets = torch.randn(3, 4, 5, requires_grad=True), torch.randn(3, 4, 5)
-    hidden = torch.tensor([[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 0, 0]]).bool()
-    loss = mae.masked_loss(predicted, targets, hidden)
-    assert torch.allclose(loss, ((predicted - targets)[hidden] ** 2).mean())
-    loss.backward()
-    assert torch.equal(predicted.grad.abs().sum(dim=2) > 0, hidden)
+    autoencoder, images = mae.MaskedAutoencoder(body(CONFIG), normalise=False), images_for(CONFIG)
+    N, given = autoencoder.N, []
+    autoencoder.decoder.register_forward_hook(lambda decoder, inputs, predicted: given.append(predicted))
+    keep, restore = mae.random_masking(len(images), N, 0.5)
+    hidden = restore >= keep.shape[1]
+    loss = autoencoder.loss(images, keep, restore)
+    (predicted,) = given
+    assert torch.allclose(loss, ((predicted - patchify(images, CONFIG.patch_size))[hidden] ** 2).mean())
+    (gradient,) = torch.autograd.grad(loss, predicted)
+    assert torch.equal(gradient.abs().sum(dim=2) > 0, hidden)
 
 
 def test_targets_have_the_contrast_of_each_patch_alone():

@@ -334,16 +334,6 @@ def my_loss(predicted, targets, hidden):
 # %%
 check.hidden_loss(my_loss)
 
-
-# %% tags=["package"]
-def masked_loss(predicted, targets, hidden):
-    error = (predicted - targets).square().mean(dim=2)  # (B, N)
-    return error[hidden].mean()
-
-
-# %%
-assert masked_loss(predicted, targets, hidden) == 5
-
 # %% [markdown]
 # ## Why each patch is normalised
 #
@@ -364,16 +354,16 @@ assert explained > 0.3
 # The remedy: subtract from each patch its mean, and divide by its spread. Three patches of four pixels:
 
 # %%
-patches = torch.tensor([[[1.0, 2.0, 3.0, 2.0], [101.0, 102.0, 103.0, 102.0], [10.0, 20.0, 30.0, 20.0]]])  # (1, N, M)
-mean, variance = patches.mean(dim=2, keepdim=True), patches.var(dim=2, keepdim=True)  # (1, N, 1) each
-((patches - mean) / (variance + 1e-6).sqrt())[0]
+patches = torch.tensor([[1.0, 2.0, 3.0, 2.0], [101.0, 102.0, 103.0, 102.0], [10.0, 20.0, 30.0, 20.0]])  # (N, M)
+for patch in patches:
+    print((patch - patch.mean()) / patch.std())
 
 # %% [markdown]
 # Check the first: mean 2, deviations -1, 0, 1, 0, variance 2/3 (`torch.var` divides by one less than the number), so
 # the ends are 1 / √(2/3) = 1.2247. The second is a hundred brighter, the third has ten times the contrast; all three
 # come out the same: brightness and contrast are gone, the pattern is left.
 #
-# In a patch with nothing but one grey the variance is 0; the 1e-6 keeps it from being 0 / 0.
+# In a patch with nothing but one grey the spread is 0. So 1e-6 is added to the variance, under the root: no 0 / 0.
 
 # %% [markdown]
 # ### Exercise 14.5 · Targets of equal weight
@@ -497,10 +487,13 @@ class MaskedAutoencoder(nn.Module):
         return random_masking(len(images), self.N, self.mask_ratio, images.device)
 
     def forward(self, images, drawn=None):
-        keep, restore = drawn or self.draw(images)
-        predicted = self.decoder(encode(self.vit, images, keep), restore)  # (B, N, C*P*P)
+        return self.loss(images, *(drawn or self.draw(images)))
+
+    def loss(self, images, keep, restore):
+        predicted = self.decoder(encode(self.vit, images, keep), restore).float()  # (B, N, C*P*P)
         targets = patch_targets(images, self.vit.config.patch_size, self.normalise)
-        return masked_loss(predicted.float(), targets, restore >= keep.shape[1])
+        error = (predicted - targets).square().mean(dim=2)  # (B, N)
+        return error[restore >= keep.shape[1]].mean()
 
     @torch.no_grad()
     def reconstruct(self, images, hidden):
@@ -572,7 +565,7 @@ plots.show(
     "Ring, heart and star, three pictures each: as it is, with eight of 16 patches black, and with the model's answer "
     "in their places: edges go on a little way, blurred, then fade into the ground.",
 )
-assert masked_loss(autoencoder.reconstruct(examples, hidden), patch_targets(examples, P), hidden) < 1
+assert autoencoder.loss(examples, *masking_of(hidden)) < 1
 
 # %% [markdown]
 # Blurred: where several things might have been, their mean has the smallest squared error.
@@ -593,7 +586,7 @@ assert masked_loss(autoencoder.reconstruct(examples, hidden), patch_targets(exam
 # <details><summary>Hint</summary>
 #
 # `torch.where` is not needed: `hidden` is `(B, 16)`, patches row by row. The column of patch n is `n % 4`, its row
-# `n // 4`. Then `masked_loss` of `autoencoder.reconstruct(images, hidden)` and `patch_targets(images, P)`.
+# `n // 4`. Then `autoencoder.loss(images, *masking_of(hidden))`.
 #
 # </details>
 
@@ -735,9 +728,9 @@ plots.show(
 # With $m = 0.9$, a teacher's weight of 1 and a student's that has leapt to 2 and stays there:
 
 # %%
-teacher, student, momentum = 1.0, 2.0, 0.9
+teacher, student = 1.0, 2.0
 for step in range(1, 5):
-    teacher = momentum * teacher + (1 - momentum) * student
+    teacher = 0.9 * teacher + 0.1 * student
     print(f"after step {step}: {teacher:.4f}")
 assert abs(teacher - (2 - 0.9**4)) < 1e-9
 
@@ -1597,7 +1590,7 @@ board = ((torch.arange(16) // 4 + torch.arange(16)) % 2 == 0).expand(len(images)
 right_half = (torch.arange(16) % 4 >= 2).expand(len(images), -1)  # (B, N)
 by_way = {}
 for letter, hidden in {"a": scattered, "b": right_half, "c": board}.items():
-    by_way[letter] = masked_loss(autoencoder.reconstruct(images, hidden), patch_targets(images, P), hidden).item()
+    by_way[letter] = autoencoder.loss(images, *masking_of(hidden)).item()
     print(f"{letter}: {by_way[letter]:.2f}")
 hardest = max(by_way, key=by_way.get)
 assert hardest == "b" and by_way["b"] > by_way["a"] + 0.03  # measured: 0.06 to 0.08

@@ -146,10 +146,6 @@ def hidden_loss__index(predicted, targets, hidden):
     return (predicted - targets).square().mean(dim=2)[hidden].mean()
 
 
-def hidden_loss__package(predicted, targets, hidden):
-    return mae.masked_loss(predicted, targets, hidden)
-
-
 def hidden_loss__mse(predicted, targets, hidden):
     return F.mse_loss(predicted[hidden], targets[hidden])
 

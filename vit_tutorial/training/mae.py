@@ -69,12 +69,6 @@ def patch_targets(images, patch_size, normalise=True):
     return targets
 
 
-def masked_loss(predicted, targets, hidden):
-    """Mean squared error of `predicted (B, N, C*P*P)` on the patches that are `hidden (B, N)`, and on no other."""
-    error = (predicted - targets).square().mean(dim=2)  # (B, N)
-    return error[hidden].mean()
-
-
 def encode(vit, images, keep):
     """Tokens of the patches `keep (B, K)` alone after the last norm: `(B, K, D)`, a class token before them."""
     prefix = int(vit.cls_token is not None)
@@ -134,10 +128,14 @@ class MaskedAutoencoder(nn.Module):
         return random_masking(len(images), self.N, self.mask_ratio, images.device)
 
     def forward(self, images, drawn=None):
-        keep, restore = drawn or self.draw(images)
-        predicted = self.decoder(encode(self.vit, images, keep), restore)  # (B, N, C*P*P)
+        return self.loss(images, *(drawn or self.draw(images)))
+
+    def loss(self, images, keep, restore):
+        """Mean squared error on the patches that did not go in, and on no other."""
+        predicted = self.decoder(encode(self.vit, images, keep), restore).float()  # (B, N, C*P*P)
         targets = patch_targets(images, self.vit.config.patch_size, self.normalise)
-        return masked_loss(predicted.float(), targets, restore >= keep.shape[1])
+        error = (predicted - targets).square().mean(dim=2)  # (B, N)
+        return error[restore >= keep.shape[1]].mean()
 
     @torch.no_grad()
     def reconstruct(self, images, hidden):
