@@ -32,6 +32,7 @@ seconds are over. `--ship` instead trains data/mae_shapes.safetensors, and keeps
 """
 
 import time
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 
@@ -43,7 +44,7 @@ from vit_tutorial import VisionTransformer, datasets, interpret, normalise
 from vit_tutorial.files import DATA
 from vit_tutorial.machine.threads import keep_memory
 from vit_tutorial.metrics import knn_accuracy
-from vit_tutorial.training import RECIPES, Trainer, evaluate, mae, new_head, train, without_head
+from vit_tutorial.training import RECIPES, Trainer, evaluate, mae, new_head, train
 from vit_tutorial.training.recipe import CIFAR10_MEAN, CIFAR10_STD, SMALL
 
 RECORD = DATA / "runs" / "without-labels.json"
@@ -152,16 +153,10 @@ def pretrained(name, way, seed):
     """One run that begins without labels."""
     vit, (recipe, steps, settings) = fresh(name, seed), PRETRAINING[name, way]
     history, seconds = fit(vit, pictures(name, "train"), recipe, steps, seed, settings=settings)
-    state = {key: value.clone() for key, value in vit.state_dict().items()}
-
-    def copy():
-        model = without_head(fresh(name, seed))
-        model.load_state_dict(state)
-        return new_head(model, tested(name).classes)
-
     curves = {k: [round(v, 3) for v in history.steps[k][::10]] for k in ("entropy", "mean_entropy") if way == "dino"}
     found = {"steps": steps, "seconds": seconds, "nearest": nearest(vit, name, seed)}
-    return found | with_few_labels(copy, name, seed, *FINE_TUNING[name]) | attention(vit, name, seed) | curves
+    few = with_few_labels(lambda: new_head(deepcopy(vit), tested(name).classes), name, seed, *FINE_TUNING[name])
+    return found | few | attention(vit, name, seed) | curves
 
 
 def run(data, way, seed):

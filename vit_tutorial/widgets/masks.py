@@ -103,7 +103,7 @@ class MaskExplorer(Explorer):
         inputs = normalise(self.images[self.image][None], config)
         targets = patchify(inputs, P)  # (1, N, 3*P*P)
         answers = torch.where(hidden[:, :, None], self._model.reconstruct(inputs, hidden), targets)
-        colour = patchify(inputs, P).unflatten(2, (3, -1))[~hidden].mean(dim=(0, 2))  # (3,): of what is left
+        colour = targets.unflatten(2, (3, -1))[~hidden].mean(dim=(0, 2))  # (3,): of what is left
         guess = colour.repeat_interleave(P * P).expand_as(targets)
         said = "nothing is covered."
         if self.hidden:
