@@ -13,8 +13,8 @@ import vit_tutorial
 PACKAGE = Path(vit_tutorial.__file__).parent
 ROOMS = (  # each imports from its own line and the lines above it
     ("layers", "files"),
-    ("model", "modern"),
-    ("datasets", "weights", "metrics", "machine", "patients"),
+    ("model", "modern", "dense"),
+    ("datasets", "weights", "metrics", "machine", "patients", "words"),
     ("interpret", "training"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
     ("pictures",),

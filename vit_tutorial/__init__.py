@@ -44,8 +44,20 @@ __all__ = [
     "sinusoidal_positions",
     "unpatchify",
 ]
-MODULES = ("answers", "check", "course", "datasets", "drawings", "interpret", "metrics", "plots", "report", "training")
-MODULES += ("weights", "widgets")
+MODULES = (
+    "answers",
+    "check",
+    "course",
+    "datasets",
+    "dense",
+    "drawings",
+    "interpret",
+    "metrics",
+    "plots",
+    "report",
+    "training",
+)
+MODULES += ("weights", "widgets", "words")
 
 
 def __getattr__(name):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .datasets.masked import UNJUDGED
 from .model import normalise
 from .weights import unwrapped
 
@@ -169,3 +170,56 @@ def knn_accuracy(vit, labelled, test, k=10):
     nearest = (asked @ known.T).topk(int(k), dim=1).indices  # (n, k)
     votes = F.one_hot(labelled.labels.cpu()[nearest], len(test.classes)).sum(dim=1)  # (n, classes)
     return (votes.argmax(dim=1) == test.labels.cpu()).float().mean().item()
+
+
+def confusion(predicted, masks, num_classes):
+    """How many pixels of each true class (rows) were called what (columns): `(K, K)` int64. 255 is not counted.
+
+    `predicted` and `masks` are class numbers of one shape.
+    """
+    judged = masks != UNJUDGED
+    pairs = masks[judged].long() * num_classes + predicted[judged].long()
+    return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def iou(counts):
+    """Intersection over union of each class, `(K,)`, from `confusion`; NaN for a class neither there nor predicted."""
+    both = counts.diag()
+    return both / (counts.sum(dim=0) + counts.sum(dim=1) - both)
+
+
+def near_outline(masks, width=1):
+    """Which pixels have a pixel of another class at most `width` rows and columns away: `(n, Y, X)` bool."""
+    side = 2 * width + 1
+    values = masks.float()[:, None]
+    high = F.max_pool2d(values, side, stride=1, padding=width)
+    low = -F.max_pool2d(-values, side, stride=1, padding=width)
+    return (high != low)[:, 0]
+
+
+def boundary_error(predicted, masks, width=1):
+    """The share of wrong pixels among those near an outline of the masks (Kohli et al. 2009, 4.1, the trimap)."""
+    near = near_outline(masks, width) & (masks != UNJUDGED)
+    return (predicted != masks)[near].float().mean().item()
+
+
+def box_iou(a, b):
+    """Intersection over union of boxes `(A, 4)` and `(B, 4)`, left, top, right, bottom: `(A, B)`."""
+    corner = torch.maximum(a[:, None, :2], b[None, :, :2])
+    opposite = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = (opposite - corner).clamp(min=0).prod(dim=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=1) for boxes in (a, b)]
+    return both / (areas[0][:, None] + areas[1] - both)
+
+
+def match_boxes(found, truth, least=0.5):
+    """How many of `found` `(A, 4)`, the surest first, lie on a box of `truth` `(B, 4)` with an IoU of at least `least`.
+
+    Each true box counts once: what is found a second time is wrong.
+    """
+    overlap, right = box_iou(found, truth), 0
+    for row in overlap:
+        if len(row) and row.max() >= least:
+            overlap[:, row.argmax()] = 0
+            right += 1
+    return right

@@ -127,25 +127,38 @@ def _add_bits(generator, images, count):
     return images
 
 
-def _add_object(generator, images, hue, kind, centre, radius, textured):
-    """Images with an object more, and its mask: kinds and radii `(n,)`, centres `(n, 2)` as x, y in pixels."""
-    n = len(images)
+def _distances(generator, kind, centre, radius):
+    """Signed distances `(n, Y, X)` in pixels to one object a picture, turned at random.
+
+    Kinds (numbers in CLASSES) and radii are `(n,)`, centres `(n, 2)` as x, y in pixels.
+    """
     x, y = _grid()
     centre, radius = centre[:, :, None, None], radius[:, None, None]
     x, y = (x - centre[:, 0]) / radius, (centre[:, 1] - y) / radius
-    x, y = _turned(x, y, _uniform(generator, -0.4, 0.4, n, 1, 1))
-    distance = torch.empty(n, SIZE, SIZE, dtype=torch.float64)
+    x, y = _turned(x, y, _uniform(generator, -0.4, 0.4, len(kind), 1, 1))
+    distance = torch.empty(len(kind), SIZE, SIZE, dtype=torch.float64)
     for label, shape in enumerate(DISTANCES.values()):
         chosen = kind == label
         distance[chosen] = shape(x[chosen], y[chosen])
-    distance = distance * radius  # in pixels
+    return distance * radius
+
+
+def _cover(images, body, distance):
+    """Images with `body` `(n, 3, Y or 1, X or 1)` wherever `distance` is negative, softly at the edge."""
+    return torch.lerp(images, body, (0.5 - distance).clamp(0, 1)[:, None])
+
+
+def _add_object(generator, images, hue, kind, centre, radius, textured):
+    """Images with an object more, far from `hue`, and its mask."""
+    n = len(images)
+    distance = _distances(generator, kind, centre, radius)
     light, chroma = _uniform(generator, 0.68, 0.9, n), _uniform(generator, 0.1, 0.18, n)
-    hue = hue + _uniform(generator, 1.2, 2 * math.pi - 1.2, n)  # far from the ground's hue
+    hue = hue + _uniform(generator, 1.2, 2 * math.pi - 1.2, n)
     body = _colour(light, chroma, hue)
     if textured:
         other = _colour(light - _uniform(generator, 0.1, 0.16, n), chroma, hue + _uniform(generator, -1, 1, n))
         body = torch.lerp(body, other, _texture(generator, n))
-    return torch.lerp(images, body, (0.5 - distance).clamp(0, 1)[:, None]), distance < 0
+    return _cover(images, body, distance), distance < 0
 
 
 def _draw(generator, kinds, centres, radii, bits=6, textured=True):
@@ -169,8 +182,8 @@ def _balanced(generator, classes):
     return torch.rand(CHUNK // classes, classes, generator=generator).argsort(dim=1).flatten()
 
 
-def _image_set(scene, classes, task, split, count, seed):
-    """Draw `count` pictures, chunk by chunk: `scene(generator)` gives a chunk's labels, kinds, centres and radii."""
+def checked_count(split, count, seed):
+    """How many pictures to draw. Raises `ValueError` for another split, a count below 1, or a seed out of range."""
     if split not in COUNTS:
         raise ValueError(f'expected split to be "train" or "test", found {split!r}; both are drawn when asked for')
     count = COUNTS[split] if count is None else count
@@ -178,6 +191,12 @@ def _image_set(scene, classes, task, split, count, seed):
         raise ValueError(f"expected count to be an integer of at least 1, found {count!r}; omit it for the default")
     if type(seed) is not int or not 0 <= seed < 2**30:
         raise ValueError(f"expected seed to be an integer from 0 to 2**30 - 1, found {seed!r}; try 0")
+    return count
+
+
+def _image_set(scene, classes, task, split, count, seed):
+    """Draw `count` pictures, chunk by chunk: `scene(generator)` gives a chunk's labels, kinds, centres and radii."""
+    count = checked_count(split, count, seed)
     stream = 4 * seed + 2 * task + (split == "test")  # torch's generator tells 2**32 seeds apart
     generator = torch.Generator().manual_seed(stream)
     images = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
