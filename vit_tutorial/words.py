@@ -1,19 +1,36 @@
 """Pictures and words: a text encoder beside a ViT, and the losses that bring both together (CLIP, SigLIP)."""
 
+import json
 import math
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .layers import EncoderBlock
+from .weights.checkpoint import (
+    build,
+    check_finite,
+    check_size,
+    damage_named,
+    described,
+    load_state,
+    norm_eps,
+    read,
+    write,
+)
+
+FORMAT = "vit_tutorial pictures and words 1"
+LARGEST = 10**7  # numbers in a text encoder that `load` makes
 
 
 class Tokenizer:
     """Sentences to numbers, a word each: `(B, T)` int64, where 0 fills a row up behind its sentence.
 
     `words` are those of the `captions` that it is made from, in alphabetical order; the first has number 1.
-    Raises `ValueError` for a word that it does not know, or more than T of them.
+    Raises `ValueError` for one string in place of a list, a word that it does not know, no words or more than T.
     """
 
     def __init__(self, captions, T=12):
@@ -25,6 +42,8 @@ class Tokenizer:
         return caption.lower().replace(",", "").split()
 
     def __call__(self, captions):
+        if isinstance(captions, str):
+            raise ValueError(f"expected a list of sentences, found one string; write [{captions!r:.60}]")
         rows = [self.split(caption) for caption in captions]
         for row in rows:
             if unknown := [word for word in row if word not in self.numbers]:
@@ -35,7 +54,10 @@ class Tokenizer:
 
 
 class TextEncoder(nn.Module):
-    """Tokens `(B, T)` of a `Tokenizer` to one vector a sentence, `(B, out_dim)`: the mean over its words."""
+    """Tokens `(B, T)` of a `Tokenizer` to one vector a sentence, `(B, out_dim)`: the mean over its words.
+
+    With `depth` 0 it is a bag of words: no word knows of another.
+    """
 
     def __init__(self, num_words, T=12, embed_dim=64, depth=2, num_heads=4, out_dim=64):
         super().__init__()
@@ -84,3 +106,44 @@ def siglip_loss(logits, bias):
     """Each pair by itself: do the two belong together? (Zhai et al. 2023, equation 1)"""
     signs = 2 * torch.eye(len(logits), device=logits.device) - 1  # (B, B): +1 on the diagonal, -1 elsewhere
     return -F.logsigmoid(signs * (logits + bias)).sum(dim=1).mean()
+
+
+def save(model, tokenizer, path):
+    """Write a `PictureText` and its `Tokenizer` into one safetensors file of 16-bit floats, atomically."""
+    if not isinstance(model, PictureText) or not isinstance(tokenizer, Tokenizer):
+        found = f"{type(model).__name__} and {type(tokenizer).__name__}"
+        raise ValueError(f"expected a PictureText and its Tokenizer, found {found}; weights.save keeps a ViT")
+    text = model.text
+    blocks = text.blocks
+    settings = {
+        "T": text.pos_embed.shape[1],
+        "embed_dim": text.pos_embed.shape[2],
+        "depth": len(blocks),
+        "num_heads": blocks[0].attn.num_heads if len(blocks) else 4,
+        "out_dim": text.head.out_features,
+    }
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(model.vit.config)), "norm_eps": str(norm_eps(model.vit))}
+    metadata |= {"text": json.dumps(settings), "words": json.dumps(tokenizer.words)}
+    write(path, {name: value.half() for name, value in model.state_dict().items()}, metadata)
+
+
+def load(path):
+    """The `(PictureText, Tokenizer)` that `save` wrote, as float32, in evaluation mode. Errors as of `weights.load`."""
+    path = Path(path)
+    state, metadata = read(path, FORMAT, "words.save")
+    parts = {"vit": {}, "text": {}, "": {}}
+    for name, value in state.items():
+        part, dot, rest = name.partition(".")
+        parts.setdefault(part if dot else "", {})[rest if dot else name] = value
+    with damage_named(path):
+        (config, eps), settings = described(metadata), json.loads(metadata["text"])
+        check_size(config, parts["vit"])
+        tokenizer = Tokenizer(json.loads(metadata["words"]), settings["T"])
+        size = (settings["T"] + len(tokenizer.words) + settings["out_dim"]) * settings["embed_dim"]
+        if size + 8 * settings["depth"] * settings["embed_dim"] ** 2 > LARGEST:
+            raise ValueError(f"a text encoder of {settings}")
+        text = TextEncoder(len(tokenizer.words), **settings)
+    model = PictureText(build(config, parts["vit"], eps), text)
+    load_state(model, state)
+    check_finite(state, path)
+    return model.eval(), tokenizer
