@@ -8,8 +8,9 @@ computed once, after each layer, and a linear head learns from them.
 
 The record: `info`, and `runs`, each a dict with "body", "frozen", "patch", "upsampling", "overlap" (the answers for the
 picture shifted by half a patch in each direction are averaged too: four in all), "layer" (of a frozen body: 0 is the
-embedding, None the last with its norm), "steps", "seed"; and "mean_iou" and "iou" of the seven classes, "boundary_error",
-"object_iou" (object against ground), "cpu_seconds" of training and "seconds_per_picture" of answering, in one thread.
+embedding, None the last with its norm), "steps", "seed"; and "mean_iou" and "iou" of the seven classes,
+"boundary_error", "object_iou" (object against ground), "cpu_seconds" of training and "seconds_per_picture" of
+answering, in one thread.
 
 Every run is written when it ends; started again, the tool goes on with the runs that are missing.
 """
@@ -27,6 +28,7 @@ from vit_tutorial.dense import SegmentationViT, patch_features
 from vit_tutorial.files import DATA
 from vit_tutorial.machine.precision import autocast, bf16_pays
 from vit_tutorial.training import RECIPES, mae
+from vit_tutorial.training.augment import random_crop_flip
 from vit_tutorial.training.optimizer import make_optimizer
 from vit_tutorial.training.schedule import warmup_cosine
 
@@ -78,17 +80,16 @@ def body(name, patch, seed):
     return found
 
 
-def learn(model, answer, masks, steps, batch):
-    """`answer(index)` are the logits for training pictures; returns the CPU seconds."""
+def learn(model, answer, steps):
+    """`answer(index)` are the logits for some training pictures, and their masks; returns the CPU seconds."""
     start = time.process_time()
     optimizer = make_optimizer(model, RECIPE, bf16_pays("cpu"))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step / steps, 0.1))
     for _ in range(steps):
-        index = torch.randint(len(masks), (batch,))
         with autocast(DEVICE):
-            logits = answer(index)
+            logits, masks = answer(torch.randint(len(scenes("train")), (BATCH,)))
         optimizer.zero_grad()
-        F.cross_entropy(logits.float(), masks[index].long()).backward()
+        F.cross_entropy(logits.float(), masks.long()).backward()
         optimizer.step()
         scheduler.step()
     return round(time.process_time() - start, 1)
@@ -98,17 +99,25 @@ def learn(model, answer, masks, steps, batch):
 def trained(body_name, patch, upsampling, steps, seed):
     """The model with its body trained too, and the seconds."""
     model, data = SegmentationViT(body(body_name, patch, seed), 7, upsampling), scenes("train")
-    images = normalise(data.images, model.vit.config)
-    return model, learn(model, lambda index: model(images[index]), data.masks, steps, BATCH)
+    both = torch.cat([data.images, data.masks[:, None]], dim=1)  # (n, 4, Y, X): a mask moves with its picture
+
+    def step(index):
+        moved = random_crop_flip(both[index])
+        return model(normalise(moved[:, :3], model.vit.config)), moved[:, 3]
+
+    return model, learn(model, step, steps)
 
 
 def overlapping(model, images):
-    """The mean of the answers for four pictures, shifted by half a patch; what leaves comes in on the other side."""
-    half, total = model.vit.config.patch_size // 2, 0
-    for shift in ((0, 0), (0, half), (half, 0), (half, half)):
-        there = model(images.roll(shift, (2, 3))).softmax(dim=1)
-        total = total + there.roll((-shift[0], -shift[1]), (2, 3))
-    return total
+    """The mean of the answers for the picture and for it moved right, down and both, by half a patch, edges mirrored."""
+    half, total, count = model.vit.config.patch_size // 2, 0, 0
+    Y, X = images.shape[2:]
+    for down, right in ((0, 0), (0, half), (half, 0), (half, half)):
+        moved = F.pad(images, (right, 0, down, 0), mode="reflect")[:, :, :Y, :X]
+        back = (0, right, 0, down)  # what was pushed out at the right and at the bottom has no answer
+        total = total + F.pad(model(moved).softmax(dim=1)[:, :, down:, right:], back)
+        count = count + F.pad(torch.ones(1, 1, Y - down, X - right), back)
+    return total / count
 
 
 @cache
@@ -151,7 +160,7 @@ def run(body, frozen, patch, upsampling, overlap, layer, steps, seed):
         torch.manual_seed(seed)
         head = torch.nn.Linear(seen.shape[2], 7 * patch**2)
         as_pixels = lambda tokens: unpatchify(head(tokens), patch, vit.config.image_size)  # noqa: E731
-        seconds = learn(head, lambda index: as_pixels(seen[index]), scenes("train").masks, steps, BATCH)
+        seconds = learn(head, lambda index: (as_pixels(seen[index]), scenes("train").masks[index]), steps)
         result = scores(lambda a, b: as_pixels(asked[a:b]), len(asked))
     else:
         model, seconds = trained(body, patch, upsampling, steps, seed)
