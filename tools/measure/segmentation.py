@@ -109,7 +109,7 @@ def trained(body_name, patch, upsampling, steps, seed):
 
 
 def overlapping(model, images):
-    """The mean of the answers for the picture and for it moved right, down and both, by half a patch, edges mirrored."""
+    """The mean of the answers for the picture and for it moved half a patch right, down and both, edges mirrored."""
     half, total, count = model.vit.config.patch_size // 2, 0, 0
     Y, X = images.shape[2:]
     for down, right in ((0, 0), (0, half), (half, 0), (half, half)):

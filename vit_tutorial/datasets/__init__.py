@@ -5,6 +5,7 @@ from .cifar10 import cifar10, download_cifar10
 from .copies import ALIKE, copy_pairs, find_copies, fold_groups, split_groups
 from .example import example_folder
 from .images import ImageSet
+from .mask_folder import mask_folder
 from .masked import MaskedImages
 from .own import OwnImages, image_folder, own_images, read_image, read_images
 from .photographs import sample_image
@@ -24,6 +25,7 @@ __all__ = [
     "find_copies",
     "fold_groups",
     "image_folder",
+    "mask_folder",
     "own_images",
     "read_image",
     "read_images",

@@ -16,6 +16,7 @@ MOST_ZIP_BYTES = 4_000_000_000  # of a zip file's contents, unpacked
 UTF8 = 0x800  # a zip file's flag: this name is in UTF-8
 SYSTEM = {"Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "$RECYCLE.BIN"}
 HIDDEN = "hidden"
+EMPTY = "an empty folder"
 TOO_LARGE = f"larger than {MOST_BYTES // 10**6} MB"
 
 
@@ -67,7 +68,7 @@ def files_in_folder(root):
         folder = Path(folder)
         above = folder.relative_to(root).parts
         if above and not folders and not files:
-            yield above, "an empty folder"
+            yield above, EMPTY
         for name in sorted(folders):
             if hidden(name) or (folder / name).is_symlink():
                 folders.remove(name)
