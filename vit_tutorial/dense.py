@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import unpatchify
-
 UPSAMPLING = ("pixels", "bilinear", "nearest")
 
 
@@ -51,10 +49,9 @@ class SegmentationViT(nn.Module):
 
     def forward(self, images):
         x = self.head(patch_features(self.vit, images))  # (B, N, K) or (B, N, K*P*P)
+        x = x.transpose(1, 2).unflatten(2, self.vit.config.grid)  # (B, K or K*P*P, rows, columns)
         if self.upsampling == "pixels":
-            return unpatchify(x, self.vit.config.patch_size, self.vit.config.image_size)
-        B, _, K = x.shape
-        x = x.transpose(1, 2).reshape(B, K, *self.vit.config.grid)
+            return F.pixel_shuffle(x, self.P)  # as unpatchify
         return F.interpolate(x, size=images.shape[2:], mode=self.upsampling)
 
 

@@ -24,8 +24,8 @@ class History:
     `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step; of DINO also `entropy` and
     `mean_entropy` of the teacher's answers. `epochs` is a list of
     `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
-    accuracies are fractions, of masks those of pixels, with a `"test_mean_iou"` beside them. `stopped` tells whether the
-    run was interrupted.
+    accuracies are fractions, of masks those of pixels, with a `"test_mean_iou"` beside them. `stopped` tells whether
+    the run was interrupted.
     """
 
     info: dict = field(default_factory=dict)
