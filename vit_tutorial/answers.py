@@ -327,21 +327,24 @@ def picture_items(source, notes, skipped):
 def add_predict_arguments(command):
     add_model_argument(command)
     command.add_argument("pictures", nargs="+", metavar="PICTURES", help="pictures, folders or zip files of pictures")
-    about = "write the probability of every class into this new file"
+    about = "write the probability of every class into this new file; of a model of pixels the share of each"
     command.add_argument("--csv", type=Path, metavar="FILE", help=about)
+    about = "folder for a mask of every picture, by a model of pixels"
+    command.add_argument("--out", type=Path, metavar="FOLDER", help=about)
     about = 'answers of a lower probability are "unsure" (0 to 1; default: 0)'
     command.add_argument("--threshold", type=float, default=0.0, metavar="P", help=about)
 
 
-def run_predict(args):
+def run_predict(args, model):
     if not 0 <= args.threshold <= 1:
         raise ValueError(f"expected --threshold from 0 to 1, found {args.threshold}")
+    if args.out:
+        raise ValueError(f"expected --csv with a classifier, found --out, but no model of pixels in {args.model}")
     if args.csv:
         expect_new(args.csv)
-    found = predict(load(args.model), args.pictures)
+    found = predict(model, args.pictures)
     if not found.names:
-        reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in found.skipped[:3])
-        raise ValueError(f"expected pictures, found none that can be read ({reasons or 'no file at all'})")
+        raise nothing_read(found.skipped)
     for line in (*unread_lines(found.skipped, len(found)), *found.notes):
         print(line, file=sys.stderr)
     if not args.csv:
@@ -351,6 +354,11 @@ def run_predict(args):
     counts = Counter(found.answers(args.threshold)).most_common(10)
     print(f"{len(found):,} pictures in {args.csv}, most often:", ", ".join(f"{cut(name)} {n:,}" for name, n in counts))
     return 0
+
+
+def nothing_read(skipped):
+    reasons = "; ".join(f"{short(name)}: {reason}" for name, reason in skipped[:3])
+    return ValueError(f"expected pictures, found none that can be read ({reasons or 'no file at all'})")
 
 
 def add_export_arguments(command):

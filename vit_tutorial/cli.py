@@ -13,7 +13,8 @@ import torch
 
 import vit_tutorial as vit
 
-from . import answers, classroom, doctor, lab, pictures, report
+from . import answers, classroom, doctor, lab, pictures, pixels, report
+from .dense import SegmentationViT
 from .files import CHECKPOINT, expect_writable
 from .machine import distributed, run_folder
 from .machine.threads import keep_memory
@@ -23,6 +24,7 @@ Several processes, one per GPU or per CPU core, train the same run faster:
   torchrun --nproc-per-node N -m vit_tutorial.cli train ...
 The recipe's batch size is that of all together."""
 TRAIN_OPTIONS = ("epochs", "minutes", "start", "image_size", "patch_size", "balanced", "calibrate", "without_labels")
+TRAIN_OPTIONS += ("task",)
 TRAIN_OPTIONS += pictures.OPTIONS
 HELD_BACK = 0.2  # of the training pictures, for the calibration
 MOST_PIXELS, MOST_PATCHES = 1024, 4096  # a side; in a picture
@@ -49,7 +51,7 @@ def build_parser():
     )
     add("evaluate", run_evaluate, add_evaluate_arguments, "test a model on a dataset: in all, and class by class")
     about = "what a model says about pictures: a table, or a CSV file"
-    add("predict", answers.run_predict, answers.add_predict_arguments, about)
+    add("predict", run_predict, answers.add_predict_arguments, about)
     add("export", answers.run_export, answers.add_export_arguments, "a model and its preprocessing as one ONNX file")
     add("report", report.main, report.add_arguments, "write one HTML file on a run, to show to somebody")
     add("download", run_download, add_download_arguments, "download a dataset that does not come with the course")
@@ -66,6 +68,8 @@ def add_train_arguments(command):
     add_picture_arguments(command)
     about = "fine-tune these weights, with a new head for the data: a file, a run folder or the name of a model"
     command.add_argument("--start", metavar="CHECKPOINT|RUN_DIR|NAME", help=about)
+    about = "classify pictures, or segment them: a class for every pixel (default: classify)"
+    command.add_argument("--task", choices=["classify", "segment"], help=about)
     about = "side of the pictures in pixels (default: the recipe's), for a folder of pictures"
     command.add_argument("--image-size", type=int, metavar="N", help=about)
     about = "side of the patches in pixels (default: the recipe's, or one for at most 16 x 16 patches)"
@@ -130,12 +134,14 @@ def training_data(run, image_size, first):
 
     Without labels nothing is tested: the test side is left for the fine-tuning, where there can be one.
     """
+    info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
+    info |= {option: run[option] for option in TRAIN_OPTIONS}
+    if run["task"] == "segment":
+        return *pictures.masked_sides(run["data"], image_size), None, info
     labelled = not run["recipe"].without_labels
     mine = load_pictures(run, image_size, first, labelled)
     dataset, test = (mine.images, None) if pictures.undivided(mine) else pictures.sides(mine, run["data"])
     test = test if labelled else None
-    info = {"data": run["data"], "recipe_name": run["name"], "skipped": []}
-    info |= {option: run[option] for option in TRAIN_OPTIONS}
     if mine is not None:
         skipped = map(list, vit.datasets.own.unread(mine.skipped)[:100])
         info |= {"skipped": list(skipped), "files": pictures.files(mine)}
@@ -175,8 +181,12 @@ def train_on(device, args):
     if model is None:
         config = recipe.config(dataset)
         model = (vit.ModernViT if isinstance(config, vit.ModernConfig) else vit.VisionTransformer)(config)
+    elif run["task"] == "segment":
+        vit.set_image_size(model, dataset.image_size)
     else:
         model = vit.training.new_head(vit.set_image_size(model, dataset.image_size), dataset.classes)
+    if run["task"] == "segment":
+        model = SegmentationViT(model, len(dataset.classes))
     if first:
         parameters, hardware = sum(p.numel() for p in model.parameters()), vit.training.hardware(device)
         print(f"{dataset}; recipe {name}: ViT with {parameters:,} parameters on {hardware}", flush=True)
@@ -218,6 +228,11 @@ def new_run(args):
     if args.seed is not None and not 0 <= args.seed < 2**63:
         raise ValueError(f"expected a seed in 0 .. {2**63 - 1}, found {args.seed}")
     name = args.recipe
+    if args.task == "segment":
+        pixels.refuse_options(args)
+        name = name or "segment"
+    elif name == "segment":
+        raise ValueError("expected --task segment with --recipe segment, found another task; add it")
     if name is None:
         name = args.without_labels or ("fine-tune" if args.start else default_recipe(args.data))
     if name not in vit.training.RECIPES:
@@ -247,6 +262,11 @@ def first_model(args, recipe):
         raise ValueError(f"expected --image-size with a folder of pictures, found --data {args.data}")
     if args.start is not None:
         model = start_model(args.start)
+        if isinstance(model, SegmentationViT) and args.task != "segment":
+            raise ValueError(
+                f"expected a classifier or an encoder in {args.start}, found a model of pixels; add --task segment"
+            )
+        model = getattr(model, "vit", model)
         if P is not None:
             raise ValueError(f"expected --start without --patch-size, found both; its is {model.config.patch_size}")
         config = (vit.set_image_size(model, N) if N else model).config
@@ -310,6 +330,7 @@ def resumed_run(args):
             )
     kept = args.resume / "model.safetensors"  # which also says what a config does not: eps, and what the head reads
     model = (vit.weights.load(kept) if kept.is_file() else start_model(own["start"])) if own["start"] else None
+    model = getattr(model, "vit", model)  # of a model of pixels, whose head the checkpoint has too
     own["settings"] = history.info.get("settings")
     return own | {"name": own["recipe"], "recipe": state["recipe"], "model": model}
 
@@ -353,6 +374,9 @@ def progress_bar(shown):
 
 def summary(history):
     last = history.epochs[-1]
+    if history.mean_iou is not None:
+        result = f"mean IoU {100 * history.mean_iou:.2f} %, pixels right {100 * history.accuracy:.2f} %"
+        return f"{last['epoch']} epochs in {last['seconds']:.0f} s, {result}"
     result = f"test accuracy {'not tested' if history.accuracy is None else f'{100 * history.accuracy:.2f} %'}"
     if history.info["recipe"].get("without_labels"):
         loss = last["train_loss"]
@@ -361,14 +385,22 @@ def summary(history):
 
 
 def status(history):
-    """What the progress bar says: the mean loss of the last 50 steps, and the latest test accuracy, if any."""
+    """What the progress bar says: the mean loss of the last 50 steps, and the latest test results, if any."""
     recent = history.steps["loss"][-50:]
-    accuracy = {} if history.accuracy is None else {"accuracy": f"{100 * history.accuracy:.1f} %"}
-    return {"loss": f"{sum(recent) / len(recent):.3f}"} | accuracy
+    tests = {"accuracy": history.accuracy, "mean IoU": history.mean_iou}
+    tests = {name: f"{100 * value:.1f} %" for name, value in tests.items() if value is not None}
+    return {"loss": f"{sum(recent) / len(recent):.3f}"} | tests
+
+
+def run_predict(args):
+    model = answers.load(args.model)
+    return (pixels if isinstance(model, SegmentationViT) else answers).run_predict(args, model)
 
 
 def run_evaluate(args):
     model, info, rename = answers.load(args.model), answers.run_record(args.model), answers.renames(args.rename)
+    if isinstance(model, SegmentationViT):
+        return pixels.run_evaluate(args, model)
     if args.data in pictures.DATASETS and args.side == "all":
         raise ValueError(f"expected --side all with a folder of pictures, found --data {args.data}; leave it out")
     if args.data in pictures.DATASETS or not args.data or not Path(args.data).exists():

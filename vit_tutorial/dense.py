@@ -1,17 +1,20 @@
 """Heads that answer at every place: a class for each pixel, an object for each patch, from a ViT's tokens."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import unpatchify
+UPSAMPLING = ("pixels", "bilinear", "nearest")
 
 
 def patch_features(vit, images, layer=None):
     """Tokens of the patches alone after block `layer` (1, 2, ...; None: the last, and its norm): `(B, N, D)`."""
     x = vit.embed(images)
+    rope = {"rope": vit.angles(x)} if hasattr(vit, "angles") else {}  # of a ModernViT
     for block in vit.blocks[:layer]:
-        x = block(x)
+        x = block(x, **rope)
     x = vit.norm(x) if layer is None else x
     return x[:, x.shape[1] - vit.config.grid[0] * vit.config.grid[1] :]  # class token and registers stand first
 
@@ -21,20 +24,34 @@ class SegmentationViT(nn.Module):
 
     One linear layer on each patch token. With "pixels" a token answers for every pixel of its patch; "bilinear" and
     "nearest" take one answer a patch and fill in between (Strudel et al. 2021, 3.2).
+    `vit` becomes a part of it and loses its own head, which nothing would read. `config` is the ViT's, with the classes
+    of the pixels. Raises `ValueError` for another way of upsampling.
     """
 
     def __init__(self, vit, num_classes, upsampling="pixels"):
         super().__init__()
-        self.vit, self.upsampling, self.K = vit, upsampling, num_classes
-        P = vit.config.patch_size if upsampling == "pixels" else 1
-        self.head = nn.Linear(vit.config.embed_dim, num_classes * P * P)
+        if upsampling not in UPSAMPLING:
+            raise ValueError(f"expected upsampling to be one of {UPSAMPLING}, found {upsampling!r}")
+        self.vit, self.upsampling, self.K, self.classes = vit, upsampling, num_classes, ()
+        self.P = vit.config.patch_size if upsampling == "pixels" else 1  # a token answers for P x P pixels
+        self.head = nn.Linear(vit.config.embed_dim, num_classes * self.P**2)
+        vit.head = nn.Identity()
+        vit.config = replace(vit.config, num_classes=vit.config.embed_dim, classes=())
+
+    @property
+    def config(self):
+        return replace(self.vit.config, num_classes=self.K, classes=self.classes)
+
+    @config.setter
+    def config(self, config):
+        self.classes = config.classes
+        self.vit.config = replace(config, num_classes=config.embed_dim, classes=())
 
     def forward(self, images):
         x = self.head(patch_features(self.vit, images))  # (B, N, K) or (B, N, K*P*P)
+        x = x.transpose(1, 2).unflatten(2, self.vit.config.grid)  # (B, K or K*P*P, rows, columns)
         if self.upsampling == "pixels":
-            return unpatchify(x, self.vit.config.patch_size, self.vit.config.image_size)
-        B, _, K = x.shape
-        x = x.transpose(1, 2).reshape(B, K, *self.vit.config.grid)
+            return F.pixel_shuffle(x, self.P)  # as unpatchify
         return F.interpolate(x, size=images.shape[2:], mode=self.upsampling)
 
 

@@ -1,6 +1,8 @@
 """The pictures of a run: read as its options say and, later, read again and compared with those that it had."""
 
 import hashlib
+import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import torch
 
 import vit_tutorial as vit  # vit.datasets loads when pictures are first read
 
-DATASETS = ("shapes", "same_or_different", "cifar10")  # which come with the course, or are downloaded by it
+DATASETS = ("shapes", "same_or_different", "cifar10", "scenes")  # which come with the course, or are downloaded by it
+MASKED = ("scenes",)  # those with a class for every pixel
 OPTIONS = ("labels", "groups", "copies")  # of a folder of pictures, as texts or None
 
 
@@ -43,6 +46,11 @@ def copies_below(text):
 def read(name, options, image_size=None, value_range=None, labelled=True):
     """The `OwnImages` at `name`, read as the `OPTIONS` say; None for one of `DATASETS`, which has no options."""
     options = options_of(options)
+    if name in MASKED:
+        raise ValueError(
+            f"expected data with a class for each picture, found --data {name} with one for each pixel: "
+            f"vit-tutorial train --data {name} --task segment trains a model for these"
+        )
     if name in DATASETS:
         if given := [f"--{option}" for option, value in options.items() if value is not None]:
             raise ValueError(f"expected {' and '.join(given)} with a folder of pictures, found --data {name}")
@@ -70,6 +78,23 @@ def sides(mine, name, wanted=("train", "test")):
         return [getattr(vit.datasets, name)(side) for side in wanted]
     parts = dict(zip(("train", "test"), mine.split(), strict=True))
     return [mine.images[parts[side]] for side in wanted]
+
+
+def masked_sides(name, image_size, wanted=("train", "test")):
+    """The sides of pictures with a class for every pixel, of `MASKED` or a folder; side None is all of a folder."""
+    if name in MASKED:
+        return [getattr(vit.datasets, name)(side) for side in wanted]
+    if name in DATASETS or not name or not Path(name).exists():
+        raise ValueError(
+            f"expected --data to be {', '.join(MASKED)} or a folder with images/ and masks/ for a model of pixels, "
+            f"found {name!r}"
+        )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sides = [vit.datasets.mask_folder(name, image_size, side) for side in wanted]
+    for left_out in dict.fromkeys(str(warning.message) for warning in said):  # each side says it
+        print(left_out, file=sys.stderr)
+    return sides
 
 
 def digest(mine, index):

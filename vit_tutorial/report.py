@@ -20,7 +20,8 @@ import torch
 
 import vit_tutorial as vit  # vit.plots, vit.datasets and others load when a report first uses them
 
-from . import answers, metrics, pictures
+from . import answers, metrics, pictures, pixels
+from .dense import SegmentationViT
 from .files import atomic_path, expect_new
 from .layers import image_sides
 
@@ -93,15 +94,21 @@ def write(run_folder, path=None, data=None):
         raise ValueError(f"expected the run's pictures, found nothing at {data!r}; say where they are now")
     history = vit.training.History.load(run / "history.json")
     model = answers.load(run)
+    masks = isinstance(model, SegmentationViT)
     try:
-        tested = retest(model, history, history.info.get("data") if data is None else data)
+        tested = (retest_masks if masks else retest)(model, history, history.info.get("data") if data is None else data)
     except (ValueError, OSError) as error:
         trouble = f"No test results, no mistakes: {error}. Where the run's pictures are elsewhere, --data says where."
         warnings.warn(trouble, stacklevel=2)
-    title = f"Report on a picture classifier: {text(run.resolve().name)}"
-    parts = [f"<header><h1>{title}</h1>", head(model.config, tested, trouble), "</header><main>"]
-    parts += [pictures_section(history.info, data, tested), training_section(history, model)]
-    if tested:
+    title = f"Report on a {'model of pixels' if masks else 'picture classifier'}: {text(run.resolve().name)}"
+    top = (masks_head if masks else head)(model.config, tested, trouble)
+    parts = [f"<header><h1>{title}</h1>", top, "</header><main>"]
+    if not masks:
+        parts.append(pictures_section(history.info, data, tested))
+    parts.append(training_section(history, model))
+    if tested and masks:
+        parts.append(masks_section(*tested))
+    elif tested:
         parts += [answers_section(tested), sure_section(tested, history.info), worst_section(model, tested)]
     parts += [repeat_section(run, history.info), "</main>"]
     path = run / "report.html" if path is None else Path(path)
@@ -134,6 +141,18 @@ def retest(model, history, source):
         raise ValueError(f"the pictures, or the way they are split, have changed: {accuracies}")
     scores = metrics.scores(result.logits.argmax(1), test.labels, test.classes)
     return Tested(mine, train, test, names, result.logits, scores)
+
+
+def retest_masks(model, history, source):
+    """The run's test side with masks, and what `evaluate_masks` gives for it; errors as in `retest`."""
+    [test] = pictures.masked_sides(source, pictures.square_side(model.config), ["test"])
+    if model.config.classes != test.classes:
+        raise ValueError(f"the model knows {listed(model.config.classes)}, but the masks have {listed(test.classes)}")
+    result, before = vit.training.evaluate_masks(model, test), history.mean_iou
+    if before is not None and abs(before - result.mean_iou) > 0.02:  # rounding does less
+        found = f"mean IoU {percent(before)} in the run, {percent(result.mean_iou)} now"
+        raise ValueError(f"the pictures, or the way they are split, have changed: {found}")
+    return test, result
 
 
 def read(source, info, config):
@@ -229,6 +248,46 @@ def head(config, tested, trouble):
         f"{percent(often.max() / n)}. The intervals say how far the choice of test pictures matters; they hold for "
         "pictures from the same source, each independent of the others.</p>"
     )
+
+
+def masks_head(config, tested, trouble):
+    """What a model of pixels is for, and how often it is right; or why that is not known."""
+    classes, (rows, columns) = listed(config.classes) or "their names are not recorded", image_sides(config.image_size)
+    purpose = (
+        f"<p>A Vision Transformer that gives every pixel one of {config.num_classes} classes: {text(classes)}. "
+        f"It looks at {rows} x {columns} pixels.</p>"
+    )
+    if not tested:
+        return f'{purpose}<p class="warning">{text(trouble)}</p>'
+    test, result = tested
+    numbers = {
+        "mean IoU of the classes that are there": result.mean_iou,
+        "accuracy: right pixels": result.accuracy,
+        "boundary error: wrong pixels among those beside another class": result.boundary_error,
+    }
+    numbers = "".join(f'<p class="number"><strong>{percent(n)}</strong>{name}</p>' for name, n in numbers.items())
+    return f'{purpose}<div class="row">{numbers}</div><p>On {len(test):,} test pictures that it was not trained on.</p>'
+
+
+def masks_section(test, result):
+    """How well each class is found, and the pictures with the most wrong pixels, under their masks."""
+    colours = torch.tensor(list(pixels.palette())).view(-1, 3)
+    counts = zip(test.classes, colours.tolist(), result.counts.sum(1), result.counts.sum(0), result.iou, strict=False)
+    rows = [
+        [name, ("", f"background: rgb{tuple(colour)}"), f"{there:,}", f"{said:,}", "-" if iou.isnan() else percent(iou)]
+        for name, colour, there, said, iou in counts
+    ]
+    columns = ["class", "colour", "pixels", "answers", "IoU"]
+    wrong = ((result.predicted != test.masks) & (test.masks != 255)).flatten(1).sum(dim=1)
+    shown = []
+    for i in wrong.argsort(descending=True, stable=True)[:WORST].tolist():
+        layers = [colours[mask[i].long()].permute(2, 0, 1) for mask in (test.masks, result.predicted)]  # (3, Y, X)
+        mixed = [((test.images[i] + layer) // 2).byte() for layer in layers]
+        two = picture(mixed[0], f"Picture {i} and its true mask"), picture(mixed[1], f"Picture {i} and the answer")
+        shown.append((two, f"Test picture {i}: {wrong[i]:,} wrong pixels"))
+    told = "<p>On the left the true mask over the picture, on the right the answer.</p>"
+    worst = f"<h3>The pictures with the most wrong pixels</h3>{told}{figures(shown)}"
+    return section("Right and wrong", table("Each class", columns, rows), worst)
 
 
 def pictures_section(info, data, tested):

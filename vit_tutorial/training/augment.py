@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
+from ..datasets.masked import UNJUDGED, MaskedImages
 from ..model import normalise
 
 
@@ -31,14 +32,25 @@ def reflected(i, side):
 def batches(dataset, config, recipe, order=None):
     """Yield one epoch of `(images, labels)`: shuffled, augmented, normalised; a last partial batch is left out.
 
-    `order`, indices of images, takes the place of a new random order.
+    `order`, indices of images, takes the place of a new random order. Of `MaskedImages` the mask, which moves with its
+    image, stands in the labels' place, as `pixel_targets`.
     """
     size = min(recipe.batch_size, len(dataset))
     if order is None:
         order = torch.randperm(len(dataset), device=dataset.images.device)
     for index in order.split(size)[: len(order) // size]:
-        images = random_crop_flip(dataset.images[index], recipe.crop, recipe.flip)
-        yield normalise(images, config), dataset.labels[index]
+        images = dataset.images[index]
+        if isinstance(dataset, MaskedImages):
+            both = torch.cat([images, dataset.masks[index].unsqueeze(1)], dim=1)  # (B, C + 1, Y, X)
+            both = random_crop_flip(both, recipe.crop, recipe.flip)
+            yield normalise(both[:, :-1], config), pixel_targets(both[:, -1])
+        else:
+            yield normalise(random_crop_flip(images, recipe.crop, recipe.flip), config), dataset.labels[index]
+
+
+def pixel_targets(masks):
+    """Masks `(B, Y, X)` as cross-entropy wants them: int64, and -100, which it leaves out, where no class is known."""
+    return masks.long().masked_fill(masks == UNJUDGED, -100)
 
 
 def colour_jitter(images, strength=0.4):

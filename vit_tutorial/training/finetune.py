@@ -38,21 +38,22 @@ def layer_number(name, depth):
 def rate_factors(model, recipe):
     """`{name: factor}` of the learning rate for each parameter of `model`; 0 where it is frozen.
 
-    The head has 1. All else, the body, has `recipe.body_rate`, times `recipe.layer_decay` once for each layer from the
-    head down: BEiT's rule (Bao et al. 2022), with the layers of timm's `param_groups_layer_decay`. Raises `ValueError`
+    The head has 1, also that of a `SegmentationViT`, whose other parts are called as in its ViT. All else, the body,
+    has `recipe.body_rate`, times `recipe.layer_decay` once for each layer from the head down: BEiT's rule (Bao et al.
+    2022), with the layers of timm's `param_groups_layer_decay`. Raises `ValueError`
     where `recipe.frozen` names nothing in the model.
     """
-    names = [name for name, _ in model.named_parameters()]
-    depth = len(getattr(model, "blocks", ()))  # notebook 08 trains a network without blocks
+    parts = {name: name.removeprefix("vit.") for name, _ in model.named_parameters()}
+    depth = len(getattr(getattr(model, "vit", model), "blocks", ()))  # notebook 08 trains a network without blocks
     for part in recipe.frozen:
-        if not any(f"{name}.".startswith(f"{part}.") for name in names):
+        if not any(f"{name}.".startswith(f"{part}.") for name in parts.values()):
             raise ValueError(f"expected frozen parts such as 'patch_embed' or 'blocks.0', found {part!r}")
     factors = {}
-    for name in names:
+    for full_name, name in parts.items():
         number = depth if name.startswith("attn_pool.") else layer_number(name, depth)  # behind the blocks, as the norm
         below = depth + 1 - number  # layers between this one and the head's output
         frozen = any(f"{name}.".startswith(f"{part}.") for part in recipe.frozen)
-        factors[name] = 0.0 if frozen else (recipe.body_rate if below else 1.0) * recipe.layer_decay**below
+        factors[full_name] = 0.0 if frozen else (recipe.body_rate if below else 1.0) * recipe.layer_decay**below
     return factors
 
 

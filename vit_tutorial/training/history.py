@@ -14,6 +14,8 @@ from .. import __version__
 from ..files import atomic_path
 from ..machine import distributed
 
+NUMBERS = ("seconds", "train_loss", "test_loss", "test_mean_iou")  # of an entry of `epochs`, or None
+
 
 @dataclass
 class History:
@@ -22,7 +24,8 @@ class History:
     `steps` holds lists `loss` and `learning_rate`, one entry an optimiser step; of DINO also `entropy` and
     `mean_entropy` of the teacher's answers. `epochs` is a list of
     `{"epoch", "seconds", "train_loss", "test_loss", "test_accuracy"}`, the first entry before any training;
-    accuracies are fractions. `stopped` tells whether the run was interrupted.
+    accuracies are fractions, of masks those of pixels, with a `"test_mean_iou"` beside them. `stopped` tells whether
+    the run was interrupted.
     """
 
     info: dict = field(default_factory=dict)
@@ -34,6 +37,11 @@ class History:
     def accuracy(self):
         """Test accuracy (a fraction) at the end; `None` where the run had no test set."""
         return self.epochs[-1]["test_accuracy"] if self.epochs else None
+
+    @property
+    def mean_iou(self):
+        """Mean IoU on the test set at the end; `None` where the run had none, or no masks."""
+        return self.epochs[-1].get("test_mean_iou") if self.epochs else None
 
     def save(self, path):
         """Write the record as JSON, atomically; losses and rates with 6 significant digits."""
@@ -64,7 +72,7 @@ class History:
             raise ValueError(f"{len(numbers[0])} losses, {len(numbers[1])} learning rates, or others")
         numbers.append([entry["epoch"] for entry in self.epochs])
         optional = [entry["test_accuracy"] for entry in self.epochs]
-        optional += [entry.get(name) for entry in self.epochs for name in ("seconds", "train_loss", "test_loss")]
+        optional += [entry.get(name) for entry in self.epochs for name in NUMBERS]
         numbers.append([value for value in optional if value is not None])
         if not all(isinstance(value, (int, float)) for series in numbers for value in series):
             raise TypeError("a text where a number should be")
@@ -96,10 +104,14 @@ def run_info(run):
     """Everything needed to repeat the run of a `Trainer`, as plain JSON values; its recipe with the model it trains."""
     sides = {"train": run.dataset, "calibration": run.calibration, "test": run.test}
     classes = run.dataset.classes
+
+    def counted(part):
+        return len(part) if run.masked else dict(zip(classes, part.class_counts.tolist(), strict=True))
+
     return {
         "recipe": asdict(replace(run.recipe, model=run.model.config)),
         "classes": list(classes),
-        "images": {s: dict(zip(classes, d.class_counts.tolist(), strict=True)) for s, d in sides.items() if d},
+        "images": {side: counted(part) for side, part in sides.items() if part},
         "value_range": run.dataset.value_range,
         "settings": run.settings,
         "seed": run.seed,

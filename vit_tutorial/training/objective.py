@@ -4,11 +4,14 @@ from inspect import signature
 
 from torch import nn
 
+from ..datasets.masked import UNJUDGED
 from ..machine import distributed
 from ..model import VisionTransformer
 from .dino import DINO
+from .evaluation import check_task
 from .finetune import without_head
 from .mae import MaskedAutoencoder
+from .recipe import OFF_FOR_MASKS
 
 WITHOUT_LABELS = {"mae": MaskedAutoencoder, "dino": DINO}
 SETTINGS = {  # of both -> the least and the largest value that mean something
@@ -41,6 +44,24 @@ def full_settings(name, settings):
             raise ValueError(f"expected {setting} in {least} .. {most}, like {full[setting]}, found {value!r:.60}")
         full[setting] = kind(value)  # 2.0 blocks are 2, and NumPy's numbers are not kept
     return full
+
+
+def check_masks(run):
+    """Raise `ValueError` where a `Trainer` mixes masks and labels up, or asks of masks for what only labels have."""
+    for part in filter(None, (run.dataset, run.test)):
+        check_task(run.model, part, run.masked)
+    if not run.masked:
+        return
+    asked = [name for name, off in OFF_FOR_MASKS.items() if getattr(run.recipe, name) != off]
+    if asked := asked + [name for name in ("calibration", "shard") if getattr(run, name)]:
+        raise ValueError(f"expected a run on masks to have no {' and no '.join(asked)}, found it; leave it out")
+    if distributed.world_size() > 1:  # their shares of a batch have not equally many pixels that count
+        raise ValueError("expected one process for a run on masks, found several; start it without torchrun")
+    if empty := int((run.dataset.masks == UNJUDGED).flatten(1).all(dim=1).sum()):
+        raise ValueError(
+            f"expected a class for at least one pixel of every picture, found {empty} where all are {UNJUDGED}; "
+            "leave these pictures out"
+        )
 
 
 def make_objective(model, name, settings):

@@ -34,6 +34,7 @@ OFF_WITHOUT_LABELS = {  # what needs labels, or would do nothing without them
     "layer_decay": 1.0,
     "frozen": (),
 }
+OFF_FOR_MASKS = {"balanced": False, "patch_dropout": 0.0, "cutmix": 0.0, "without_labels": ""}
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -178,6 +179,17 @@ RECIPES = {
         cutmix=0.5,
         clean_from=0.85,
         compile=True,
+    ),
+    "segment": Recipe(
+        model=replace(SMALL, patch_size=8),
+        epochs=6,
+        batch_size=64,
+        learning_rate=3e-3,
+        muon_learning_rate=1e-2,
+        weight_decay=0.01,
+        label_smoothing=0.0,
+        ema=0.0,
+        crop=2,
     ),
     "mae": replace(WITHOUT_LABELS, crop=2),
     "dino": replace(WITHOUT_LABELS, crop=0, flip=False, without_labels="dino"),  # its views are augmentation enough

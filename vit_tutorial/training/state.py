@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..datasets.masked import MaskedImages
 from ..machine import distributed, run_folder
 from .history import History
 from .recipe import Recipe
@@ -98,8 +99,9 @@ def check_same_run(state, info, recipe, dataset):
 
 
 def fingerprint(dataset):
-    """A number that tells datasets apart, by their size and labels."""
-    return zlib.crc32(dataset.labels.cpu().numpy().tobytes(), zlib.crc32(repr(dataset).encode()))
+    """A number that tells datasets apart, by their size and labels, or masks."""
+    labels = dataset.masks if isinstance(dataset, MaskedImages) else dataset.labels
+    return zlib.crc32(labels.cpu().numpy().tobytes(), zlib.crc32(repr(dataset).encode()))
 
 
 def random_state(device):

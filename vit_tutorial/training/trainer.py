@@ -11,23 +11,23 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..datasets.masked import MaskedImages
 from ..layers import image_sides
 from ..machine import distributed, run_folder
 from ..machine.compiling import steps_on_nothing, try_to_compile
-from ..machine.precision import MixedPrecision, autocast, bf16_pays
+from ..machine.precision import MixedPrecision, bf16_pays
 from ..metrics import calibrate
-from ..model import normalise
 from . import state
 from .augment import PatchDropout, batches, cutmix
+from .evaluation import check_fits, evaluate, evaluate_masks
 from .finetune import freeze
 from .history import History, run_info
 from .initialise import initialise
-from .objective import follow, full_settings, kept, make_objective, train_epoch_without_labels
+from .objective import check_masks, follow, full_settings, kept, make_objective, train_epoch_without_labels
 from .optimizer import make_optimizer
 from .recipe import Recipe
 from .schedule import Clock, warmup_cosine
 
-EVALUATED = 100  # images at once
 EVERY = 30.0  # seconds between two checkpoints, at least
 SHARE = 0.01  # of the time, at most, for writing them
 
@@ -45,48 +45,6 @@ def train_epoch(model, batches, optimizer, scheduler, label_smoothing=0.0, clip_
         scheduler.step()
         if after_step is not None:
             after_step(loss.item())
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`accuracy` (a fraction), mean cross-entropy `loss`, and the `logits` `(n, num_classes)` on the CPU."""
-
-    accuracy: float
-    loss: float
-    logits: torch.Tensor
-
-
-@torch.inference_mode()
-def evaluate(model, dataset, *, bf16=None):
-    """Run `model` on all of `dataset`, matrix products in bfloat16 or not (None: where `bf16_pays`).
-
-    Of several processes each takes its share of the images, and has all results; so all must call it. Raises
-    `ValueError` where model and dataset differ in their number of classes, or in the values that became 0 and 255.
-    """
-    config = model.config
-    check_fits(config, dataset, "train a model on it first, or choose the dataset that the model was trained on")
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    with autocast(device, bf16):
-        images = distributed.share(dataset.images).split(EVALUATED)
-        logits = [model(normalise(x.to(device), config)).float().cpu() for x in images]
-    model.train(was_training)
-    logits, labels = distributed.gather(torch.cat(logits), len(dataset)), dataset.labels.cpu()
-    accuracy = (logits.argmax(1) == labels).float().mean().item()
-    return Evaluation(accuracy, F.cross_entropy(logits, labels).item(), logits)
-
-
-def check_fits(config, dataset, advice):
-    if config.num_classes != len(dataset.classes):
-        raise ValueError(
-            f"expected a dataset with the model's {config.num_classes} classes, found {len(dataset.classes)}; {advice}"
-        )
-    if None not in (config.value_range, dataset.value_range) and config.value_range != dataset.value_range:
-        raise ValueError(
-            f"expected pictures whose values {config.value_range} became 0 and 255, as the model's did, found "
-            f"{dataset.value_range}; read them with value_range={config.value_range}"
-        )
 
 
 class Stop(KeyboardInterrupt):
@@ -115,7 +73,7 @@ class Trainer:
     """
 
     model: nn.Module
-    dataset: object  # an ImageSet, as `test` and `calibration` are
+    dataset: object  # an ImageSet, as `test` and `calibration` are; or, as `test` is then too, MaskedImages
     recipe: Recipe
     test: object = None
     calibration: object = None
@@ -139,6 +97,8 @@ class Trainer:
             )
         self.settings = full_settings(recipe.without_labels, self.settings)
         config = replace(model.config, value_range=self.dataset.value_range)
+        self.masked = isinstance(self.dataset, MaskedImages)
+        check_masks(self)
         if not recipe.without_labels:
             for part in filter(None, (self.dataset, self.calibration, self.test)):
                 check_fits(config, part, "make the model with recipe.config(dataset), or give it a head with new_head")
@@ -146,7 +106,7 @@ class Trainer:
             raise ValueError(
                 f"expected a run without labels to have no {' and no '.join(given)}, found it; leave it out"
             )
-        model.config = config
+        model.config = replace(config, classes=self.dataset.classes) if self.masked else config
         self.batch_size = min(recipe.batch_size, len(self.dataset))
         distributed.check(self.batch_size, self.shard)
         torch.manual_seed(self.seed)
@@ -156,12 +116,13 @@ class Trainer:
         self.bf16 = saved["bf16"] if saved else bool(distributed.from_first(bf16_pays(self.device.type)))
         self.steps_per_epoch = len(self.dataset) // self.batch_size
         self.clock = Clock(total_epochs * self.steps_per_epoch, None if self.minutes is None else 60 * self.minutes)
-        initialise(model, self.dataset.images[:5000], recipe.initialise)
+        vit = getattr(model, "vit", model)  # a SegmentationViT's
+        initialise(vit, self.dataset.images[:5000], recipe.initialise)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
         self.objective = make_objective(model, recipe.without_labels, self.settings)
         self.best = kept(self.objective) if self.average is None else self.average.module
-        first = getattr(model, "num_prefix_tokens", int(model.cls_token is not None))
-        self.patch_dropout = PatchDropout(recipe.patch_dropout, first)
+        first = getattr(vit, "num_prefix_tokens", int(vit.cls_token is not None))
+        self.patch_dropout, self.pos_drop = PatchDropout(recipe.patch_dropout, first), vit.pos_drop
         freeze(self.objective, recipe)  # before the processes share out the gradients
         self.compilation = {}
         if recipe.compile and distributed.world_size() > 1:  # tried before a step of one process waits for the others
@@ -184,7 +145,7 @@ class Trainer:
             self.objective.eval()
             return self.history
         try:
-            with self.patch_dropout.on(self.model.pos_drop, compiled=self.recipe.compile):
+            with self.patch_dropout.on(self.pos_drop, compiled=self.recipe.compile):
                 self.prepare()
                 with interruptible(self.history):
                     self.train()
@@ -288,9 +249,12 @@ class Trainer:
         recent = self.history.steps["loss"][-self.steps_per_epoch :]
         entry = {"epoch": epoch, "seconds": round(self.clock.elapsed, 1)}
         entry["train_loss"] = round(sum(recent) / len(recent), 4) if recent else None
-        result = None if test is None else evaluate(self.best, test, bf16=self.bf16)
+        judge = evaluate_masks if self.masked else evaluate
+        result = None if test is None else judge(self.best, test, bf16=self.bf16)
         entry["test_loss"] = None if result is None else round(result.loss, 4)
         entry["test_accuracy"] = None if result is None else round(result.accuracy, 4)
+        if self.masked:
+            entry["test_mean_iou"] = None if result is None else round(result.mean_iou, 4)
         self.history.epochs.append(entry)
         if self.out is not None:
             run_folder.keep(self.out, distributed.unsharded(self.best), self.history)
@@ -345,6 +309,9 @@ def train(model, dataset, recipe, test=None, **options):
       arguments of `MaskedAutoencoder` or `DINO`. Of DINO, `model` ends as the teacher's.
     - `calibration`, images that training does not see, gives the `temperature` by which the head is divided at the end
       (`metrics.calibrate`); it stands in the record's `info`.
+    - A `SegmentationViT` learns from `MaskedImages`, in one process, and takes over their class names; `test` is one
+      too, and there is neither `calibration` nor a recipe that mixes or leaves out pixels. Pixels of value 255 do not
+      count. The record's accuracies are then those of pixels, and `test_mean_iou` stands beside them.
     - Of several processes (`torchrun`) each takes its share of every batch, and the first one writes; with `shard` each
       holds a part of the weights.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..dense import UPSAMPLING, SegmentationViT
 from ..files import atomic_path
 from ..model import VisionTransformer, ViTConfig
 from ..modern import ModernConfig, ModernViT, RMSNorm
@@ -112,23 +113,26 @@ def build(config, state, eps=1e-6, patch_mean=None):
 def save(model, path, half=False):
     """Write weights and config into one safetensors file, atomically; `half=True` stores 16-bit floats.
 
-    Of a compiled or parallel model the one inside it is saved. Raises `ValueError` for what `load` could not read: a
-    model of another kind, with other layers, or whose head has not as many outputs as its config has classes.
+    Of a compiled or parallel model the one inside it is saved, and of a `SegmentationViT` its ViT with the head for the
+    pixels. Raises `ValueError` for what `load` could not read: a model of another kind, with other layers, or whose
+    head has not as many outputs as its config has classes.
     """
     model = unwrapped(model)
-    if not isinstance(model, VisionTransformer):
+    pixels = isinstance(model, SegmentationViT)
+    vit = unwrapped(model.vit) if pixels else model
+    if not isinstance(vit, VisionTransformer):
         raise ValueError(
-            f"expected a VisionTransformer of this course, found {type(model).__name__}; "
+            f"expected a VisionTransformer of this course, found {type(vit).__name__}; "
             "vit_tutorial.weights.from_timm and its like make one"
         )
-    if isinstance(model.config, ModernConfig) and not isinstance(model, ModernViT):
-        raise ValueError(f"expected a ModernViT with a ModernConfig, found a {type(model).__name__}")
-    state = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}  # compiled blocks
+    if isinstance(model.config, ModernConfig) and not isinstance(vit, ModernViT):
+        raise ValueError(f"expected a ModernViT with a ModernConfig, found a {type(vit).__name__}")
+    state = {name.replace("_orig_mod.", ""): value for name, value in vit.state_dict().items()}  # compiled blocks
     state = {name: value for name, value in state.items() if not name.startswith("head.")} | head_state(model.head)
     if other := [name for name in state if not NAMES.fullmatch(name)]:
         raise ValueError(f"expected the weights of a VisionTransformer, found {other[0]} too; merge or remove it first")
-    outputs = len(state.get("head.weight", model.pos_embed[0, 0]))
-    if outputs != model.config.num_classes:
+    outputs = len(state.get("head.weight", vit.pos_embed[0, 0]))
+    if outputs != model.config.num_classes * (model.P**2 if pixels else 1):
         raise ValueError(
             f"expected a head for the {model.config.num_classes} classes of model.config, found {outputs} outputs; "
             "training.new_head(model, classes) sets both"
@@ -136,15 +140,17 @@ def save(model, path, half=False):
     if half:
         state = {name: value.half() for name, value in state.items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "norm_eps": str(norm_eps(model))}
-    if isinstance(model, PatchMeanViT):
-        metadata["patch_mean"] = "norm last" if model.norm_last else "norm first"
-    if isinstance(model, PatchPoolViT):
-        metadata["patch_mean"] = model.reads
+    if isinstance(vit, PatchMeanViT):
+        metadata["patch_mean"] = "norm last" if vit.norm_last else "norm first"
+    if isinstance(vit, PatchPoolViT):
+        metadata["patch_mean"] = vit.reads
+    if pixels:
+        metadata["segmentation"] = model.upsampling
     write(path, state, metadata)
 
 
 def load(path):
-    """The `VisionTransformer` that `save` wrote, or that of a run's folder, as float32, in evaluation mode.
+    """The model that `save` wrote, or that of a run's folder, as float32, in evaluation mode.
 
     Raises `FileNotFoundError` where there is no such file and `ValueError` where it is no checkpoint of this course.
     """
@@ -153,12 +159,28 @@ def load(path):
     state, metadata = read(path, FORMAT, "weights.save")
     with damage_named(path):
         config, eps = described(metadata)
-        patch_mean = metadata.get("patch_mean")
+        patch_mean, upsampling = metadata.get("patch_mean"), metadata.get("segmentation")
         if patch_mean not in (None, *READS) or (patch_mean == "map" and type(config) is ViTConfig):
             raise ValueError(f"patch_mean {patch_mean!r:.60}")
-        check_size(config, state)
-    model = build(config, state, eps, patch_mean).eval()
+        if upsampling not in (None, *UPSAMPLING):
+            raise ValueError(f"segmentation {upsampling!r:.60}")
+        check_size(config, state, config.patch_size**2 if upsampling == "pixels" else 1)
+    if upsampling is None:
+        model = build(config, state, eps, patch_mean)
+    else:
+        model = build_segmentation(config, state, eps, patch_mean, upsampling)
     check_finite(state, path)
+    return model.eval()
+
+
+def build_segmentation(config, state, eps, patch_mean, upsampling):
+    """A `SegmentationViT` from what `build` takes; the head in `state` is the one for the pixels."""
+    head = {name.removeprefix("head."): value for name, value in state.items() if name.startswith("head.")}
+    body = {name: value for name, value in state.items() if not name.startswith("head.")}
+    vit = build(replace(config, num_classes=config.embed_dim, classes=()), body, eps, patch_mean)
+    model = SegmentationViT(vit, config.num_classes, upsampling)
+    model.config = config
+    load_state(model.head, head)
     return model
 
 
@@ -218,13 +240,16 @@ def check_finite(state, path):
         )
 
 
-def check_size(config, state):
-    """Raise `ValueError` for a config of far more parameters than `state` has numbers: no memory is taken for it."""
+def check_size(config, state, per_class=1):
+    """Raise `ValueError` for a config of far more parameters than `state` has numbers: no memory is taken for it.
+
+    `per_class` are the outputs of the head for each class.
+    """
     rows, columns = config.grid
     D, hidden = config.embed_dim, int(config.embed_dim * config.mlp_ratio)
     patch = config.in_channels * config.patch_size**2
     tokens = rows * columns + getattr(config, "registers", 0)
-    parameters = D * (config.depth * (4 * D + 2 * hidden) + patch + tokens + config.num_classes)
+    parameters = D * (config.depth * (4 * D + 2 * hidden) + patch + tokens + config.num_classes * per_class)
     found = sum(value.numel() for value in state.values())
     if parameters > 4 * found + 10**6 or config.depth > len(state):
         raise ValueError(f"a model of {parameters:,} parameters, {found:,} numbers in the file")
