@@ -22,6 +22,8 @@ TITLES = (
     "Your own images",
     "The modern ViT",
     "Learning without labels",
+    "A label for every patch",
+    "Pictures and words",
 )
 
 
