@@ -326,6 +326,8 @@ def test_a_folder_is_trained_on_from_a_classifier_and_from_an_encoder(few, tmp_p
     assert "1 pictures, the test side" in capsys.readouterr().out
     assert cli.main(["evaluate", "run", "--data", "masks", "--side", "all"]) == 0
     assert "8 pictures, all" in capsys.readouterr().out
+    assert cli.main(["train", "--data", "masks", "--out", "classes"]) == 2
+    assert "found images and masks; for these add --task segment" in capsys.readouterr().err
     (tmp_path / "masks").rename("elsewhere")
     assert cli.main(["evaluate", "run", "--data", "masks"]) == 2
 

@@ -58,7 +58,12 @@ def read(name, options, image_size=None, value_range=None, labelled=True):
     if not name or not Path(name).exists():
         raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
     options["copies"] = copies_below(options["copies"])
-    return vit.datasets.own_images(name, image_size, value_range=value_range, labelled=labelled, **options)
+    mine = vit.datasets.own_images(name, image_size, value_range=value_range, labelled=labelled, **options)
+    if {label.lower() for label in mine.images.classes} == {"images", "masks"}:
+        raise ValueError(
+            f"expected a folder for each class in {name}, found images and masks; for these add --task segment"
+        )
+    return mine
 
 
 def square_side(config):
