@@ -118,6 +118,15 @@ def test_other_pictures_stand_on_the_right():
     assert SimilarityExplorer(model, PICTURES).right == 1 and SimilarityExplorer(model, PICTURES[:1]).right == 0
 
 
+def test_of_four_channels_three_are_shown():
+    images = torch.cat([PICTURES, PICTURES[:, :1]], dim=1)
+    model = make(in_channels=4, mean=(0.5,) * 4, std=(0.5,) * 4)
+    with pytest.warns(UserWarning, match="of 4 channels the first three") as caught:
+        explorer = SimilarityExplorer(model, images)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert explorer.pixels == SimilarityExplorer(make(), PICTURES).pixels
+
+
 # ------------------------------------------------------------------------------------------------ what is refused
 
 
@@ -198,10 +207,10 @@ def test_the_picture_says_what_is_seen():
 # ------------------------------------------------------------------------------------------------ in a page
 
 
-def test_a_large_model_answers_in_time():
+def test_a_large_model_answers_in_time_and_fingers():
     """A ViT-B's 196 patches of 768 numbers, in two pictures: one move of the pointer."""
     with browser() as running:
-        page = watched_page(running)
+        page = watched_page(running, has_touch=True)
         page.add_script_tag(content=module("similarity.js").replace("export default { render };", ""))
         milliseconds = page.evaluate(
             """() => {
@@ -223,6 +232,10 @@ def test_a_large_model_answers_in_time():
               return times.sort((a, b) => a - b)[25];
             }"""
         )
-        assert page.locator("[role=status]").inner_text().startswith("Query: row 11, column 8")
+        status, right = page.locator("[role=status]"), page.locator(".vit-field canvas").nth(1)
+        assert status.inner_text().startswith("Query: row 11, column 8 on the left.")
+        side = right.bounding_box()["width"] / 14
+        right.tap(position={"x": 1.5 * side, "y": 4.5 * side})
+        assert status.inner_text().startswith("Query: row 5, column 2 on the right (held).")
     print(f"{milliseconds:.1f} ms")
     assert milliseconds < 40  # 8 are promised; a busy machine may take several times as long

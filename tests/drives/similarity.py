@@ -107,8 +107,8 @@ def drive(page, root, numbers):
     expect(root.locator(".vit-value")).to_have_text("embedding")
     shows(0, (0, 1), 1, 8, 8)
     page.keyboard.press("ArrowRight")
-    root.get_by_label("Picture on the right", exact=True).select_option(label="3")
-    root.get_by_label("Picture on the left", exact=True).select_option(label="2")
+    root.get_by_label("Right picture").select_option(label="3")
+    root.get_by_label("Left picture").select_option(label="2")
     expect(root.locator(".vit-caption").nth(1)).to_have_text("Picture 3")
     shows(1, (1, 2), 1, 8, 8)
 

@@ -62,12 +62,12 @@ class SimilarityExplorer(Explorer):
         if images is None:
             images, view = scenes("test", max(EXAMPLES) + 1).images[EXAMPLES], {"patch": STAR} | view
         given = [check_bytes(x) for x in (images, other) if x is not None]
-        B, first = sum(map(len, given)), len(images) if other is not None else 1
-        if not (len(given[0]) and len(given[-1]) and B <= MOST) or given[0].shape[2:] != given[-1].shape[2:]:
+        counts = [len(x) for x in given]
+        if 0 in counts or sum(counts) > MOST or given[0].shape[1:] != given[-1].shape[1:]:
             found = " and ".join(str(tuple(x.shape)) for x in given)
             raise ValueError(f"expected 1 to {MOST} images of one size, found {found}; choose some, as in images[:3]")
-        found = [patch_tokens(model, x) for x in given]
-        tokens, self._grid = torch.cat([x for x, _ in found], dim=1), found[0][1]
+        images = torch.cat(given)
+        tokens, self._grid = patch_tokens(model, images)
         if not tokens.isfinite().all():
             raise ValueError("expected a model whose features are finite, found some that are not; train it again")
         if tokens.shape[2] < 2:
@@ -75,7 +75,7 @@ class SimilarityExplorer(Explorer):
         largest = tokens.abs().amax(dim=-1, keepdim=True).clamp_min(1e-30)
         self._codes = (tokens * (32767 / largest)).round().short()
         self._colours = torch.stack([components(x) for x in tokens])
-        self._pictures = torch.cat([rgb(x).cpu() for x in given])
+        self._pictures = rgb(images).cpu()
         super().__init__(
             codes=self._codes.numpy().astype("<i2").tobytes(),
             colours=(255 * self._colours).round().byte().numpy().tobytes(),
@@ -83,7 +83,7 @@ class SimilarityExplorer(Explorer):
             grid=list(self._grid),
             pixels=pixel_bytes(self._pictures),
             size=list(self._pictures.shape[2:]),
-            **{"layer": len(tokens) - 1, "right": min(first, B - 1)} | view,
+            **{"layer": len(tokens) - 1, "right": min(counts[0] if other is not None else 1, len(images) - 1)} | view,
         )
 
     @validate("layer", "left", "right", "patch")
@@ -152,7 +152,6 @@ def check_bytes(images):
     return images
 
 
-@torch.no_grad()
 def patch_tokens(model, images):
     """Tokens `(L + 1, B, N, D)` of the patches alone, the last ones after the norm, and the grid's rows and columns."""
     if not isinstance(model, torch.nn.Module):
@@ -160,7 +159,8 @@ def patch_tokens(model, images):
     model = unwrapped(model)
     model = readable(model.vit if isinstance(model, (mae.MaskedAutoencoder, SegmentationViT)) else model)
     found = features(model, model_input(model, images))
-    found[-1] = model.norm(found[-1])
+    with torch.no_grad():
+        found[-1] = model.norm(found[-1])
     tokens = tokens_of(model, images.shape[2:])
     return found[:, :, len(tokens.names) :].float().cpu(), tokens.grid
 

@@ -6,6 +6,7 @@ import { Grid, Question } from "./grid.js";
 
 const NEAREST = 3; // outlined in each picture
 const COVER = 0.7; // how much of the picture, which is grey then, the colours of cosines hide
+const QUERY = "#d55e00"; // around the query's patch, which is the brightest of all in any theme
 const VIEWS = [["alike", "how alike"], ["colours", "features as colours"], ["pictures", "pictures alone"]];
 
 class Similarity {
@@ -60,23 +61,25 @@ class Similarity {
 
   addControls() {
     const { model, view, L, B } = this;
-    const names = (layer) => (layer ? `${layer} of ${L}` : "embedding");
-    slider(view, model, "layer", "Layer", range(L + 1), names);
+    slider(view, model, "layer", "Layer", range(L + 1), (layer) => (layer ? `${layer} of ${L}` : "embedding"));
     choice(view, model, "show", "Show", VIEWS);
-    const pictures = range(B).map((b) => [b, String(b + 1)]);
-    if (B > 2) for (const side of this.sides) choice(view, model, side, `Picture on the ${side}`, pictures);
+    if (B > 2) {
+      const pictures = range(B).map((b) => [b, String(b + 1)]);
+      choice(view, model, "left", "Left picture", pictures);
+      choice(view, model, "right", "Right picture", pictures);
+    }
     this.showTables = tables(view, model, () => this.sides.map((side, s) => this.table(side, s)));
   }
 
   addStages() {
-    const label = "Patches of the pictures. Arrow keys choose one, Home the first, End the last; Enter holds it, Escape lets go.";
+    const label = "Patches. Arrow keys choose one, Home the first, End the last; Enter holds it, Escape lets go.";
     const field = element("div", { className: "vit-field", role: "application", tabIndex: 0, "aria-label": label });
     this.view.body.append(field);
     this.stages = this.sides.map((side, s) => {
       const title = element("div", { className: "vit-caption" });
       const cell = element("div", {}, title);
       field.append(cell);
-      const draw = (context, width, height, colours) => this.drawPicture(s, context, this.grid.area(width), colours);
+      const draw = (context, width) => this.drawPicture(s, context, this.grid.area(width));
       const made = stage(this.view, cell, { label: `The picture on the ${side}.`, height: this.grid.height, draw });
       this.question.listen(made.canvas);
       return { ...made, title };
@@ -115,7 +118,7 @@ class Similarity {
 
   // ---------------------------------------------------------------- how it is drawn
 
-  drawPicture(side, context, area, colours) {
+  drawPicture(side, context, area) {
     const { grid, N, question, values, low } = this;
     const [start, box] = [N * side, (token) => grid.box(token % N, area)];
     const [show, image] = [this.model.get("show"), this.model.get(this.sides[side])];
@@ -131,7 +134,7 @@ class Similarity {
     for (const token of this.nearest[side]) outline(context, box(token), "#fff", 2);
     const here = (token) => token !== null && Math.floor(token / N) === side;
     if (here(question.other)) outline(context, box(question.other), "#fff", 4);
-    if (here(question.token)) outline(context, box(question.token), colours.mark);
+    if (here(question.token)) outline(context, box(question.token), QUERY);
   }
 
   showLegend() {
