@@ -147,9 +147,3 @@ def drive(page, root, numbers):
     page.keyboard.press("End")
     page.wait_for_function("([node, before]) => node.scrollTop > before", arg=[rest.element_handle(), before])
     assert rest.evaluate(SWALLOWED) == []
-
-
-def drive_with_kernel(page, root, numbers):
-    """A word that is set in one view of the model is set in Python: nothing to see here but that no error comes."""
-    root.get_by_role("group", name="First shape").get_by_label("First shape: size").select_option(label="small")
-    expect(root.locator(".vit-sentence")).to_contain_text("“a small ")
