@@ -169,7 +169,7 @@ def test_dark_theme(dark, name):
     seen = [pixels(canvas) for canvas in canvases]
     with narrow(dark, 380):
         show(dark, name)
-        assert [pixels(canvas) for canvas in canvases] != seen
+        assert not canvases or [pixels(canvas) for canvas in canvases] != seen
     show(dark, name)  # another width has scrolled it elsewhere
     assert [pixels(canvas) for canvas in canvases] == seen, "a canvas did not follow the theme"
     check_clean(page)

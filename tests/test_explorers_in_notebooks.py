@@ -55,7 +55,7 @@ def test_notebook_runs_and_its_explorers_draw(path, tmp_path):
         places = [number for number, cell in enumerate(code) for _ in shown(cell)]
         for number, root in zip(places, page.locator(".vit-explorer").all(), strict=True):
             opened.reveal(number)
-            expect(root.locator("canvas:visible").first).to_be_visible()
+            expect(root.locator("canvas:visible, li img:visible").first).to_be_visible()
             for canvas in root.locator("canvas:visible").all():
                 assert not is_blank(canvas), f"an empty canvas: {canvas.get_attribute('aria-label')}"
         assert not re.search("Error (displaying|creating) widget|Javascript error", page.locator("body").inner_text())

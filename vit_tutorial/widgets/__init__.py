@@ -7,6 +7,7 @@ from .patches import PatchExplorer
 from .picture import Picture, interactive_figure
 from .playground import AttentionPlayground
 from .positions import PositionExplorer
+from .search import SearchExplorer
 from .similarity import SimilarityExplorer
 from .stepper import EncoderStepper
 from .upload import Upload
@@ -19,6 +20,7 @@ __all__ = [
     "PatchExplorer",
     "Picture",
     "PositionExplorer",
+    "SearchExplorer",
     "SimilarityExplorer",
     "TrainingMonitor",
     "Upload",
