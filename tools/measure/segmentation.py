@@ -49,7 +49,6 @@ OTHERS = (
     {"body": "mae", "patch": 4},
     {"body": "cifar10", "patch": 4},
     {"steps": 1600},
-    {"body": "mae", "patch": 4, "steps": 1600},
     *(
         {"body": body, "frozen": True, "patch": 4, "steps": 1000, "layer": layer}
         for body, depth in DEPTHS.items()
