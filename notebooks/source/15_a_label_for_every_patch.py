@@ -32,6 +32,7 @@ from vit_tutorial import (
     check,
     course,
     datasets,
+    dense,
     interpret,
     metrics,
     normalise,
@@ -453,7 +454,7 @@ each, F.cross_entropy(logits, classes)
 
 # %%
 torch.manual_seed(0)
-model = SegmentationViT(VisionTransformer(recipe.config(pictures)), K)
+model = dense.SegmentationViT(VisionTransformer(recipe.config(pictures)), K)  # the package's, the same class
 history = training.train(model, pictures, recipe, seed=0)
 result = training.evaluate_masks(model, asked)
 
