@@ -464,7 +464,7 @@ result = training.evaluate_masks(model, asked)
 for name, value in zip(asked.classes, result.iou.tolist(), strict=True):
     print(f"{name:10} {value:.2f}")
 print(f"mean IoU {result.mean_iou:.2f}, pixels right {100 * result.accuracy:.0f} %")
-assert result.mean_iou > 0.5 and result.iou[0] > 0.95
+assert result.mean_iou > 0.55 and result.iou[0] > 0.95  # measured: 0.76, 0.98
 
 # %% [markdown]
 # From {=lazy.mean():.2f} to {=result.mean_iou:.2f}. Pixel accuracy has gone from {=right:.0f} to
@@ -938,11 +938,11 @@ objects.targets(torch.tensor([[[10.0, 4.0, 18.0, 16.0]]]))[0, 5]  # here, x, y, 
 # %%
 inputs = normalise(pictures.images, model.config)  # (n, 3, 32, 32)
 parameters = [*model.parameters(), *objects.parameters()]
-steps, drawn = 250, np.random.default_rng(0)
-optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
+steps, drawn = 300, np.random.default_rng(0)
+optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.01)
 model.train()
 for step in range(steps):
-    optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+    optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
     index = torch.from_numpy(drawn.integers(len(inputs), size=32))
     tokens = patch_features(model.vit, inputs[index])  # (B, N, D)
     logits = F.pixel_shuffle(model.head(tokens).transpose(1, 2).unflatten(2, model.vit.config.grid), model.P)
@@ -1019,7 +1019,7 @@ print(f"precision {precision:.0f} %, recall {recall:.0f} %, the right number in 
 print(f"masks: mean IoU {after.mean_iou:.2f} (before, {result.mean_iou:.2f})")
 guess = torch.tensor([len(t) for t in truth]).bincount().max().item() / 5  # per cent: always the commonest number
 print(f"always guessing one number: at most {guess:.0f} %")
-assert precision > 70 and recall > 60 and counted > guess + 10
+assert precision > 70 and recall > 60 and counted > guess + 10  # measured: 90, 88, 71
 
 # %% [markdown]
 # {=precision:.0f} % of the boxes are hits, {=recall:.0f} % of the shapes are found. The right *number* comes out in
