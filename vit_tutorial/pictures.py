@@ -1,6 +1,8 @@
 """The pictures of a run: read as its options say and, later, read again and compared with those that it had."""
 
 import hashlib
+import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -56,7 +58,12 @@ def read(name, options, image_size=None, value_range=None, labelled=True):
     if not name or not Path(name).exists():
         raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
     options["copies"] = copies_below(options["copies"])
-    return vit.datasets.own_images(name, image_size, value_range=value_range, labelled=labelled, **options)
+    mine = vit.datasets.own_images(name, image_size, value_range=value_range, labelled=labelled, **options)
+    if {label.lower() for label in mine.images.classes} == {"images", "masks"}:
+        raise ValueError(
+            f"expected a folder for each class in {name}, found images and masks; for these add --task segment"
+        )
+    return mine
 
 
 def square_side(config):
@@ -82,12 +89,17 @@ def masked_sides(name, image_size, wanted=("train", "test")):
     """The sides of pictures with a class for every pixel, of `MASKED` or a folder; side None is all of a folder."""
     if name in MASKED:
         return [getattr(vit.datasets, name)(side) for side in wanted]
-    if name in DATASETS or not name or not Path(name).is_dir():
+    if name in DATASETS or not name or not Path(name).exists():
         raise ValueError(
             f"expected --data to be {', '.join(MASKED)} or a folder with images/ and masks/ for a model of pixels, "
             f"found {name!r}"
         )
-    return [vit.datasets.mask_folder(name, image_size, side) for side in wanted]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sides = [vit.datasets.mask_folder(name, image_size, side) for side in wanted]
+    for left_out in dict.fromkeys(str(warning.message) for warning in said):  # each side says it
+        print(left_out, file=sys.stderr)
+    return sides
 
 
 def digest(mine, index):

@@ -277,17 +277,13 @@ def masks_section(test, result):
         [name, ("", f"background: rgb{tuple(colour)}"), f"{there:,}", f"{said:,}", "-" if iou.isnan() else percent(iou)]
         for name, colour, there, said, iou in counts
     ]
-    columns = ["class", "colour", "pixels", "answers", "IoU: of either, both"]
+    columns = ["class", "colour", "pixels", "answers", "IoU"]
     wrong = ((result.predicted != test.masks) & (test.masks != 255)).flatten(1).sum(dim=1)
     shown = []
     for i in wrong.argsort(descending=True, stable=True)[:WORST].tolist():
-        layers = {"its true mask": test.masks[i], "the answer": result.predicted[i]}
-        two = [
-            picture(
-                (test.images[i] // 2 + colours[layer.long()].permute(2, 0, 1) // 2).byte(), f"Picture {i} and {name}"
-            )
-            for name, layer in layers.items()
-        ]
+        layers = [colours[mask[i].long()].permute(2, 0, 1) for mask in (test.masks, result.predicted)]  # (3, Y, X)
+        mixed = [((test.images[i] + layer) // 2).byte() for layer in layers]
+        two = picture(mixed[0], f"Picture {i} and its true mask"), picture(mixed[1], f"Picture {i} and the answer")
         shown.append((two, f"Test picture {i}: {wrong[i]:,} wrong pixels"))
     told = "<p>On the left the true mask over the picture, on the right the answer.</p>"
     worst = f"<h3>The pictures with the most wrong pixels</h3>{told}{figures(shown)}"
