@@ -7,6 +7,7 @@ from .patches import PatchExplorer
 from .picture import Picture, interactive_figure
 from .playground import AttentionPlayground
 from .positions import PositionExplorer
+from .similarity import SimilarityExplorer
 from .stepper import EncoderStepper
 from .upload import Upload
 
@@ -18,6 +19,7 @@ __all__ = [
     "PatchExplorer",
     "Picture",
     "PositionExplorer",
+    "SimilarityExplorer",
     "TrainingMonitor",
     "Upload",
     "interactive_figure",
