@@ -716,6 +716,8 @@ assert lapped > usual + 0.05 and fine > usual
 #   {=recorded("cpu_seconds", patch=4).mean() / recorded("cpu_seconds").mean():.1f} times as long.
 # - **One answer a patch** stays far behind: {=recorded("mean_iou", upsampling="bilinear").mean():.2f} with bilinear,
 #   {=recorded("mean_iou", upsampling="nearest").mean():.2f} with nearest, as the ceilings of part 1 said it would.
+
+# %% [markdown]
 # - **A body that has seen pictures**, 14's encoder: {=recorded("mean_iou", body="mae", patch=4).mean():.2f} instead of
 #   {=fine:.2f}, all of it fine-tuned.
 
@@ -1052,8 +1054,8 @@ own
 # vit-tutorial predict RUN PICTURES --out MASKS
 # ```
 #
-# A file without its partner, a mask of another size or a class that nobody named is refused in one line that says which
-# file it was.
+# A file without its partner is named in a warning; masks of another size than their picture, or stored with loss (JPEG),
+# are not taken. A table `classes.csv` beside the two folders gives the numbers names.
 
 # %% [markdown]
 # ## Exercises
