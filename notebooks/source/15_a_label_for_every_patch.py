@@ -1054,8 +1054,8 @@ own
 # vit-tutorial predict RUN PICTURES --out MASKS
 # ```
 #
-# A file without its partner is named in a warning; masks of another size than their picture, or stored with loss (JPEG),
-# are not taken. A table `classes.csv` beside the two folders gives the numbers names.
+# A file without its partner is named in a warning; masks of another size than their picture, or stored with loss
+# (JPEG), are not taken. A table `classes.csv` beside the two folders gives the numbers names.
 
 # %% [markdown]
 # ## Exercises
