@@ -18,7 +18,7 @@ ROOMS = (  # each imports from its own line and the lines above it
     ("interpret", "training"),
     ("plots", "drawings", "course", "check", "widgets", "export"),
     ("pictures",),
-    ("answers", "report"),
+    ("answers", "pixels", "report"),
     ("cli", "doctor", "lab", "classroom"),
 )
 

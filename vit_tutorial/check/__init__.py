@@ -6,6 +6,7 @@ What passes is remembered on this machine (`progress`), and the parts of a ViT c
 from . import (
     attention,
     debugging,
+    dense,
     encoder,
     fine_tuning,
     interpretation,
@@ -42,6 +43,7 @@ TOPICS = {  # number of the notebook -> its checks
     12: own_images,
     13: modern,
     14: without_labels,
+    15: dense,
 }
 EXERCISES = {name: getattr(topic, name) for topic in TOPICS.values() for name in topic.__all__}  # in course order
 globals().update(EXERCISES)

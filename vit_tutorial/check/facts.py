@@ -21,10 +21,10 @@ class Raised:
     error: BaseException
 
 
-def agree(found, expected, tolerance=1e-4, nan=False):
+def agree(found, expected, tolerance=1e-4):
     """Whether a result is the expected one: tensors by shape and value, numbers by value, all else by `==`.
 
-    With `nan`, a tensor agrees with one that has its nan at the same places.
+    A tensor with nan agrees with one that has its nan at the same places.
     """
     if isinstance(expected, Raised) or isinstance(found, Raised):
         said = [sorted(explain(x.error).partition(" Line ")[0]) for x in (found, expected) if isinstance(x, Raised)]
@@ -32,12 +32,12 @@ def agree(found, expected, tolerance=1e-4, nan=False):
     if isinstance(expected, torch.Tensor):
         if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
             return False
-        if nan and found.isnan().any() and torch.equal(found.isnan(), expected.isnan()):
+        if found.isnan().any() and torch.equal(found.isnan(), expected.isnan()):
             found, expected = found.nan_to_num(0.0), expected.nan_to_num(0.0)
         return same(found, expected, tolerance)
     if isinstance(expected, (tuple, list)):
         alike = isinstance(found, (tuple, list)) and len(found) == len(expected)
-        return alike and all(agree(a, b, tolerance, nan) for a, b in zip(found, expected, strict=True))
+        return alike and all(agree(a, b, tolerance) for a, b in zip(found, expected, strict=True))
     if isinstance(expected, (int, float, Fraction)) and not isinstance(expected, bool):
         try:
             found = number(found)
@@ -204,7 +204,7 @@ def of_tensors(task, run):
 
 def scaled(found, expected, tolerance, every="Everything", sign="Every sign"):
     """`(name, sentence)` where float64 numbers are all one multiple of the right ones, or all off by as much."""
-    if expected.std(correction=0) == 0 or found.isinf().any():
+    if expected.std(correction=0) == 0 or not found.isfinite().all():
         return
     factor = (found * expected).sum() / expected.square().sum()
     if factor.abs() > 1e-6 and agree(found, factor * expected, tolerance):

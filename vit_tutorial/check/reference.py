@@ -202,8 +202,8 @@ class Task:
             return None  # nan looks alike, whatever it comes from
         first, *others = runs
         for on, given in self.sets(runs, why):
-            same_first = agree(first.found, given, self.tolerance, True)
-            if same_first and all(agree(x.found, self.referred(x, on), self.tolerance, True) for x in others):
+            same_first = agree(first.found, given, self.tolerance)
+            if same_first and all(agree(x.found, self.referred(x, on), self.tolerance) for x in others):
                 named = [key for key in on if why[key]]  # one mistake may be made at two places
                 return {n: " ".join({why[key]: 0 for key in named if key[0] == n}) for n, _ in named}
             if len(on) > 1 and time.monotonic() > until:
