@@ -21,6 +21,7 @@ from . import (
     training,
     verdict,
     without_labels,
+    words,
 )
 from .own_vit import keep, my_vit, offer
 from .progress import forget, passed
@@ -42,6 +43,7 @@ TOPICS = {  # number of the notebook -> its checks
     12: own_images,
     13: modern,
     14: without_labels,
+    16: words,
 }
 EXERCISES = {name: getattr(topic, name) for topic in TOPICS.values() for name in topic.__all__}  # in course order
 globals().update(EXERCISES)
