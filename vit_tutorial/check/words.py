@@ -72,22 +72,18 @@ def word_numbers(wrong, sentence, numbers, T):
         ("letters for words", "This goes through letters; split() gives words.", list(text)),
         ("words once", once, list(dict.fromkeys(text.split()))),
         ("words sorted", "The words come in another order than the sentence's.", sorted(text.split())),
-        ("words reversed", "The words come in reverse order.", text.split()[::-1]),
     )
     hides = "A word that numbers does not have gets {}. Nobody will notice: let it be an error."
     left_out = "A word that numbers does not have is left out. Nobody will notice: let it be an error."
+    counted = count(1)
     look_up = wrong.choose(
         numbers.__getitem__,
         *(("unknown word hidden", hides.format(f"{x}"), lambda word, x=x: numbers.get(word, x)) for x in (0, -1, None)),
         ("unknown word hidden", hides.format("a new number"), lambda word: numbers.get(word, len(numbers) + 1)),
-        ("words counted", "The words are counted; look their numbers up.", lambda word, n=count(1): next(n)),
+        ("words counted", "The words are counted; look their numbers up.", lambda word: next(counted)),
         ("words not looked up", "These are words; numbers has the number of each.", lambda word: word),
         ("places for words", "These are places in the dictionary; look the word's number up.", [*numbers].index),
-        (
-            "counted on from 0",
-            "Numbers are off by 1; take those of numbers as they are.",
-            lambda word: numbers[word] - 1,
-        ),
+        ("counted from 0", "Numbers are too small by 1: 0 is for empty places.", lambda word: numbers[word] - 1),
     )
     known = [word for word in units if word in numbers]
     units = known if wrong("unknown word left out", left_out) else units
@@ -142,19 +138,18 @@ def sentence_vector(wrong, x, tokens):
         ("summed over the batch", "This sums over sentences; sum over words, dim=1.", (x * real).sum(dim=0)),
         ("summed over D", "This sums over the D numbers of a word; sum over words, dim=1.", (x * real).sum(dim=2)),
     )
-    many, own = real.sum(dim=1), "Each sentence is divided by its own number of words: sum over dim=1."
+    own = "Each sentence is divided by its own number of words: sum over dim=1."
+    count = wrong.choose(
+        real.sum(dim=1),
+        ("divided by T", "The sum is divided by all T places; divide by the number of words.", T),
+        ("sum for mean", "The words are summed; divide by how many there are.", 1),
+        ("divided by the batch", "This divides by the number of sentences.", len(x)),
+        ("divided by another's", own, real[:, :, 0].sum()),
+        ("divided by another's", own, there[..., 0].sum(dim=0)[:, None]),
+        ("weighed by numbers", numbers, tokens.sum(dim=1, keepdim=True)),
+    )
     return wrong.choose(
-        total
-        / wrong.choose(
-            many,
-            ("divided by T", "The sum is divided by all T places; divide by the number of words.", T),
-            ("sum for mean", "The words are summed; divide by how many there are.", 1),
-            ("divided by the batch", "This divides by the number of sentences.", len(x)),
-            ("divided by another's", own, real[:, :, 0].sum()),
-            ("divided by another's", own, real[:1].sum(dim=1)),
-            ("divided by another's", own, there[..., 0].sum(dim=0)[:, None]),
-            ("weighed by numbers", numbers, tokens.sum(dim=1, keepdim=True)),
-        ),
+        total / count,
         ("largest for mean", "This is the largest number of the words; take their mean.", x.where(real, -9e9).amax(1)),
         ("first word alone", "This is the first word's vector; take the mean of all.", x[:, 0]),
         ("last place", "This is the vector at the last place.", x[:, -1]),
@@ -174,27 +169,23 @@ def vectors():
 def similarity(wrong, images, texts, temperature):
     """A function `(images (B, D), texts (B, D), temperature) -> (B, B)`: cosines, divided by the temperature."""
     columns = "This gives each *column* length 1; each vector shall have it: dim=1."
-    no_length, whole_length = (
-        "{} have no length 1, so that their lengths count.",
-        "All vectors are divided by one length.",
-    )
-    square = "This divides by the *squared* length; a root is missing."
+    no_length = "{} do not have length 1, so that their lengths count."
 
-    def normed(x, what):
+    def normed(x):
         return wrong.choose(
             F.normalize(x, dim=1),
             ("not normalised", "Neither has length 1. A cosine divides by both lengths.", x),
             ("columns normed", columns, F.normalize(x, dim=0)),
-            ("normed as a whole", whole_length, x / x.norm()),
-            ("length squared", square, x / x.square().sum(dim=1, keepdim=True)),
+            ("normed as a whole", "All vectors are divided by one length; each has its own.", x / x.norm()),
             (
-                "sum for length",
-                "This divides by a sum; the length is the root of the sum of squares.",
-                F.normalize(x, 1),
+                "length squared",
+                "The *squared* length divides; a root is missing.",
+                x / x.square().sum(dim=1, keepdim=True),
             ),
+            ("sum for length", "A length is the root of a sum of squares.", F.normalize(x, 1)),
         )
 
-    i, t = normed(images, 0), normed(texts, 1)
+    i, t = normed(images), normed(texts)
     i = images if wrong("pictures not normalised", no_length.format("Pictures")) else i
     t = texts if wrong("sentences not normalised", no_length.format("Sentences")) else t
     cosines = wrong.choose(
@@ -202,7 +193,6 @@ def similarity(wrong, images, texts, temperature):
         ("axes exchanged", "Row i is sentence i here; it shall be picture i: images @ texts.T.", t @ i.T),
         ("own pairs alone", "Only pairs i, i are here; every picture meets every sentence.", (i * t).sum(dim=1)),
         ("pictures with pictures", "Pictures are compared with pictures.", i @ i.T),
-        ("sentences with sentences", "Sentences are compared with sentences.", t @ t.T),
         ("summed over the batch", "This sums over pictures: (D, D). Sum over the D numbers.", i.T @ t),
         ("distances", "These are distances; a cosine is a product of vectors of length 1.", torch.cdist(i, t)),
     )
@@ -214,11 +204,9 @@ def similarity(wrong, images, texts, temperature):
         *(("another temperature", f"Divide by temperature, not by {x}.", cosines / x) for x in (0.07, 0.1)),
         ("exponential", "Divide by the temperature itself, not by its exponential.", cosines / math.exp(temperature)),
         ("exponential", "The temperature stands in an exponential; divide by it.", cosines * math.exp(temperature)),
-        ("root of D", "This divides by the root of D, as attention does.", cosines / images.shape[1] ** 0.5),
     )
-    return (
-        logits.softmax(dim=1) if wrong("softmax taken", "Logits are asked for; the loss has the softmax.") else logits
-    )
+    taken = wrong("softmax taken", "Logits are asked for; the loss has the softmax.")
+    return logits.softmax(dim=1) if taken else logits
 
 
 def scores(*more):
@@ -259,8 +247,6 @@ def clip_loss(wrong, logits):
     """A function `(logits (B, B)) -> scalar`: the mean of both cross-entropies, of the rows and of the columns."""
     B = len(logits)
     large = INFINITE.format("log_softmax or cross_entropy")
-    mine = "The right one is not in its own sum: it is a softmax over all B."
-    itself = torch.eye(B, dtype=torch.bool)
 
     def each(x):
         """The loss of each row, `(B,)`: the right one stands on the diagonal."""
@@ -274,7 +260,6 @@ def clip_loss(wrong, logits):
             ("softmax missing", "There is no softmax: nothing compares the right one with the others.", x),
             ("sigmoid for softmax", "A sigmoid looks at each pair alone; a softmax compares.", F.logsigmoid(x)),
             ("softmax over all pairs", "The softmax is over all pairs at once.", x.flatten().log_softmax(0).view(B, B)),
-            ("own pair not in the sum", mine, x - x.masked_fill(itself, -torch.inf).logsumexp(1, True)),
         )
         anyone = "All pairs count as right; only those on the diagonal are."
         return -wrong.choose(
@@ -282,7 +267,6 @@ def clip_loss(wrong, logits):
             ("all pairs right", anyone, logs.mean(dim=1)),
             ("all pairs right", anyone, logs.sum(dim=1)),
             ("first one right", "Sentence 0 counts as everyone's; picture i's is sentence i.", logs[:, 0]),
-            ("order reversed", "Right pairs are on the diagonal i, i.", logs.flip(1).diag()),
         )
 
     rows, columns = each(logits), each(logits.T)
@@ -326,7 +310,6 @@ def chance(wrong):
         ("sign", "The second has the wrong sign: a loss is minus a logarithm.", -math.log(128)),
         ("logarithm missing", "The second has no logarithm.", 128.0),
         *(("sure and right", "So small is the second for one who is sure and right.", x) for x in (0.0, 1 / 128)),
-        ("pairs one by one", "The second is the loss of a yes or no. Here one of 128 is right.", math.log(2)),
     )
 
 
