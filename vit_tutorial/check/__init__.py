@@ -22,6 +22,7 @@ from . import (
     training,
     verdict,
     without_labels,
+    words,
 )
 from .own_vit import keep, my_vit, offer
 from .progress import forget, passed
@@ -44,6 +45,7 @@ TOPICS = {  # number of the notebook -> its checks
     13: modern,
     14: without_labels,
     15: dense,
+    16: words,
 }
 EXERCISES = {name: getattr(topic, name) for topic in TOPICS.values() for name in topic.__all__}  # in course order
 globals().update(EXERCISES)
