@@ -300,7 +300,7 @@ WRONG = [
     ("match", matched(more=" + 1"), "sides one longer"),
     ("match", matched(before=SIZES), "width and height"),
     ("match", matched(after=FIRST), "first that fits"),
-    ("match", matched(order="overlap.flip(0)", after="j = row.argmax(); overlap[:, j] = 0; right += 1"), None),
+    ("match", matched(order="overlap.clone()"), "found twice"),
     ("match", matched(before="found = found.flip(0)"), "least sure first"),
     ("match", blocking, "taken box blocks"),
     ("match", best_pairs_first, None),

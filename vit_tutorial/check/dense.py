@@ -223,7 +223,7 @@ def moves():
     for C, Y, X, side, top, left in ((3, 8, 12, 4, 1, 6), (2, 6, 9, 3, 2, 4), (1, 4, 4, 4, 0, 0), (3, 4, 10, 2, 0, 3)):
         yield torch.rand(C, Y, X), blocks(1, Y + 1, X + 1, 7)[0, 1:, 1:], top, left, side
         yield torch.rand(C, Y, X), torch.randint(7, (Y, X)), top, left, side
-    yield torch.rand(12, 8, 2).T, blocks(1, 12, 8, 6)[0].T, 3, 5, 4
+    yield torch.rand(2, 12, 8).mT, blocks(1, 12, 8, 6)[0].T, 3, 5, 4
 
 
 def resized(x, size, mode, **options):
@@ -362,11 +362,7 @@ def colours(wrong, features):
     V = torch.linalg.svd(x, full_matrices=False).Vh.T  # (D, components)
     V = wrong.choose(
         V[:, :3],
-        (
-            "smallest first",
-            "The third component comes first; eigh sorts upwards, and the largest is red.",
-            V[:, :3].flip(1),
-        ),
+        ("smallest first", "The third component comes first; the largest is to be red.", V[:, :3].flip(1)),
         ("first one left out", "The first component is left out.", V[:, 1:4]),
         ("no components", "These are the first three features, and no components.", torch.eye(D).double()[:, :3]),
     )
@@ -438,7 +434,8 @@ def boxes_near():
     """Boxes found and true, `(A, 4)` and `(B, 4)`: after the first, no IoU is near 0.5, nor near its row's best."""
     true = spans((0, 10), (3, 13))  # whose IoU is 7/13
     yield spans((0, 2)), spans((0, 4))  # an IoU of 0.5
-    yield spans((0, 1.9)), spans((0, 4))
+    for one, other in ((0, 1.9), (0, 4)), ((0, 4), (0, 1.9)), ((3, 9), (0, 4)), ((10, 12), (8, 10)):  # less than 0.5
+        yield spans(one), spans(other)
     yield torch.tensor([[6.0, 6.0, 8.0, 8.0]]), torch.tensor([[2.0, 2.0, 4.0, 4.0]])  # apart both ways
     yield spans((2.5, 12.5), (-1, 9)), true  # the first fits on both, better on the second
     yield spans((2.5, 12.5), (-1, 9)), true.flip(0)
