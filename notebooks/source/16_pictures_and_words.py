@@ -331,7 +331,7 @@ print("loss:", [f"{-math.log(share):.3f}" for share in shares.diag().tolist()])
 # %% [markdown]
 # ### Exercise 16.4 · Both directions
 #
-# *write · medium · 4 minutes*
+# *write · medium · 3 minutes*
 #
 # Return the contrastive loss of `logits` `(B, B)`, one number: the mean of the cross-entropy of the rows and that of
 # the columns. It should take large logits without an overflow.
@@ -368,8 +368,8 @@ for temperature in (1.0, 0.1, 0.01):
 # other.
 
 # %% [markdown] tags=["predict"]
-# **Predict before you run.** A perfect model: each of 128 pictures has a cosine of 1 with its caption and of -1 with all
-# others, which is as far apart as vectors can be. What share does the right one get at temperature 1?
+# **Predict before you run.** A perfect model: each of 128 pictures has a cosine of 1 with its caption and of -1 with
+# all others, which is as far apart as vectors can be. What share does the right one get at temperature 1?
 #
 # - a: nearly 100 %
 # - b: about a half
@@ -389,7 +389,7 @@ for temperature in (1.0, 0.5, 0.07):
 # %% [markdown]
 # ### Exercise 16.5 · What guessing gives
 #
-# *predict · easy · 3 minutes*
+# *predict · easy · 2 minutes*
 #
 # Two numbers to know before you train. A picture and 32 captions, one of them its own: in how many *per cent* does
 # guessing find the right one? And what is the contrastive loss of a batch of 128 if all logits are alike? Give the
@@ -671,16 +671,17 @@ def recorded(what, **other):
     return 100 * torch.tensor(found)
 
 
-print("pairs seen, never seen:", *(f"{recorded(what).mean():.0f} %" for what in ("pair seen", "pair unseen")))
-print("captions seen, with a new pair:", *(f"{recorded(what).mean():.0f} %" for what in ("seen", "unseen")))
+for what in ("pair seen", "pair unseen", "seen", "unseen"):
+    print(f"{what:12} {recorded(what).mean():.0f} %")
 
 # %% [markdown]
-# b. Recorded with {=len(recorded("seen")):d} seeds (`python tools/measure/words.py`): {=recorded("pair seen").mean():.0f} %
-# for pairs seen, {=recorded("pair unseen").mean():.0f} % for those never seen, where guessing gives 3 %. Among 32 captions
-# the difference is smaller: {=recorded("seen").mean():.0f} against {=recorded("unseen").mean():.0f} %.
+# b. Recorded with {=len(recorded("seen")):d} seeds (`python tools/measure/words.py`):
+# {=recorded("pair seen").mean():.0f} % for pairs seen, {=recorded("pair unseen").mean():.0f} % for those never seen,
+# where guessing gives 3 %. Among 32 captions the difference is smaller: {=recorded("seen").mean():.0f} against
+# {=recorded("unseen").mean():.0f} %.
 #
-# So the model has not learned sentences by heart. It puts together what it knows of *red* and of *star*. It does so
-# less well than with pairs that it has met.
+# So the model has not learned sentences by heart. It puts together what it knows of *red* and of *star*, though less
+# well than for pairs that it has met. Colour it reads from everything: all its mistakes above are mistakes of shape.
 
 # %% [markdown]
 # ## What the batch size does
@@ -692,28 +693,33 @@ print("captions seen, with a new pair:", *(f"{recorded(what).mean():.0f} %" for 
 sizes = [8, 32, 128, 512]
 steps = {B: 51200 // B for B in sizes}
 by_size = {
-    loss: [recorded("among_32", loss=loss, batch=B, steps=steps[B]).mean().item() for B in sizes]
+    (loss, what): [recorded(what, loss=loss, batch=B, steps=steps[B]).mean().item() for B in sizes]
     for loss in ("clip", "siglip")
+    for what in ("among_32", "pair seen")
 }
-for loss, values in by_size.items():
-    print(f"{loss:7}", *(f"batch {B}: {value:.0f} % " for B, value in zip(sizes, values, strict=True)))
+for (loss, what), values in by_size.items():
+    print(f"{loss:7}{what:10}", *(f"batch {B}: {value:.0f} % " for B, value in zip(sizes, values, strict=True)))
 
 # %%
-fig, ax = plots.figure(5, 2.4)
-for (loss, values), style in zip(by_size.items(), ("o-", "s--"), strict=True):
+fig, axes = plots.figure(8, 2.6, 1, 2)
+for (loss, what), values in by_size.items():
+    ax, style = axes[what == "pair seen"], "o-" if loss == "clip" else "s--"
     ax.plot(range(4), values, style, label={"clip": "CLIP's loss", "siglip": "SigLIP's"}[loss])
-ax.set_xticks(range(4), [f"{B}\n({steps[B]} steps)" for B in sizes])
-ax.set(xlabel="batch size, at the same number of pictures", ylabel="found among 32 (%)")
-ax.legend(frameon=False, loc="lower right")
-said = "; ".join(f"{loss}: {', '.join(f'{v:.0f}' for v in values)}" for loss, values in by_size.items())
-plots.show(fig, f"Per cent found among 32 for batches of 8, 32, 128 and 512. {said}.")
+for ax, title in zip(axes, ("found among 32 captions (%)", "zero-shot, 36 classes (%)"), strict=True):
+    ax.set_xticks(range(4), [f"{B}\n({steps[B]} steps)" for B in sizes])
+    ax.set(xlabel="batch size", title=title, ylim=(0, 100))
+axes[0].legend(frameon=False, loc="lower left")
+said = "; ".join(f"{loss}, {what}: {', '.join(f'{v:.0f}' for v in values)}" for (loss, what), values in by_size.items())
+plots.show(fig, f"Two panels, per cent for batches of 8, 32, 128 and 512. {said}.")
 
 # %% [markdown]
-# With CLIP's loss a batch of 8 reaches {=by_size["clip"][0]:.0f} %, one of 128 {=by_size["clip"][2]:.0f} %, although the
-# small one took sixteen times as many steps. To tell a caption from seven others, it is often enough to see one colour.
-# With 512 there are only 100 steps left, and it reaches {=by_size["clip"][3]:.0f} %.
+# With CLIP's loss a batch of 8 finds {=by_size["clip", "among_32"][0]:.0f} % of the captions, and is right about colour
+# and shape in only {=by_size["clip", "pair seen"][0]:.0f} %, where 128 are right in
+# {=by_size["clip", "pair seen"][2]:.0f} %, with a sixteenth of the steps. To tell a caption from seven others, colours
+# and sizes are enough; there are rarely two that differ in the shape alone.
 #
-# CLIP was trained with batches of 32,768. No single machine holds that many pictures. (And the second line?)
+# More is not better for ever: with 512 only 100 steps are left. CLIP was trained with batches of 32,768, which no
+# single machine can hold. (And the second line?)
 
 # %% [markdown]
 # ## Each pair by itself
@@ -793,17 +799,18 @@ for bias in (0.0, -10.0):
     print(f"bias {bias:5}: {words.siglip_loss(torch.zeros(128, 128), bias):.2f}")
 
 # %% [markdown]
-# Which loss is better? In the figure above, with 128: {=by_size["clip"][2]:.0f} % with CLIP's,
-# {=by_size["siglip"][2]:.0f} % with SigLIP's, and with 8 {=by_size["clip"][0]:.0f} and {=by_size["siglip"][0]:.0f} %. Zhai
-# et al. found SigLIP better up to batches of 16,000 or so, and little gained beyond 32,000 with either. Ours is a small
-# world; do not read much into a point or two.
+# Which loss is better? In the figure above, among 32 captions: {=by_size["clip", "among_32"][2]:.0f} % with CLIP's and
+# {=by_size["siglip", "among_32"][2]:.0f} % with SigLIP's with batches of 128, {=by_size["clip", "among_32"][0]:.0f} and
+# {=by_size["siglip", "among_32"][0]:.0f} % with 8; zero-shot {=by_size["clip", "pair seen"][0]:.0f} and
+# {=by_size["siglip", "pair seen"][0]:.0f} % with 8. Zhai et al. found SigLIP better below batches of 16,000, both alike
+# above, and little gained beyond 32,000. Ours is a small world; do not read much into a point or two.
 
 # %% [markdown]
 # ## What it does not read
 #
-# {=100 * found.float().mean():.0f} % of the captions found: so it understands them? Make the test harder. Take a picture
-# of two shapes, its caption, and *the same caption with one thing made wrong*. The model should prefer the right one.
-# Guessing gives 50 %.
+# {=100 * found.float().mean():.0f} % of the captions found: so it understands them? Make the test harder. Take a
+# picture of two shapes, its caption, and *the same caption with one thing made wrong*. The model should prefer the
+# right one. Guessing gives 50 %.
 
 # %%
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above", "small": "large", "large": "small"}
@@ -821,7 +828,7 @@ def altered(caption, what):
         first[3] = KINDS[KINDS.index(first[3]) - 1]
     elif what == "colours exchanged":
         first[2], second[2] = second[2], first[2]
-    elif what in relation or what in ("left/right", "above/below"):
+    elif relation[0] in what:  # "left/right" or "above/below"
         relation[0] = OPPOSITE[relation[0]]
     return " ".join(first + relation + second)
 
@@ -836,17 +843,22 @@ for what in WRONG[2:5]:
 
 
 # %%
-def prefers(model, what, texts=None):
-    """How often, in per cent, a picture of two shapes is nearer to its caption than to the altered one."""
-    pictures, right = picture_vectors(model, test.images[~single]), [c for c in test.captions if len(c.split()) > 4]
-    wrong = [altered(caption, what) for caption in right]
-    kept = [
-        i
-        for i, (a, b) in enumerate(zip(right, wrong, strict=True))
-        if a != b and a.split()[:4] != a.split()[-4:] and ("/" not in what or what.split("/")[0] in a + b)
-    ]
-    own, other = (sentence_vectors(model, [s[i] for i in kept]) for s in (right, wrong))
-    return 100 * ((pictures[kept] * (own - other)).sum(dim=1) > 0).float().mean().item()
+def prefers(model, what):
+    """How often, in per cent, a picture of two different shapes is nearer to its caption than to the altered one."""
+    tried = []
+    for i in (~single).nonzero().flatten().tolist():
+        own = test.captions[i]
+        if altered(own, what) != own and own.split()[:4] != own.split()[-4:]:
+            tried.append((i, own, altered(own, what)))
+    index, right, wrong = zip(*tried, strict=True)
+    pictures = picture_vectors(model, test.images[list(index)])  # (n, 64)
+    return (
+        100
+        * ((pictures * (sentence_vectors(model, right) - sentence_vectors(model, wrong))).sum(dim=1) > 0)
+        .float()
+        .mean()
+        .item()
+    )
 
 
 # %% tags=["nbval-ignore-output"]
@@ -858,16 +870,16 @@ ax.set_yticks(range(len(WRONG)), WRONG)
 ax.set(xlabel="right caption preferred (%; dotted: guessing)", xlim=(0, 100), ylim=(5.6, -0.6))
 said = "; ".join(f"{what} {value:.0f}" for what, value in notices.items())
 plots.show(fig, f"How often the right caption is preferred to the altered one, in per cent: {said}.")
-assert min(notices[what] for what in WRONG[:2]) > 80 and max(abs(notices[what] - 50) for what in WRONG[4:]) < 12
+assert min(notices[what] for what in WRONG[:3]) > 70 and max(abs(notices[what] - 50) for what in WRONG[3:]) < 12
 
 # %% [markdown]
-# A wrong colour or shape is noticed in {=notices["colour"]:.0f} and {=notices["shape"]:.0f} %. Left and right:
-# {=notices["left/right"]:.0f} %, above and below {=notices["above/below"]:.0f} %. **That is a coin.** The captions say
-# where things are, the ViT knows its positions, the text encoder too, and still nothing of it has been learned.
+# A wrong colour is noticed in {=notices["colour"]:.0f} %, a wrong shape in {=notices["shape"]:.0f} %. Left and right:
+# {=notices["left/right"]:.0f} %, above and below: {=notices["above/below"]:.0f} %. **That is a coin.** The captions say
+# where things are, the ViT knows its positions, the text encoder knows its own, and still nothing of it has been
+# learned.
 #
-# And if the two colours change places, so that the words are the same and only their owners differ:
-# {=notices["colours exchanged"]:.0f} %. The model knows *which* colours and shapes there are, and is much less sure of who
-# has which.
+# The same where the two colours change places, so that the words are all there and only their owners differ:
+# {=notices["colours exchanged"]:.0f} %. The model knows *which* colours and shapes there are, and not who has which.
 
 # %% [markdown]
 # Why? Ask the loss. It only wants the right caption among 128. How often does a batch have two that differ in their
@@ -877,38 +889,41 @@ assert min(notices[what] for what in WRONG[:2]) > 80 and max(abs(notices[what] -
 rng, hits = np.random.default_rng(0), 0
 for _ in range(200):
     batch = [train.captions[i] for i in rng.integers(len(train), size=128)]
-    swapped = {altered(caption, "left/right") for caption in batch if len(caption.split()) > 4}
-    hits += len(swapped & set(batch))
-print(f"{hits} of {200 * 128} captions had their mirror image in the same batch of 128")
+    turned = {altered(altered(c, "left/right"), "above/below") for c in batch if len(c.split()) > 4}
+    hits += len(turned & set(batch))
+print(f"{hits} of {200 * 128} captions met themselves with the relation turned round, in a batch of 128")
 
 # %% [markdown]
-# Next to never. Whoever knows the colours, shapes and sizes has the right caption, and the order of the words is of no
-# use. Yuksekgonul et al. (2023) showed this for CLIP itself: models trained on hundreds of millions of pictures tell
-# "the horse eats the grass" from "the grass eats the horse" hardly better than chance.
+# In {=100 * hits / (200 * 128):.1f} % of the cases. Whoever knows the colours, shapes and sizes has the right caption
+# nearly always, and who stands where is of no use. Yuksekgonul et al. (2023) found the same in CLIP and its relatives.
+# Trained on hundreds of millions of pictures, they find captions well; does the horse eat the grass, or the grass the
+# horse? On tests of that kind many are no better than chance.
 #
 # *Going further* tests the remedy: put the swapped caption into the batch.
 
 # %% [markdown]
 # ### Counting, and *no*
 #
-# Can it count? For pictures of one shape, compare "a red star" with "a red star left of a red star", and for pictures
-# of two shapes that are the same in everything, the other way round:
+# Can it count, one or two? Compare "a red star" with "a red star left of a red star", on pictures of one shape and on
+# pictures of two of the same shape and colour. And with a sentence that breaks off, "a red star left of": it says that
+# there are two, and not what the second is.
 
 # %% tags=["nbval-ignore-output"]
-twins = ~single & (test.kinds[:, 0] == test.kinds[:, 1]) & (test.colours[:, 0] == test.colours[:, 1])
-twins &= test.sizes[:, 0] == test.sizes[:, 1]
-counts = {}
-for name, which in (("one shape", single), ("two alike", twins)):
-    own = [test.captions[i] for i in which.nonzero().flatten()]
-    one = [" ".join(caption.split()[:4]) for caption in own]
-    nearer = scene[which] * (sentence_vectors(model, one) - sentence_vectors(model, [f"{c} left of {c}" for c in one]))
-    says_one = 100 * (nearer.sum(dim=1) > 0).float().mean().item()
-    counts[name] = says_one
-    print(f"{name}: {len(own)} pictures, the sentence with one is nearer in {says_one:.0f} %")
-assert counts["one shape"] > 70
+alike = ~single & (test.kinds[:, 0] == test.kinds[:, 1]) & (test.colours[:, 0] == test.colours[:, 1])
+first = [" ".join(caption.split()[:4]) for caption in test.captions]  # the first shape alone
+alone, says_two = sentence_vectors(model, first), {}
+for longer in ("left of {0}", "left of"):
+    two = sentence_vectors(model, [f"{c} {longer.format(c)}" for c in first])
+    nearer = 100 * ((scene * (two - alone)).sum(dim=1) > 0).float()  # (M,): is the longer sentence nearer?
+    says_two[longer] = [nearer[which].mean().item() for which in (single, alike, ~single)]
+    print(f"X {longer.format('X'):9} nearer than X, of one shape: {says_two[longer][0]:3.0f} %, ", end="")
+    print("of two alike: {1:3.0f} %, of any two: {2:3.0f} %".format(*says_two[longer]))
+assert says_two["left of {0}"][0] < 30 and says_two["left of {0}"][1] > 60
 
 # %% [markdown]
-# COUNTING TEXT
+# It can tell one from two: the longer sentence wins for {=says_two["left of {0}"][0]:.0f} % of the pictures of one
+# shape, and for {=says_two["left of {0}"][1]:.0f} % of those of two alike. This it *had* to learn, for half of the
+# captions in a batch are of one shape. The words *left of* say "two" to it, if not where.
 #
 # And negation? "A star that is not red" cannot even be asked:
 
@@ -921,9 +936,9 @@ except ValueError as error:
 # %% [markdown]
 # No caption of ours says what is *not* there, and so it is with most captions that people write. The record has models
 # that read such sentences: half of their captions were "a small red star and no ring". Then a picture of a star and a
-# cross gets two sentences, "... and no ring" (true) and "... and no cross" (false). After 400 steps they preferred the true
-# one in {=recorded("negated", negation=True).mean():.0f} %. (Exercise 16.10 asks what to expect of a model that is deaf to
-# *no*.)
+# cross gets two sentences, "... and no ring" (true) and "... and no cross" (false). After 400 steps they preferred the
+# true one in {=recorded("negated", negation=True).mean():.0f} %. (Is that bad? Exercise 16.10 asks what to expect of a
+# model that is deaf to *no*.)
 
 # %% [markdown]
 # ## A bag of words
@@ -1001,22 +1016,22 @@ assert bag_found > 60
 #
 # | | ours | CLIP (Radford et al. 2021) | SigLIP (Zhai et al. 2023) |
 # |---|---|---|---|
-# | pairs | 9,107 scenes | 400 million from the web | WebLI, billions from the web |
+# | pairs | 9,107 scenes | 400 million from the web | English part of WebLI (10 billion pictures) |
 # | batch | 128 | 32,768 | 32,768 |
-# | ViT | D 96, 2 blocks, P 8 | up to D 1,024, 24 blocks, P 14 | the same kinds, B/16 and L/16 |
-# | reads | the mean of the patches | the class token | attention pooling |
-# | tokenizer | whole words, 20 | parts of words (BPE), 49,152 | parts of words, 32,000 |
-# | text encoder | D 64, 2 blocks, T 12 | D 512 and more, 12 blocks, T 77 | as its ViT, T 64 |
-# | sentence's vector | mean of the words | last token, each sees those before | last token |
+# | ViT | D 96, 2 blocks, P 8 | up to D 1,024, 24 blocks, P 14 | B/16 and larger |
+# | reads | the mean of the patches | the class token | attention over the patches |
+# | tokenizer | whole words, 20 | parts of words, 49,152 | parts of words, 32,000 |
+# | text encoder | D 64, 2 blocks, T 12 | D 512 to 768, 12 blocks, T 76 | as large as its ViT, T 16 to 64 |
+# | sentence's vector | mean of the words | last token; each sees those before it | last token |
 # | loss | softmax, both directions | softmax, both directions | sigmoid, each pair |
 
 # %% [markdown]
 # Two differences matter more than size. Captions of the web are not written by a program: many do not say what is to be
-# seen. And a tokenizer of *parts of words* can write any word, "not" and "unicorn" too. It has then a vector for each, but
-# whether it means anything is for the training to say.
+# seen. And a tokenizer of *parts of words* can write any word, "not" and "unicorn" too. It has then a vector for each,
+# but whether it means anything is for the training to say.
 #
-# What it buys at that size: CLIP's largest model classifies ImageNet's 1,000 classes zero-shot as well as a ResNet-101
-# trained on its 1.28 million labels, at 76.2 %.
+# What size buys: CLIP's largest model is right on 76.2 % of ImageNet, 1,000 classes zero-shot, as often as a ResNet-50
+# that was trained on its 1.28 million labelled pictures.
 
 # %% [markdown]
 # *To remember: the model learns what tells the captions of a batch apart, and nothing beyond.*
@@ -1031,9 +1046,9 @@ assert bag_found > 60
 #
 # ### Harder wrong answers
 #
-# If left and right are not learned because no batch asks for them, let every batch ask. The record has models whose loss
-# has a second part: each picture of two shapes must also tell its caption from the same one with its relation turned
-# round. These are called **hard negatives**.
+# If left and right are not learned because no batch asks for them, let every batch ask. The record has models whose
+# loss has a second part: each picture of two shapes must also tell its caption from the same one with its relation
+# turned round. These are called **hard negatives**.
 
 # %%
 for name, other in (
@@ -1063,8 +1078,8 @@ for name, other in (
 #
 # <details><summary>Hint</summary>
 #
-# Strike *no* out of both sentences, and read them as the model does. Which of them names what the picture shows? You can
-# try it with `model`, which does not know *no*: the solution does.
+# Strike *no* out of both sentences, and read them as the model does. Which of them names what the picture shows? You
+# can try it with `model`, which does not know *no*: the solution does.
 #
 # </details>
 
@@ -1089,11 +1104,11 @@ check.negation(answer)
 # - A text encoder is a ViT whose patches are words: a table, positions, blocks, a mean over the words that are there.
 # - Picture and sentence become vectors of one length in one space; the cosine compares them, the temperature turns it
 #   into a logit.
-# - CLIP asks *which of this batch?*, in both directions; SigLIP asks *yes or no?* of each pair, and needs no view of the
-#   whole batch.
+# - CLIP asks *which of this batch?*, in both directions; SigLIP asks *yes or no?* of each pair, and needs no view of
+#   the whole batch.
 # - A class is a sentence. What the parts of a sentence mean carries over, in part, to pairs that never occurred.
-# - The loss teaches what tells the captions of a batch apart. Where a bag of words is enough, a bag of words is what you
-#   get: test for order, for owners, for *no*.
+# - The loss teaches what tells the captions of a batch apart. Where a bag of words is enough, a bag of words is what
+#   you get: test for order, for owners, for *no*.
 
 # %% [markdown]
 # ## What comes next
@@ -1194,7 +1209,7 @@ def recall_solution(similarity, k):
     return (similarity.topk(k, dim=1).indices == own).any(dim=1).float().mean().item()
 
 
-assert recall_solution(torch.tensor([[3.0, 1, 2], [9, 8, 7], [6, 5, 4]]), 2) == 2 / 3
+assert abs(recall_solution(torch.tensor([[3.0, 1, 2], [9, 8, 7], [6, 5, 4]]), 2) - 2 / 3) < 1e-6
 assert check.recall(recall_solution).passed
 for k in (1, 5, 10):
     print(f"recall at {k}, among 500 captions: {recall_solution(scene[:500] @ sentence[:500].T, k):.2f}")
