@@ -10,7 +10,7 @@
 # - train a model that finds the right caption of a picture, search with it, and classify with nothing but sentences;
 # - measure what such a model does not read: left and right, who has which colour, *no*.
 #
-# About {minutes} minutes to read and do, in two parts; 60 s of computing on two CPU cores. Read
+# About {minutes} minutes to read and do, in two parts; 50 s of computing on two CPU cores. Read
 # [05 Vision Transformer](05_vision_transformer.ipynb) and [06 Training](06_training.ipynb) first;
 # [14](14_learning_without_labels.ipynb) helps, but is not needed.
 
@@ -379,7 +379,7 @@ for temperature in (1.0, 0.1, 0.01):
 for temperature in (1.0, 0.5, 0.07):
     perfect = torch.cat([torch.ones(1), -torch.ones(127)]) / temperature
     share = perfect.softmax(dim=0)[0].item()
-    print(f"temperature {temperature:4}: share {share:.4f}, loss {-math.log(share):.4f}")
+    print(f"temperature {temperature:4}: share {share:.4f}, loss {abs(math.log(share)):.4f}")
 
 # %% [markdown]
 # c: at temperature 1 even the perfect model has a loss near 3, and would be pushed on for ever. So a low temperature is
@@ -954,8 +954,8 @@ except ValueError as error:
 # among 32 as above. What happens?
 #
 # - `"a"`: it falls to about chance: without order a sentence says nothing
-# - `"b"`: within some points it stays as it was: which words there are is nearly all that it uses
-# - `"c"`: it stays exactly the same: the text encoder does not know the places of words
+# - `"b"`: nearly as many are found, though the vectors change a little: which words there are is nearly all that counts
+# - `"c"`: the vectors stay the same to the last digit: this text encoder has no way to know the place of a word
 #
 # <details><summary>Hint</summary>
 #
@@ -1061,7 +1061,14 @@ for name, other in (
     print(f"{name:38} among 32 {values[0]:3.0f} %  left/right {values[1]:3.0f} %  above/below {values[2]:3.0f} %")
 
 # %% [markdown]
-# HARD TEXT
+# It was not enough. After 2,000 steps with hard negatives left and right are still close to a coin
+# ({=recorded("left_right", steps=2000, depth=4, hard_negatives=True).mean():.0f} %), though every batch asks for them,
+# and fewer captions are found ({=recorded("among_32", steps=2000, depth=4, hard_negatives=True).mean():.0f} % instead
+# of {=recorded("among_32", steps=2000, depth=4).mean():.0f} %). Longer training alone makes the search better, and
+# teaches no relation either.
+#
+# Yuksekgonul et al. (2023) report that hard negatives do help CLIP, which starts from far more. What is missing here,
+# the record does not say: more steps, other pictures, a vector that is not a mean? That would be a good project.
 
 # %% [markdown]
 # ### Exercise 16.10 · Deaf to *no*
@@ -1072,9 +1079,9 @@ for name, other in (
 # sentences: "a star and no ring" (true: there is no ring) and "a star and no cross" (false: there is one). In how
 # many does this model prefer the true one?
 #
-# - `"a"`: in nearly all: the star is in both sentences and in the picture
-# - `"b"`: in half of them: to it, both sentences are the same
-# - `"c"`: in hardly any: it is drawn to the false one
+# - `"a"`: in far more than half: the star is in both sentences and in the picture
+# - `"b"`: in about half: to it, both sentences are the same
+# - `"c"`: in far fewer than half: it is drawn to the false one
 #
 # <details><summary>Hint</summary>
 #
@@ -1252,7 +1259,7 @@ mixed = [" ".join(np.random.default_rng(i).permutation(c.split())) for i, c in e
 vectors = sentence_vectors(model, mixed)
 still = 100 * among_32(scene, vectors).float().mean().item()
 print(f"found among 32: {100 * found.float().mean():.0f} %, words shuffled {still:.0f} %")
-print(f"cosine of a caption with itself shuffled, mean: {(vectors * sentence).sum(dim=1).mean():.3f}")
+print(f"the vectors change: largest difference {(vectors - sentence).abs().max():.3f}")
 letter = "a" if still < 10 else "c" if torch.allclose(vectors, sentence, atol=1e-4) else "b"
 assert letter == "b" and still > 60
 assert check.what_it_reads(letter).passed
@@ -1271,6 +1278,6 @@ true = sentence_vectors(model, [" ".join([*words_[:4], kind]) for words_, kind i
 false = sentence_vectors(model, [" ".join([*words_[:4], words_[-1]]) for words_ in there])
 share = 100 * ((scene[two] * (true - false)).sum(dim=1) > 0).float().mean().item()
 print(f"the true sentence is preferred in {share:.0f} %")
-letter = "c" if share < 25 else "b" if share < 75 else "a"
-assert letter == "c"
+letter = "c" if share < 40 else "b" if share < 60 else "a"
+assert letter == "c"  # one run: 24
 assert check.negation(letter).passed
