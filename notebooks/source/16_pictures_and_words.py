@@ -5,10 +5,10 @@
 #
 # **After this notebook you can**
 #
-# - turn sentences into tokens, and give a ViT a text encoder beside it, made of the same blocks;
+# - turn sentences into tokens, and put a text encoder of the same blocks beside a ViT;
 # - write the contrastive losses of CLIP and SigLIP by hand, and say what temperature and batch size do;
-# - train a model that finds the right caption of a picture, search with it, and classify with nothing but sentences;
-# - measure what such a model does not read: left and right, who has which colour, *no*.
+# - train a model that finds the caption of a picture, search with it, and classify with sentences;
+# - measure what it does not read: left and right, who has which colour, *no*.
 #
 # About {minutes} minutes to read and do, in two parts; 50 s of computing on two CPU cores. Read
 # [05 Vision Transformer](05_vision_transformer.ipynb) and [06 Training](06_training.ipynb) first;
@@ -703,7 +703,7 @@ for (loss, what), values in by_size.items():
 # %%
 fig, axes = plots.figure(8, 2.6, 1, 2)
 for (loss, what), values in by_size.items():
-    ax, style = axes[what == "pair seen"], "o-" if loss == "clip" else "s--"
+    ax, style = axes[int(what == "pair seen")], "o-" if loss == "clip" else "s--"
     ax.plot(range(4), values, style, label={"clip": "CLIP's loss", "siglip": "SigLIP's"}[loss])
 for ax, title in zip(axes, ("found among 32 captions (%)", "zero-shot, 36 classes (%)"), strict=True):
     ax.set_xticks(range(4), [f"{B}\n({steps[B]} steps)" for B in sizes])
@@ -1109,13 +1109,11 @@ check.negation(answer)
 # ## Summary
 #
 # - A text encoder is a ViT whose patches are words: a table, positions, blocks, a mean over the words that are there.
-# - Picture and sentence become vectors of one length in one space; the cosine compares them, the temperature turns it
-#   into a logit.
-# - CLIP asks *which of this batch?*, in both directions; SigLIP asks *yes or no?* of each pair, and needs no view of
-#   the whole batch.
-# - A class is a sentence. What the parts of a sentence mean carries over, in part, to pairs that never occurred.
-# - The loss teaches what tells the captions of a batch apart. Where a bag of words is enough, a bag of words is what
-#   you get: test for order, for owners, for *no*.
+# - Picture and sentence become vectors in one space. The cosine compares them; the temperature makes it a logit.
+# - CLIP asks *which of this batch?*, in both directions; SigLIP asks *yes or no?* of each pair by itself.
+# - A class is a sentence. What its words mean carries over, in part, to pairs that never occurred.
+# - The loss teaches what tells the captions of a batch apart. Where a bag of words is enough, you get a bag of words:
+#   test for order, for owners, for *no*.
 
 # %% [markdown]
 # ## What comes next
