@@ -56,7 +56,7 @@ class Tokenizer:
 class TextEncoder(nn.Module):
     """Tokens `(B, T)` of a `Tokenizer` to one vector a sentence, `(B, out_dim)`: the mean over its words.
 
-    With `depth` 0 it is a bag of words: no word knows of another.
+    With `depth` 0 no word knows of another.
     """
 
     def __init__(self, num_words, T=12, embed_dim=64, depth=2, num_heads=4, out_dim=64):

@@ -262,7 +262,7 @@ WRONG = [
     *(("what_it_reads", letter, name) for letter, name in (("a", "order is all"), ("c", "order is nothing"))),
     ("what_it_reads", READS + "d", "not a choice"),
     ("what_it_reads", 2, "not a choice"),
-    *(("negation", letter, name) for letter, name in (("a", "relation read"), ("b", "swapped preferred"))),
+    *(("negation", letter, name) for letter, name in (("a", "star counts twice"), ("b", "both alike"))),
     ("negation", NEGATES + "d", "not a choice"),
     ("negation", 0.51, "not a choice"),
 ]

@@ -17,9 +17,9 @@ __all__ = [
     "similarity",
     "clip_loss",
     "chance",
-    "siglip_loss",
-    "zero_shot",
     "recall",
+    "zero_shot",
+    "siglip_loss",
     "what_it_reads",
     "negation",
 ]
@@ -445,19 +445,21 @@ def recall(wrong, similarity, k):
     )
 
 
-@chosen(READS, "Which words there are tells most captions apart; their order adds little.")
+@chosen(READS, "Which words there are tells nearly all captions apart; the vectors move a little, the answers hardly.")
 def what_it_reads():
-    """What shuffling the words of each caption does to the search: "b", it still finds far more than chance."""
+    """What shuffling the words of each caption does to the search: "b", nearly as many are found."""
     return {
         "a": ("order is all", "Chance would be 1 in 32. Compare both numbers with it."),
-        "c": ("order is nothing", "The text encoder knows places. Are the two numbers the same?"),
+        "c": ("order is nothing", "The text encoder knows places. Take one caption: are its two vectors the same?"),
     }
 
 
-@chosen(NEGATES, "To the model both sentences are nearly the same: they have the same objects in them.")
+@chosen(
+    NEGATES, "Without its *no* the false sentence names what the picture shows, the true one a shape that is not there."
+)
 def negation():
-    """Which caption the model prefers, the true one or that with its relation swapped: "c", it tosses a coin."""
+    """How often a model that does not read *no* prefers "a star and no ring" to "... no cross": "c", seldom."""
     return {
-        "a": ("relation read", "It would then be right nearly always. Compare the share with a coin's."),
-        "b": ("swapped preferred", "It would then be wrong nearly always. Compare the share with a coin's."),
+        "a": ("star counts twice", "The star is in both sentences, so it cannot decide. What is left, without *no*?"),
+        "b": ("both alike", "They differ in one word, which the model does read. Is that shape in the picture?"),
     }
