@@ -10,7 +10,7 @@ The record: `info`, and `runs`, each a dict with
 
 - "loss" ("clip" or "siglip"), "batch", "steps", "depth" of the ViT, "text" ("blocks", or "bag": none, so that no word
   knows of another, only of its own place), "hard_negatives" (each picture of two shapes must also tell its sentence
-  from the same one with the relation turned round), "negation" (half of the sentences say what is not there), and "seed";
+  from the same one with the relation turned round), "negation" (half of the sentences say what is not there), "seed";
 - fractions, 1 is best: "among_32" (its own sentence is the nearest of 32; sentences alike count as one), "seen" and
   "unseen" (the same, pictures without and with a held-out pair), "pair seen" and "pair unseen" (one shape: its pair of
   colour and kind out of all 36), "left_right", "above_below" (its own sentence is nearer than that with the relation
