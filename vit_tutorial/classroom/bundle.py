@@ -25,7 +25,7 @@ NAME = "vit-tutorial-bundle"
 FILES = ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "LICENSE-TEXT"]
 FOLDERS = {  # folder: the files in it that belong to the course; what was downloaded or trained there does not
     "vit_tutorial": ("*.py", "*.js", "*.css", "*.json", "*.j2"),
-    "data": ("README.md", "vit_*.safetensors", "mae_*.safetensors", "*.json"),
+    "data": ("README.md", "vit_*.safetensors", "mae_*.safetensors", "words_*.safetensors", "*.json"),
     "notebooks/images": ("*.svg", "*.png"),
 }
 TIME = (2026, 1, 1, 0, 0, 0)  # of every file, so that the same course gives the same archive
