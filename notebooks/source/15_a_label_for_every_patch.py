@@ -88,7 +88,7 @@ K = len(pictures.classes)
 print(pictures.images.shape, pictures.masks.shape, pictures.classes)
 
 # %%
-PALETTE = ("#DDDDDD", *plots.COLOURS[:6])  # ground is grey, each kind has a colour
+PALETTE = ("#DDDDDD", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#56B4E9")  # ground is grey
 RGB = torch.tensor([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in PALETTE], dtype=torch.uint8)
 
 

@@ -258,7 +258,7 @@ def moved_mask(wrong, image, mask, top, left, side):
 LAYER = "b"  # the statement that holds
 
 
-@chosen(LAYER, "What a patch is and what it belongs to is in the middle of the body; the end serves what was trained.")
+@chosen(LAYER, "In both bodies a layer between has it best, and the last is worse: measure before you choose one.")
 def which_layer():
     """Which statement on frozen features, layer by layer, the table supports."""
     return {
