@@ -550,7 +550,7 @@ assert ceilings[8, "nearest"] < 0.5 < ceilings[2, "nearest"]
 filler, classifier = mae.load(DATA / "mae_shapes.safetensors").vit, weights.load(DATA / "vit_cifar10.safetensors")
 torch.manual_seed(0)
 untrained = VisionTransformer(filler.config).eval()
-few, rest = pictures[:400], asked[:200]  # to learn the head from; to score it on
+few, rest = pictures[:300], asked[:150]  # to learn the head from; to score it on
 images, masks = torch.cat([few.images, rest.images]), torch.cat([few.masks, rest.masks])
 
 
@@ -590,11 +590,11 @@ def linear_head(tokens, wanted):
 
 # %%
 def read_out(tokens, classes):
-    """What a linear head on `tokens (600, N, D)` says of the last 200 pictures: `(200, Y, X)`."""
-    truth = masks[:400].long().clamp(max=classes - 1)  # two classes: every kind is "object"
-    one_hot = F.one_hot(truth, classes).permute(0, 3, 1, 2).float()  # (400, classes, Y, X)
-    head = linear_head(tokens[:400], patchify(one_hot, 4))  # (D + 1, classes*P*P)
-    return unpatchify(with_one(tokens[400:]) @ head, 4, (32, 32)).argmax(dim=1)
+    """What a linear head on `tokens (450, N, D)` says of the last 150 pictures: `(150, Y, X)`."""
+    truth = masks[:300].long().clamp(max=classes - 1)  # two classes: every kind is "object"
+    one_hot = F.one_hot(truth, classes).permute(0, 3, 1, 2).float()  # (300, classes, Y, X)
+    head = linear_head(tokens[:300], patchify(one_hot, 4))  # (D + 1, classes*P*P)
+    return unpatchify(with_one(tokens[300:]) @ head, 4, (32, 32)).argmax(dim=1)
 
 
 def object_iou(predicted):

@@ -1005,8 +1005,8 @@ assert bag_found > 60
 
 # %% [markdown]
 # {=bag_found:.0f} % found, with three quarters of the steps. In the record, with as many steps, and with its words'
-# positions left to the bag: {=recorded("among_32", text="bag").mean():.0f} %, with blocks {=recorded("among_32").mean():.0f} %.
-# **Two blocks of attention over the words buy nothing that this test can see.**
+# positions left to the bag: {=recorded("among_32", text="bag").mean():.0f} %, with blocks
+# {=recorded("among_32").mean():.0f} %. **Two blocks of attention over the words buy nothing that this test can see.**
 #
 # So be careful with a good score in retrieval. It says that the model tells the captions *of this test* apart. For that
 # a list of the words may do. What else it can do, only a test that needs it will show, such as the bars above.

@@ -25,11 +25,11 @@ class MaskedImages:
         fits = self.images.dtype == self.masks.dtype == torch.uint8 and tuple(self.masks.shape) == (n, *sides)
         if self.images.ndim != 4 or not fits:
             raise ValueError(f"expected uint8 images (n, C, Y, X) and masks (n, Y, X) of one size, found {found}")
-        judged = self.masks[self.masks != UNJUDGED]
-        if judged.numel() and int(judged.max()) >= len(self.classes):
+        most = int(self.masks.masked_fill(self.masks == UNJUDGED, 0).max()) if self.masks.numel() else 0
+        if most >= len(self.classes):
             raise ValueError(
                 f"expected masks with values 0..{len(self.classes) - 1} for {len(self.classes)} classes, or "
-                f"{UNJUDGED} where no class is known, found {int(judged.max())}"
+                f"{UNJUDGED} where no class is known, found {most}"
             )
 
     def __len__(self):
