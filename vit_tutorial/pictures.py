@@ -56,7 +56,8 @@ def read(name, options, image_size=None, value_range=None, labelled=True):
             raise ValueError(f"expected {' and '.join(given)} with a folder of pictures, found --data {name}")
         return None
     if not name or not Path(name).exists():
-        raise ValueError(f"expected --data to be {', '.join(DATASETS)}, a folder or a file, found nothing at {name!r}")
+        known = ", ".join(one for one in DATASETS if one not in MASKED)
+        raise ValueError(f"expected --data to be {known}, a folder or a file, found nothing at {name!r}")
     options["copies"] = copies_below(options["copies"])
     mine = vit.datasets.own_images(name, image_size, value_range=value_range, labelled=labelled, **options)
     if {label.lower() for label in mine.images.classes} == {"images", "masks"}:
