@@ -490,7 +490,7 @@ smooth = losses.view(-1, 10).mean(dim=1)  # (400,) -> (40, 10): means of ten ste
 fig, ax = plots.figure(5, 2.4)
 ax.plot(10 * torch.arange(len(smooth)) + 5, smooth)
 ax.axhline(math.log(128), color="#888888", linewidth=1, linestyle=":")
-ax.set(xlabel="step", ylabel="contrastive loss (dotted: guessing)", ylim=(0, 5.2))
+ax.set(xlabel="step", ylabel="loss (dotted: guessing)", ylim=(0, 5.2))
 plots.show(fig, f"The loss over 400 steps: it falls from {smooth[0]:.1f}, near guessing, to {smooth[-1]:.1f}.")
 temperature = 1 / model.scale.exp().item()
 assert abs(losses[0] - math.log(128)) < 0.5 and smooth[-1] < 2.5

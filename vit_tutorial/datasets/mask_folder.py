@@ -140,7 +140,7 @@ def square(values, size):
     """The centre square of a mask `(Y, X)`, resized to `size` by taking the nearest pixel."""
     (Y, X), (rows, columns) = values.shape, image_sides(size)
     side = min(Y, X)
-    top, left = (Y - side) // 2, (X - side) // 2
+    top, left = round((Y - side) / 2), round((X - side) / 2)  # as torchvision rounds
     down = top + ((np.arange(rows) + 0.5) * side / rows).astype(int)
     right = left + ((np.arange(columns) + 0.5) * side / columns).astype(int)
     return values[down[:, None], right]
@@ -194,7 +194,7 @@ def value_in(text):
 # ------------------------------------------------------------------------------------------------ all of them
 
 
-def mask_folder(source, image_size=None, split=None):
+def mask_folder(source, image_size=None, split=None, value_range=None):
     """Pictures with masks from a folder or a zip file, as `MaskedImages`: centre squares of `image_size`.
 
     `source` holds the folders images and masks (or JPEGImages and SegmentationClass, ...) with files of the same names,
@@ -204,7 +204,8 @@ def mask_folder(source, image_size=None, split=None):
     says what they are called, in the order of the classes; two values may have one name.
 
     `split` is "train" or "test", one side; where there are no sides, every fifth picture is for the test. None reads
-    all. With `image_size` None all pictures must have one size. What has no partner or cannot be read is named in a
+    all. With `image_size` None all pictures must have one size. More than 8 bits are scaled by `value_range`, or else by
+    that of all pictures read, as in `own_images`. What has no partner or cannot be read is named in a
     warning. Raises `ValueError` where no picture has a mask, sizes differ, or values are not what is said above.
     """
     if split not in (None, "train", "test"):
@@ -217,9 +218,10 @@ def mask_folder(source, image_size=None, split=None):
     masks = [torch.from_numpy(numbers[np.searchsorted(known, mask)]) for mask in masks]
     if len({mask.shape for mask in masks}) > 1:
         raise Refused("expected pictures of one size, found several; pass image_size=...")
-    value_range = find_range(pictures)
+    value_range = value_range or find_range(pictures)
     images = torch.stack([to_8_bits(picture, value_range) for picture in pictures])
-    data = MaskedImages(images, torch.stack(masks), names, value_range)
+    deep = any(picture.dtype == torch.float32 for picture in pictures)
+    data = MaskedImages(images, torch.stack(masks), names, value_range if deep else None)
     if found.skipped:
         lines = [f"  {short(name)}: {reason}" for name, reason in found.skipped[:20]]
         warnings.warn("\n".join([f"{len(found.skipped)} files were left out:", *lines]), stacklevel=2)

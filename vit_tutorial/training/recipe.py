@@ -183,9 +183,9 @@ RECIPES = {
     "segment": Recipe(
         model=replace(SMALL, patch_size=8),
         epochs=6,
-        batch_size=64,
+        batch_size=32,
         learning_rate=3e-3,
-        muon_learning_rate=1e-2,
+        muon_learning_rate=2e-2,
         weight_decay=0.01,
         label_smoothing=0.0,
         ema=0.0,
