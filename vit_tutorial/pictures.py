@@ -86,7 +86,7 @@ def sides(mine, name, wanted=("train", "test")):
     return [mine.images[parts[side]] for side in wanted]
 
 
-def masked_sides(name, image_size, wanted=("train", "test")):
+def masked_sides(name, image_size, wanted=("train", "test"), value_range=None):
     """The sides of pictures with a class for every pixel, of `MASKED` or a folder; side None is all of a folder."""
     if name in MASKED:
         return [getattr(vit.datasets, name)(side) for side in wanted]
@@ -97,7 +97,7 @@ def masked_sides(name, image_size, wanted=("train", "test")):
         )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        sides = [vit.datasets.mask_folder(name, image_size, side) for side in wanted]
+        sides = [vit.datasets.mask_folder(name, image_size, side, value_range) for side in wanted]
     for left_out in dict.fromkeys(str(warning.message) for warning in said):  # each side says it
         print(left_out, file=sys.stderr)
     return sides

@@ -64,7 +64,8 @@ def run_evaluate(args, model):
     own_sides = args.data in pictures.MASKED or (Path(args.data) / "test").is_dir()
     learned = answers.trained_on(answers.run_record(args.model), args.data)
     side = args.side or ("test" if own_sides or learned else "all")
-    [dataset] = pictures.masked_sides(args.data, pictures.square_side(model.config), [None if side == "all" else side])
+    config, wanted = model.config, [None if side == "all" else side]
+    [dataset] = pictures.masked_sides(args.data, pictures.square_side(config), wanted, config.value_range)
     print(f"{args.model} on {args.data}: {len(dataset):,} pictures, {'all' if side == 'all' else 'the test side'}")
     print(evaluation(model, dataset))
     return 0

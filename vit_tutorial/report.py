@@ -145,7 +145,7 @@ def retest(model, history, source):
 
 def retest_masks(model, history, source):
     """The run's test side with masks, and what `evaluate_masks` gives for it; errors as in `retest`."""
-    [test] = pictures.masked_sides(source, pictures.square_side(model.config), ["test"])
+    [test] = pictures.masked_sides(source, pictures.square_side(model.config), ["test"], model.config.value_range)
     if model.config.classes != test.classes:
         raise ValueError(f"the model knows {listed(model.config.classes)}, but the masks have {listed(test.classes)}")
     result, before = vit.training.evaluate_masks(model, test), history.mean_iou
