@@ -205,8 +205,8 @@ def mask_folder(source, image_size=None, split=None, value_range=None):
 
     `split` is "train" or "test", one side; where there are no sides, every fifth picture is for the test. None reads
     all. With `image_size` None all pictures must have one size. More than 8 bits are scaled by `value_range`, or else
-    by that of all pictures read, as in `own_images`. What has no partner or cannot be read is named in a warning. Raises
-    `ValueError` where no picture has a mask, sizes differ, or values are not what is said above.
+    by that of all pictures read, as in `own_images`. What has no partner or cannot be read is named in a warning.
+    Raises `ValueError` where no picture has a mask, sizes differ, or values are not what is said above.
     """
     if split not in (None, "train", "test"):
         raise ValueError(f"expected split to be 'train', 'test' or None, found {split!r}")
