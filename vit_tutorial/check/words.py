@@ -419,7 +419,7 @@ def ranked():
 def recall(wrong, similarity, k):
     """A function `(similarity (M, M), k) -> float`: the share of rows whose own column is among the k largest."""
     M = len(similarity)
-    columns = "This goes by columns: sentences look for pictures. Here each row looks for its column."
+    columns = "This looks along columns: sentences look for pictures. Here each row looks for its column."
     x = similarity.T if wrong("columns for rows", columns) else similarity
     own = x.diag()[:, None]
     before = (x > own).sum(dim=1)  # (M,): how many are ahead of the own one
