@@ -455,6 +455,7 @@ def boxes_near():
     yield spans((2.5, 12.5), (-1, 9)), true.flip(0)
     yield spans((0, 10), (0.5, 10.5)), true  # the second fits the taken one best, the free one too
     yield spans((1.6, 11.6), (4, 14)), true  # the first takes what the second needs
+    yield spans((4, 14), (1.6, 11.6)), true
     yield torch.zeros(0, 4), true
     yield true, torch.zeros(0, 4)
     for A, B, jitter in ((6, 4, 3.0), (12, 6, 4.0), (3, 8, 2.0), (10, 2, 4.0), (16, 9, 4.0), (1, 1, 1.0)):
