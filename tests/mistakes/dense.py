@@ -32,14 +32,14 @@ SLICES = (
     "down, right = masks[:, 1:] != masks[:, :-1], masks[:, :, 1:] != masks[:, :, :-1]\n"
     "lines = torch.zeros(masks.shape, dtype=torch.bool)\n"
 )
-DOWN, UP, RIGHT, LEFT = (
+BELOW, ABOVE, ASIDE, BEFORE = (
     "lines[:, :-1] |= down\n",
     "lines[:, 1:] |= down\n",
     "lines[:, :, :-1] |= right\n",
     "lines[:, :, 1:] |= right\n",
 )
 ROLLED = "torch.stack([masks.roll(s, d) != masks for s in (1, -1) for d in ({}, {})]).any(0)"
-ALL = SLICES + DOWN + UP + RIGHT + LEFT
+ALL = SLICES + BELOW + ABOVE + ASIDE + BEFORE
 
 
 def lined(result="lines", lines=ALL, before=""):
@@ -194,10 +194,10 @@ WRONG = [
     ("iou", pictures("each"), "one for each picture"),
     ("iou", pictures("(predicted == masks).float().mean()"), "wrong shape"),
     ("iou", score(before="masks[masks == 255] = 0"), "255 taken for class 0"),
-    ("outline", lined(lines=SLICES + DOWN + RIGHT), "one side of a border"),
-    ("outline", lined(lines=SLICES + UP + LEFT), "one side of a border"),
-    ("outline", lined(lines=SLICES + RIGHT + LEFT), "columns alone"),
-    ("outline", lined(lines=SLICES + UP + DOWN), "rows alone"),
+    ("outline", lined(lines=SLICES + BELOW + ASIDE), "one side of a border"),
+    ("outline", lined(lines=SLICES + ABOVE + BEFORE), "one side of a border"),
+    ("outline", lined(lines=SLICES + ASIDE + BEFORE), "columns alone"),
+    ("outline", lined(lines=SLICES + ABOVE + BELOW), "rows alone"),
     ("outline", pooled("high != low"), "diagonal neighbours"),
     ("outline", lambda masks: metrics.near_outline(masks), "diagonal neighbours"),
     ("outline", pooled("high != masks"), "diagonal neighbours + one side by number"),

@@ -142,6 +142,8 @@ def iou(wrong, predicted, masks, num_classes):
         ("precision", over.format("the predicted pixels"), both / p),
         ("recall", over.format("the mask's pixels"), both / m),
         ("over all pixels", over.format("all judged pixels"), both / judged.sum()),
+        ("upside down", "This is union over intersection.", (p + m - both) / both),
+        *(("one side for both", "This has one side above the line, not both.", x / (p + m - both)) for x in (p, m)),
     )
     fill = "A class that is neither there nor predicted has no score: nan, so that no mean counts it."
     absent = "A class that is predicted and not there scores 0, not nan."
@@ -282,7 +284,8 @@ def cosines(wrong, features, query):
     shifted = "A mean is taken off first. The cosine takes the vectors as they are."
     means = features.mean(dim=0), features.mean(dim=1, keepdim=True)
     features = wrong.choose(features, *(("centred", shifted, features - mean) for mean in means))
-    unit, columns = F.normalize(features, dim=1), F.normalize(features, dim=0)
+    unit, columns, D = F.normalize(features, dim=1), F.normalize(features, dim=0), features.shape[1]
+    squares = features.square().sum(dim=1) * features[query].square().sum()
     still, apart = "Lengths still count in {}. Divide by both.", (features - features[query]).norm(dim=1)
     wide = "This gives each *column* length 1; each patch's vector shall have it: dim=1."
     alike = wrong.choose(
@@ -291,6 +294,12 @@ def cosines(wrong, features, query):
         ("one length left in", still.format("this: that of each patch"), features @ unit[query]),
         ("one length left in", still.format("this: that of the query"), unit @ features[query]),
         *(("distances", still.format("the distance"), sign * apart) for sign in (1, -1)),
+        (
+            "lengths squared",
+            "This divides by squares of lengths.",
+            features @ features[query] / squares,
+        ),
+        ("mean for length", "A length is the root of the *sum* of squares, not of their mean.", unit @ unit[query] * D),
         ("columns normed", wide, columns @ columns[query]),
         ("all pairs", "These are the cosines of all pairs; asked for are those with one patch.", unit @ unit.T),
     )
@@ -398,7 +407,11 @@ def box_of(wrong, mask):
     top, bottom = y.min(), y.max()
     last = "right and bottom are exclusive, one more than the last pixel, as in a slice."
     ends = (right, bottom), (right + 1, bottom), (right, bottom + 1)
-    right, bottom = wrong.choose((right + 1, bottom + 1), *(("last pixel", last, some) for some in ends))
+    right, bottom = wrong.choose(
+        (right + 1, bottom + 1),
+        *(("last pixel", last, some) for some in ends),
+        ("one too many", "This is two more than the last pixel; one is asked for.", (right + 2, bottom + 2)),
+    )
     first = "left and top are the object's first pixel, and not the one {} it."
     left, top = wrong.choose(
         (left, top),
@@ -407,7 +420,8 @@ def box_of(wrong, mask):
     )
     width, height, middle = right - left, bottom - top, ((left + right) / 2, (top + bottom) / 2)
     exchanged, size = "A box is left, top, right, bottom: columns first.", "These are the width and the height."
-    order = (left, right, top, bottom), (top, bottom, left, right), (right, bottom, left, top)
+    order = [(left, right, top, bottom), (top, bottom, left, right), (right, bottom, left, top)]
+    order += [(left, top, bottom, right), (top, left, right, bottom)]
     box = wrong.choose(
         (left, top, right, bottom),
         ("rows first", exchanged, (top, left, bottom, right)),
@@ -440,7 +454,8 @@ def boxes_near():
     yield spans((2.5, 12.5), (-1, 9)), true  # the first fits on both, better on the second
     yield spans((2.5, 12.5), (-1, 9)), true.flip(0)
     yield spans((0, 10), (0.5, 10.5)), true  # the second fits the taken one best, the free one too
-    yield spans((1.6, 11.6), (5, 15)), true  # the first takes what the second needs
+    yield spans((1.6, 11.6), (4, 14)), true  # the first takes what the second needs
+    yield spans((4, 14), (1.6, 11.6)), true
     yield torch.zeros(0, 4), true
     yield true, torch.zeros(0, 4)
     for A, B, jitter in ((6, 4, 3.0), (12, 6, 4.0), (3, 8, 2.0), (10, 2, 4.0), (16, 9, 4.0), (1, 1, 1.0)):
