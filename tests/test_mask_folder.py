@@ -174,3 +174,54 @@ def test_smooth_colours_are_refused(tmp_path):
 def test_wrong_split(folder):
     with pytest.raises(ValueError, match="expected split"):
         datasets.mask_folder(folder, split="val")
+
+
+def test_a_mask_without_objects_is_black_among_coloured_ones(tmp_path):
+    for name, colour in (("a.png", (255, 0, 0)), ("b.png", (0, 0, 0))):
+        picture(tmp_path / "images", name)
+        values = np.zeros((12, 16, 3), np.uint8)
+        values[:4] = colour
+        mask(tmp_path / "masks", name, values)
+    data = datasets.mask_folder(tmp_path)
+    assert data.classes == ("#000000", "#ff0000")
+    assert data.masks.flatten(1).sum(1).tolist() == [64, 0]
+
+
+@pytest.mark.parametrize(
+    ("table", "classes"),
+    [
+        (b"value;name\n0;a\n1;b\n2;c\n", ("a", "b", "c")),
+        (b"name,value\na,0\nb,1\nc,2\n", ("a", "b", "c")),
+        ("0,Straße\n1,b\n2,b\n".encode("cp1252"), ("Straße", "b")),
+        (b"0,a\n0,b\n1,c\n2,d\n", "each value once"),
+        (b"value,name\n", "rows of value,name"),
+        (b"", "expected columns"),
+        (b"0,a\n1,b\n", "found 2 in the masks"),
+    ],
+)
+def test_tables_of_classes(folder, table, classes):
+    (folder / "classes.csv").write_bytes(table)
+    if isinstance(classes, str):
+        with pytest.raises(ValueError, match=classes):
+            datasets.mask_folder(folder)
+    else:
+        assert datasets.mask_folder(folder).classes == classes
+
+
+def test_few_pictures_have_a_test_side_too(tmp_path):
+    for n in (1, 2):
+        picture(tmp_path / "images", f"{n}.png", n)
+        mask(tmp_path / "masks", f"{n}.png", numbers(n))
+        if n == 1:
+            with pytest.raises(ValueError, match="at least two pictures"):
+                datasets.mask_folder(tmp_path, split="test")
+    assert [len(datasets.mask_folder(tmp_path, split=side)) for side in ("train", "test")] == [1, 1]
+
+
+def test_nothing_known_is_refused(tmp_path):
+    picture(tmp_path / "images", "a.png")
+    mask(tmp_path / "masks", "a.png", np.full((12, 16), 255))
+    with pytest.raises(ValueError, match="255 alone"):
+        datasets.mask_folder(tmp_path)
+    with pytest.raises(ValueError, match="found nothing at"):
+        datasets.mask_folder(tmp_path / "none")

@@ -113,3 +113,12 @@ def test_masks_must_fit():
     for wrong in (masks + 2, masks[:1], masks[:, :4], masks.long()):
         with pytest.raises(ValueError, match="expected"):
             datasets.MaskedImages(images, wrong, ("a", "b"))
+
+
+def test_one_scene_and_pairs_that_are_none(drawn):
+    image, mask = drawn[3]
+    assert torch.equal(image, drawn.images[3])
+    assert torch.equal(mask, drawn.masks[3])
+    for wrong in ([("pink", "star")], [("red", "heart")], ["red star"]):
+        with pytest.raises(ValueError, match="expected pairs out of"):
+            drawn.shows(wrong)

@@ -42,15 +42,17 @@ class Tokenizer:
         return caption.lower().replace(",", "").split()
 
     def __call__(self, captions):
-        if isinstance(captions, str):
-            raise ValueError(f"expected a list of sentences, found one string; write [{captions!r:.60}]")
+        captions = captions if isinstance(captions, str) else list(captions)
+        if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
+            raise ValueError(f"expected a list of sentences, found {captions!r:.60}; write ['a red star']")
         rows = [self.split(caption) for caption in captions]
         for row in rows:
             if unknown := [word for word in row if word not in self.numbers]:
                 raise ValueError(f"expected words out of {self.words}, found {unknown[0]!r}")
             if not 1 <= len(row) <= self.T:
                 raise ValueError(f"expected sentences of 1 to {self.T} words, found {len(row)}: {' '.join(row)!r}")
-        return torch.tensor([[self.numbers[word] for word in row] + [0] * (self.T - len(row)) for row in rows])
+        numbers = [[self.numbers[word] for word in row] + [0] * (self.T - len(row)) for row in rows]
+        return torch.tensor(numbers, dtype=torch.int64).view(-1, self.T)
 
 
 class TextEncoder(nn.Module):

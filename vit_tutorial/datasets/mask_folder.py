@@ -1,10 +1,9 @@
 """Pictures with masks that somebody painted: which mask belongs to which picture, and what its values mean."""
 
-import csv
-import io
 import re
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from PIL import Image
 
 from ..files import Refused
 from ..layers import image_sides
+from . import tables
 from .decode import MOST_PIXELS, find_range, read_files, short, to_8_bits
 from .labels import side_of
 from .masked import UNJUDGED, MaskedImages
@@ -39,10 +39,10 @@ class Pair:
 
 @dataclass
 class Found:
-    """What is in a source: `pairs`, the rows of classes.csv, and `(name, reason)` of all that is left out."""
+    """What is in a source: `pairs`, the values that classes.csv names, and `(name, reason)` of what is left out."""
 
     pairs: list = field(default_factory=list)
-    named: list = field(default_factory=list)
+    named: dict = field(default_factory=dict)
     skipped: list = field(default_factory=list)
 
 
@@ -66,8 +66,7 @@ def pairs_in(source):
         if isinstance(file, str):
             found.skipped += [] if file in (HIDDEN, EMPTY) else [(name, file)]
         elif parts[-1].lower() == NAMES:
-            with file.open("rb") as opened:
-                found.named = list(csv.reader(io.StringIO(opened.read(100_000).decode("utf-8-sig", "replace"))))
+            found.named = named_in(tables.read(parts, file))
         elif (placed := place_of(parts)) is None:
             found.skipped.append((name, "no picture, by its name"))
         else:
@@ -100,9 +99,9 @@ def pairs_in(source):
 
 
 def read_mask(name, file):
-    """The values of a mask `(Y, X)` as int64, and the colour of each value as a dict: empty for greys.
+    """The values of a mask `(Y, X)` as int64, its kind, and of a palette the colour of each value as a dict.
 
-    Colours are values, too: red * 65536 + green * 256 + blue.
+    Kinds are "numbers", "colours" (red * 65536 + green * 256 + blue) and "greys", numbers that were stored as colours.
     """
     try:
         with file.open("rb") as opened, Image.open(opened, formats=LOSSLESS) as picture:
@@ -114,20 +113,19 @@ def read_mask(name, file):
         raise
     except Exception:  # Pillow lets through whatever a hostile file provokes
         kinds = ", ".join(LOSSLESS)
-        raise Refused(f"expected a mask as {kinds}, which keep every value, found {short(name)!r} to be none") from None
+        raise Refused(f"expected masks as {kinds}, which keep every value, found none for {short(name)!r}") from None
     used = used[..., 0] if mode == "LA" else used
     if used.dtype.kind not in "bui" or used.ndim not in (2, 3):
         raise Refused(f"expected whole numbers or colours in a mask, found {short(name)!r} with {mode}")
     if used.ndim == 3 and (used[..., :1] == used).all():
-        used = used[..., 0]  # greys stored as colours
+        return used[..., 0].astype(np.int64), "greys", {}
     if used.ndim == 3:
-        return coloured(used), None
-    values = used.astype(np.int64)
-    if palette is None:
-        return values, {}
-    colours = coloured(palette)
-    first = np.unique(values, return_index=True)
-    return values, {int(v): int(colours.flat[i]) for v, i in zip(*first, strict=True)}
+        return coloured(used), "colours", {}
+    values, shown = used.astype(np.int64), {}
+    if palette is not None:
+        colours, first = coloured(palette), np.unique(values, return_index=True)
+        shown = {int(value): int(colours.flat[i]) for value, i in zip(*first, strict=True)}
+    return values, "numbers", shown
 
 
 def coloured(pixels):
@@ -152,20 +150,20 @@ def square(values, size):
 def classes_of(values, named, colours):
     """`(table, names)`: the class of each value as a dict, and the classes' names.
 
-    `named` are rows of classes.csv, a value or a colour and a name, in the order of the classes; without a name it is
-    not judged.
+    `named` are the names of values or colours, in the order of the classes; without a name it is not judged.
     """
     if named:
-        table = {value_in(row[0]): row[1].strip() for row in named if len(row) > 1 and value_in(row[0]) is not None}
-        names = tuple(dict.fromkeys(filter(None, table.values())))
-        table = {value: names.index(name) if name else UNJUDGED for value, name in table.items()}
+        names = tuple(dict.fromkeys(filter(None, named.values())))
+        table = {value: names.index(name) if name else UNJUDGED for value, name in named.items()}
     elif colours:
         table = {value: number for number, value in enumerate(sorted(values))}  # black, if there is any, is 0
         names = tuple(f"#{value:06x}" for value in sorted(values))
-    elif set(values) <= {0, UNJUDGED}:
+    elif values == {UNJUDGED}:
+        raise Refused(f"expected masks with classes, found {UNJUDGED} alone, which means that nobody knows")
+    elif values <= {0, UNJUDGED}:
         table, names = {0: 0, UNJUDGED: 1}, ("ground", "object")
     else:
-        names = tuple(f"class {number}" for number in range(max(set(values) - {UNJUDGED}) + 1))
+        names = tuple(f"class {number}" for number in range(max(values - {UNJUDGED}) + 1))
         table = {number: number for number in range(len(names))}
     shown = ", ".join(f"#{value:06x}" if colours else str(value) for value in sorted(values)[:6])
     if not 2 <= len(names) <= MOST_CLASSES:
@@ -175,10 +173,26 @@ def classes_of(values, named, colours):
         )
     if not colours:
         table.setdefault(UNJUDGED, UNJUDGED)
-    if unknown := sorted(set(values) - table.keys()):
+    if unknown := sorted(values - table.keys()):
         found = f"#{unknown[0]:06x}" if colours else unknown[0]
         raise Refused(f"expected the values that {NAMES} names, found {found} in the masks; add a row for it")
     return table, names
+
+
+def named_in(table):
+    """The values that the rows of classes.csv name: a dict from value or colour to name, which may be empty."""
+    found = {}
+    for row in table.rows:
+        value, name = row[:2] if len(row) > 1 else (row[0], "")
+        if value_in(value) is None:
+            value, name = name, value
+        if (value := value_in(value)) in found:
+            raise Refused(f"expected each value once in {table.name}, found {name!r} and {found[value]!r} for one")
+        if value is not None:  # no heading
+            found[value] = name
+    if not found:
+        raise Refused(f"expected rows of value,name or colour,name in {table.name}, found none")
+    return found
 
 
 def value_in(text):
@@ -210,9 +224,11 @@ def mask_folder(source, image_size=None, split=None, value_range=None):
     """
     if split not in (None, "train", "test"):
         raise ValueError(f"expected split to be 'train', 'test' or None, found {split!r}")
+    if not isinstance(source, (list, tuple)) and not Path(source).exists():
+        raise ValueError(f"expected a folder or a zip file with images and masks, found nothing at {source}")
     found = pairs_in(source)
-    pictures, masks, palettes = read_pairs(found, image_size)
-    table, names = classes_of({int(v) for mask in masks for v in np.unique(mask)}, found.named, palettes is None)
+    pictures, masks, colours = read_pairs(found, image_size)
+    table, names = classes_of({int(v) for mask in masks for v in np.unique(mask)}, found.named, colours)
     known = np.array(sorted(table))
     numbers = np.array([table[value] for value in known.tolist()], np.uint8)
     masks = [torch.from_numpy(numbers[np.searchsorted(known, mask)]) for mask in masks]
@@ -229,46 +245,50 @@ def mask_folder(source, image_size=None, split=None, value_range=None):
 
 
 def read_pairs(found, image_size):
-    """Pictures, masks `(Y, X)`, and the palette's colours, None where the masks' values are colours.
+    """Pictures, masks `(Y, X)`, and whether the masks' values are colours.
 
     A pair whose picture cannot be read moves from `found.pairs` to what is skipped.
     """
-    pictures, masks, kept, palettes = [], [], [], []
+    pictures, masks, kept, kinds, palette = [], [], [], [], {}
     for pair in found.pairs:
         with warnings.catch_warnings(action="ignore"):
             picture = read_files([pair.picture])[0][0][0]
             if isinstance(picture, str):
                 found.skipped.append((pair.name, picture))
                 continue
-            values, palette = read_mask(pair.name, pair.mask)
+            values, kind, shown = read_mask(pair.name, pair.mask)
         if values.shape != tuple(picture.shape[1:]):
             sizes = " and ".join(f"{Y} x {X}" for Y, X in (picture.shape[1:], values.shape))
             raise Refused(
                 f"expected a mask of its picture's size, found {sizes} (rows x columns) for {short(pair.name)!r}; "
                 "where the camera's file is turned by a note in it (EXIF), save it upright"
             )
+        if any(palette.setdefault(value, colour) != colour for value, colour in shown.items()):
+            raise Refused(
+                "expected one palette in all masks, found an index with several colours: save the masks as RGB, so "
+                "that the colours count, or all with one palette"
+            )
         masks.append(values if image_size is None else square(values, image_size))
         pictures.append(picture if image_size is None else centre_square(picture, image_size))
-        palettes.append(palette)
+        kinds.append(kind)
         kept.append(pair)
     found.pairs = kept
     if not kept:
         raise Refused("expected pictures that can be read, found {!r}: {}".format(*found.skipped[-1]))
-    if (colours := [palette is None for palette in palettes]) != colours[:1] * len(colours):
+    if {"numbers", "colours"} <= set(kinds):
         raise Refused("expected all masks as colours or all as numbers, found both; save them alike")
-    if colours[0]:
-        return pictures, masks, None
-    one = {}
-    if any(one.setdefault(value, colour) != colour for palette in palettes for value, colour in palette.items()):
-        raise Refused(
-            "expected one palette in all masks, found an index with several colours: save the masks as RGB, so that "
-            "the colours count, or all with one palette"
-        )
-    return pictures, masks, one
+    if colours := "colours" in kinds:  # then a mask of greys is black, white or between
+        masks = [mask * 65793 if kind == "greys" else mask for mask, kind in zip(masks, kinds, strict=True)]
+    return pictures, masks, colours
 
 
 def sides_of(pairs):
-    """The side of each pair: its folder's, or every fifth for the test."""
+    """The side of each pair: its folder's or, where there are not both, every fifth and of fewer the last for the test.
+
+    Raises `ValueError` for a single pair.
+    """
     if {pair.side for pair in pairs} >= {"train", "test"}:
         return [pair.side for pair in pairs]
-    return ["test" if number % 5 == 4 else "train" for number in range(len(pairs))]
+    if len(pairs) < 2:
+        raise Refused("expected at least two pictures with masks, one for the test, found one")
+    return ["test" if number % 5 == 4 or number == len(pairs) - 1 < 4 else "train" for number in range(len(pairs))]

@@ -36,7 +36,9 @@ class MaskedImages:
         return len(self.images)
 
     def __getitem__(self, index):
-        """The part for a slice, a mask or a list of indices."""
+        """One `(image, mask)` for an integer; the part for a slice, a mask or a list of indices."""
+        if isinstance(index, int):
+            return self.images[index], self.masks[index]
         return replace(self, images=self.images[index], masks=self.masks[index])
 
     def __repr__(self):

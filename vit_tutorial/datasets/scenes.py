@@ -37,13 +37,21 @@ class Scenes(MaskedImages):
 
     def __getitem__(self, index):
         part = super().__getitem__(index)
+        if isinstance(index, int):
+            return part
         chosen = torch.arange(len(self))[index].tolist()
         rows = {name: getattr(self, name)[index] for name in ("kinds", "colours", "sizes", "boxes")}
         return replace(part, **rows, captions=tuple(self.captions[i] for i in chosen))
 
     def shows(self, pairs):
-        """Which pictures show one of `pairs` of a colour and a kind, like `("red", "star")`: `(n,)` bool."""
-        numbers = [list(COLOURS).index(colour) * len(KINDS) + KINDS.index(kind) for colour, kind in pairs]
+        """Which pictures show one of `pairs` of a colour and a kind, like `("red", "star")`: `(n,)` bool.
+
+        Raises `ValueError` for others than COLOURS and KINDS have.
+        """
+        known = [(colour, kind) for colour in COLOURS for kind in KINDS]
+        if wrong := [pair for pair in map(tuple, pairs) if pair not in known]:
+            raise ValueError(f"expected pairs out of {tuple(COLOURS)} and {KINDS}, found {wrong[0]!r:.60}")
+        numbers = [known.index(tuple(pair)) for pair in pairs]
         shown = self.colours * len(KINDS) + self.kinds  # (n, K), negative where there is no object
         return torch.isin(shown, torch.tensor(numbers, dtype=shown.dtype)).any(dim=1)
 
