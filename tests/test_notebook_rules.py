@@ -137,6 +137,14 @@ def prose_keeps_its_voice_down(notebook):
     ]
 
 
+def numbers_are_written(notebook):
+    return [
+        f"cell {number}: a value that the build did not write, {match[0]}"
+        for number, cell in numbered(notebook, "markdown")
+        for match in re.finditer(r"\{=.{0,30}", cell.source)
+    ]
+
+
 def images_are_our_own(notebook):
     found = []
     for number, cell in numbered(notebook, "markdown"):
@@ -333,6 +341,7 @@ RULES = (
     prose_is_in_short_blocks,
     prose_does_not_belittle,
     prose_keeps_its_voice_down,
+    numbers_are_written,
     images_are_our_own,
     figures_have_alternative_text,
     colours_are_readable_by_all,
@@ -505,6 +514,7 @@ FAULTS = [
     (prose_does_not_belittle, text(1, "\nJust multiply.")),
     (prose_does_not_belittle, text(1, "\nThis is obviously so.")),
     (prose_keeps_its_voice_down, text(1, "\nLook at that!")),
+    (numbers_are_written, text(1, "\nIt is {=found['{0}']:.2f}.")),
     (images_are_our_own, text(1, "\n![a cat](https://example.org/cat.png)")),
     (images_are_our_own, text(1, '\n<img src="//example.org/cat.png" alt="a cat">')),
     (images_are_our_own, text(1, "\n![](data:image/png;base64,aGVsbG8=)")),

@@ -859,7 +859,7 @@ left, top, right, bottom = 2, 1, 5, 3
 print("width", right - left, "height", bottom - top, "inside", mask[top:bottom, left:right].sum().item(), "pixels")
 
 # %% [markdown]
-# ### Exercise 15.9 · The box of a mask
+# ### Exercise 15.8 · The box of a mask
 #
 # *write · medium · 4 minutes*
 #
@@ -993,7 +993,7 @@ for name, values in zip("123", overlap, strict=True):
 # little. One hit: **precision** is 1 of 3 found, **recall** 1 of 2 true.
 
 # %% [markdown]
-# ### Exercise 15.10 · Hits
+# ### Exercise 15.9 · Hits
 #
 # *write · hard · 6 minutes*
 #
@@ -1068,13 +1068,13 @@ own
 # %% [markdown]
 # ## Exercises
 #
-# Exercises 15.1 to 15.7, 15.9 and 15.10 stand above, each beside its idea. One more, 15.8, stands under *Going
+# Exercises 15.1 to 15.9 stand above, each beside its idea. One more, 15.10, stands under *Going
 # further*.
 
 # %% [markdown]
 # ## Going further
 #
-# ### Exercise 15.8 · Features as colours
+# ### Exercise 15.10 · Features as colours
 #
 # *stretch · hard · 8 minutes*
 #
@@ -1259,22 +1259,6 @@ assert check.cosines(cosines_solution).passed
 # %% [markdown]
 # ### Solution 15.8
 #
-# The rows of Vh are the components, strongest first; the projections are then scaled column by column.
-
-
-# %% tags=["solution"]
-def colours_solution(features):
-    x = features - features.mean(dim=0)
-    along = x @ torch.linalg.svd(x, full_matrices=False).Vh[:3].T  # (N, 3)
-    low, high = along.amin(dim=0), along.amax(dim=0)
-    return (along - low) / (high - low)
-
-
-assert check.colours(colours_solution).passed
-
-# %% [markdown]
-# ### Solution 15.9
-#
 # The numbers of the columns and rows that hold something; the last one plus 1.
 
 
@@ -1287,7 +1271,7 @@ def box_solution(mask):
 assert check.box_of(box_solution).passed
 
 # %% [markdown]
-# ### Solution 15.10
+# ### Solution 15.9
 #
 # The surest first; what is hit is taken off the list.
 
@@ -1307,3 +1291,19 @@ def match_solution(found, truth):
 
 
 assert check.match(match_solution).passed
+
+# %% [markdown]
+# ### Solution 15.10
+#
+# The rows of Vh are the components, strongest first; the projections are then scaled column by column.
+
+
+# %% tags=["solution"]
+def colours_solution(features):
+    x = features - features.mean(dim=0)
+    along = x @ torch.linalg.svd(x, full_matrices=False).Vh[:3].T  # (N, 3)
+    low, high = along.amin(dim=0), along.amax(dim=0)
+    return (along - low) / (high - low)
+
+
+assert check.colours(colours_solution).passed

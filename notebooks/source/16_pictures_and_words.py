@@ -918,11 +918,12 @@ for longer in ("left of {0}", "left of"):
     says_two[longer] = [nearer[which].mean().item() for which in (single, alike, ~single)]
     print(f"X {longer.format('X'):9} nearer than X, of one shape: {says_two[longer][0]:3.0f} %, ", end="")
     print("of two alike: {1:3.0f} %, of any two: {2:3.0f} %".format(*says_two[longer]))
-assert says_two["left of {0}"][0] < 30 and says_two["left of {0}"][1] > 60
+of_one, of_two, _ = says_two["left of {0}"]
+assert of_one < 30 and of_two > 60
 
 # %% [markdown]
-# It can tell one from two: the longer sentence wins for {=says_two["left of {0}"][0]:.0f} % of the pictures of one
-# shape, and for {=says_two["left of {0}"][1]:.0f} % of those of two alike. This it *had* to learn, for half of the
+# It can tell one from two: the longer sentence wins for {=of_one:.0f} % of the pictures of one
+# shape, and for {=of_two:.0f} % of those of two alike. This it *had* to learn, for half of the
 # captions in a batch are of one shape. The words *left of* say "two" to it, if not where.
 #
 # And negation? "A star that is not red" cannot even be asked:
@@ -1026,7 +1027,7 @@ assert bag_found > 60
 # | loss | softmax, both directions | softmax, both directions | sigmoid, each pair |
 
 # %% [markdown]
-# Two differences matter more than size. Captions of the web are not written by a program: many do not say what is to be
+# Two differences are no matter of size. Captions of the web are not written by a program: many do not say what is to be
 # seen. And a tokenizer of *parts of words* can write any word, "not" and "unicorn" too. It has then a vector for each,
 # but whether it means anything is for the training to say.
 #

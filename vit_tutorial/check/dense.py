@@ -17,9 +17,9 @@ __all__ = [
     "moved_mask",
     "which_layer",
     "cosines",
-    "colours",
     "box_of",
     "match",
+    "colours",
 ]
 
 
