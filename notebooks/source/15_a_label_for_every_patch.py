@@ -578,7 +578,7 @@ def linear_head(tokens, wanted):
     """The weights `(D + 1, M)` by which tokens `(n, N, D)` come closest to `wanted (n, N, M)`."""
     x, y = with_one(tokens).flatten(0, 1).double(), wanted.flatten(0, 1).double()
     squares = x.T @ x  # (D + 1, D + 1)
-    little = 1e-6 * squares.diag().mean() * torch.eye(len(squares))  # so that there is one solution
+    little = 1e-6 * squares.diag().mean() * torch.eye(len(squares))  # so that it can be solved
     return torch.linalg.solve(squares + little, x.T @ y).float()
 
 
